@@ -1,0 +1,55 @@
+package mman
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+)
+
+// IDSize is the length of an id in bytes.
+const IDSize = 20
+
+// The ids that the chain gives: the first 20 bytes of
+// SHA-256(kind ‖ 0 ‖ chain id ‖ 0 ‖ transaction hash ‖ u32be message index),
+// 40 hex digits in text.
+type (
+	// RequestID names a Request on one chain.
+	RequestID [IDSize]byte
+	// LeaseID names a Lease on one chain.
+	LeaseID [IDSize]byte
+)
+
+// NewRequestID returns the id of the request that message index of the
+// transaction makes.
+func NewRequestID(chainID string, txHash Hash, index uint32) RequestID {
+	return RequestID(newID("request", chainID, txHash, index))
+}
+
+// Lease returns the id of the lease that fills the request. A request is
+// filled at most once, so the id is known before the match.
+func (id RequestID) Lease() LeaseID {
+	sum := Sum256([]byte("lease"), []byte{0}, id[:])
+	return LeaseID(sum[:IDSize])
+}
+
+func newID(kind, chainID string, txHash Hash, index uint32) [IDSize]byte {
+	sum := Sum256([]byte(kind), []byte{0}, []byte(chainID), []byte{0}, txHash[:], binary.BigEndian.AppendUint32(nil, index))
+	return [IDSize]byte(sum[:IDSize])
+}
+
+// String returns 40 hex digits.
+func (id RequestID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText returns 40 hex digits.
+func (id RequestID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads 40 hex digits.
+func (id *RequestID) UnmarshalText(b []byte) error { return decodeHex("request id", id[:], b) }
+
+// String returns 40 hex digits.
+func (id LeaseID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText returns 40 hex digits.
+func (id LeaseID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads 40 hex digits.
+func (id *LeaseID) UnmarshalText(b []byte) error { return decodeHex("lease id", id[:], b) }

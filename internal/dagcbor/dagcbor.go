@@ -1,0 +1,93 @@
+// Package dagcbor is the strict DAG-CBOR codec under every signed or stored
+// object: manifests, policies, offers, requests, statements, receipts, session
+// frames and chain records.
+//
+// It accepts exactly one encoding of each value: definite lengths, shortest
+// integers, map keys sorted shorter first, no unknown or doubled keys, no
+// floats, no tags but the CID link, nothing after the value. Decoding ends with
+// an encoding that must equal the input, so two nodes can never read different
+// objects behind one CID.
+//
+// Types use `cbor:"name"` field tags, integers, strings, bools, byte strings,
+// slices and structs; mman.CID is a link.
+package dagcbor
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"sync"
+
+	"github.com/fxamacker/cbor/v2"
+
+	mman "github.com/limboid/massive-man"
+)
+
+const (
+	// MaxDepth bounds the nesting of a value.
+	MaxDepth = 16
+	// maxItems bounds the elements of one array and the pairs of one map.
+	maxItems = 1 << 16
+)
+
+type codec struct {
+	enc cbor.EncMode
+	dec cbor.DecMode
+}
+
+//nolint:gochecknoglobals // two immutable modes, built once: building them costs more than a decode
+var modes = sync.OnceValue(func() codec {
+	enc, err := cbor.EncOptions{
+		Sort:          cbor.SortLengthFirst,
+		IndefLength:   cbor.IndefLengthForbidden,
+		NilContainers: cbor.NilContainerAsEmpty,
+		ShortestFloat: cbor.ShortestFloatNone,
+	}.EncMode()
+	if err != nil {
+		panic(fmt.Sprintf("dagcbor: encoder options: %v", err)) // constants: cannot fail
+	}
+	dec, err := cbor.DecOptions{
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		IndefLength:       cbor.IndefLengthForbidden,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		MaxNestedLevels:   MaxDepth,
+		MaxArrayElements:  maxItems,
+		MaxMapPairs:       maxItems,
+		UTF8:              cbor.UTF8RejectInvalid,
+	}.DecMode()
+	if err != nil {
+		panic(fmt.Sprintf("dagcbor: decoder options: %v", err)) // constants: cannot fail
+	}
+	return codec{enc, dec}
+})
+
+// Marshal returns the one encoding of v. It fails only for types that DAG-CBOR
+// does not have, which is a programming error, and for a zero CID that is not
+// marked omitzero.
+func Marshal(v any) ([]byte, error) {
+	b, err := modes().enc.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("%w: encode %T: %w", mman.ErrInvalid, v, err)
+	}
+	return b, nil
+}
+
+// Unmarshal reads the one encoding of a T of at most limit bytes. The result
+// shares no memory with b.
+func Unmarshal[T any](b []byte, limit int) (T, error) {
+	var v T
+	if len(b) > limit {
+		return v, fmt.Errorf("%w: %d bytes where at most %d are allowed", mman.ErrTooLarge, len(b), limit)
+	}
+	if err := modes().dec.Unmarshal(b, &v); err != nil {
+		return v, fmt.Errorf("%w: decode %s: %w", mman.ErrInvalid, reflect.TypeFor[T](), err)
+	}
+	again, err := Marshal(v)
+	if err != nil {
+		return v, err
+	}
+	if !bytes.Equal(again, b) {
+		return v, fmt.Errorf("%w: decode %s: not the canonical encoding", mman.ErrInvalid, reflect.TypeFor[T]())
+	}
+	return v, nil
+}
