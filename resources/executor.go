@@ -1,0 +1,121 @@
+package resources
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	mman "github.com/limboid/massive-man"
+)
+
+// Bounds of a Task's text.
+const (
+	MaxArgs      = 64
+	MaxArgsBytes = 16 << 10
+	MaxInputs    = 16
+)
+
+// Task is one piece of work, given by content alone: whoever has the blocks can
+// run it again.
+type Task struct {
+	// Algorithm is the content to run: for the wasm facet a WASI command module.
+	Algorithm mman.CID
+	// Args are passed as the program's arguments after its name.
+	Args []string
+	// Stdin is the content on standard input, the zero CID for none.
+	Stdin mman.CID
+	// Inputs are mounted read-only, the i-th as /data/<i>.
+	Inputs []mman.CID
+	// Seed feeds every source of randomness that the guest can see.
+	Seed mman.Hash
+	// Limits bound the run; all fields are set.
+	Limits Limits
+	// Content opens the CIDs above. The executor closes what it opens.
+	Content Opener
+}
+
+// Blob is an opened content of known size.
+type Blob interface {
+	io.ReadSeekCloser
+	Size() uint64
+}
+
+// Opener opens content by CID within the bounds of one lease. Open fails with
+// mman.ErrNotFound or mman.ErrContent; it is safe for concurrent use.
+type Opener interface {
+	Open(ctx context.Context, id mman.CID) (Blob, error)
+}
+
+// IO carries a run's streams. Writers are called from one goroutine at a time;
+// an error from them ends the run.
+type IO struct {
+	Stdout io.Writer
+	Stderr io.Writer
+	// Progress, when set, is called now and then with the usage so far, from
+	// the executor's goroutine; it must not block.
+	Progress func(Usage)
+}
+
+// Result is how a run ended.
+type Result struct {
+	// ExitCode is the guest's own; other than 0 is a failed run that is paid.
+	ExitCode uint32
+	Usage    Usage
+}
+
+// Prepared is a task that was admitted and is ready to run, once.
+type Prepared interface {
+	// Close frees what Prepare took. Safe twice.
+	Close() error
+}
+
+// Executor runs the tasks of one facet. It is safe for concurrent use.
+//
+// Prepare fetches by CID, verifies, and admits or refuses with a reason:
+// mman.ErrModule, ErrImport, ErrMemory, ErrInputLimit, ErrNotFound, ErrContent.
+//
+// Run returns the usage also when it fails. Its errors are mman.ErrWall,
+// ErrMemory, ErrOutput, ErrGuestTrap, ErrCanceled; a guest that ends with an
+// exit code other than 0 is no error.
+type Executor interface {
+	Prepare(ctx context.Context, task Task) (Prepared, error)
+	Run(ctx context.Context, prepared Prepared, streams IO) (Result, error)
+}
+
+// Validate checks the parts of a task that a stranger chose.
+func (t Task) Validate() error {
+	if t.Algorithm.IsZero() {
+		return fmt.Errorf("%w: the task names no algorithm", mman.ErrInvalid)
+	}
+	if err := ValidArgs(t.Args); err != nil {
+		return err
+	}
+	if len(t.Inputs) > MaxInputs {
+		return fmt.Errorf("%w: %d inputs, at most %d are allowed", mman.ErrTooLarge, len(t.Inputs), MaxInputs)
+	}
+	for i, in := range t.Inputs {
+		if in.IsZero() {
+			return fmt.Errorf("%w: input %d names no content", mman.ErrInvalid, i)
+		}
+	}
+	if t.Content == nil {
+		return fmt.Errorf("%w: the task has no content to read from", mman.ErrInvalid)
+	}
+	return t.Limits.Validate()
+}
+
+// ValidArgs bounds a program's arguments.
+func ValidArgs(args []string) error {
+	total := 0
+	for i, a := range args {
+		total += len(a)
+		if strings.ContainsRune(a, 0) {
+			return fmt.Errorf("%w: argument %d holds a zero byte", mman.ErrInvalid, i)
+		}
+	}
+	if len(args) > MaxArgs || total > MaxArgsBytes {
+		return fmt.Errorf("%w: %d arguments of %d bytes, at most %d of %d are allowed", mman.ErrTooLarge, len(args), total, MaxArgs, MaxArgsBytes)
+	}
+	return nil
+}
