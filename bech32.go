@@ -51,12 +51,12 @@ func regroup(data []byte, from, to uint, pad bool) ([]byte, error) {
 		n += from
 		for n >= to {
 			n -= to
-			out = append(out, byte(acc>>n&(1<<to-1)))
+			out = append(out, byte(acc>>n&0xff)&(1<<to-1))
 		}
 	}
 	if pad {
 		if n > 0 {
-			out = append(out, byte(acc<<(to-n)&(1<<to-1)))
+			out = append(out, byte(acc<<(to-n)&0xff)&(1<<to-1))
 		}
 		return out, nil
 	}
@@ -106,7 +106,7 @@ func decodeBech32(s string) (hrp string, data []byte, err error) {
 		if g < 0 {
 			return "", nil, errors.New("it has a character that bech32 does not use")
 		}
-		groups = append(groups, byte(g))
+		groups = append(groups, byte(g&31))
 	}
 	if bech32Polymod(append(bech32Expand(hrp), groups...)) != 1 {
 		return "", nil, errors.New("its checksum is wrong, look for a typing error")

@@ -33,7 +33,7 @@ func (e *Error) Error() string { return e.Text }
 // Is reports whether target is a sentinel with the same code, so that an error
 // rebuilt from the wire equals the one that was sent.
 func (e *Error) Is(target error) bool {
-	other, ok := target.(*Error) //nolint:errorlint // Is compares exactly one level, errors.Is unwraps
+	other, ok := target.(*Error) // one level: errors.Is unwraps
 	return ok && other.Code == e.Code
 }
 
@@ -122,8 +122,7 @@ func CodeOf(err error) Code {
 	if err == nil {
 		return 0
 	}
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code
 	}
 	return ErrInternal.Code
@@ -131,8 +130,7 @@ func CodeOf(err error) Code {
 
 // RetryOf returns the retry meaning of the first sentinel in err's chain.
 func RetryOf(err error) Retry {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Retry
 	}
 	return RetryNever
