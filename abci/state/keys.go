@@ -1,0 +1,115 @@
+package state
+
+// Prefix names a family of keys: a store, a slash and one letter. The families
+// of all modules stand in this file and nowhere else, so that two can never
+// meet; a letter is never reused for another meaning.
+type Prefix string
+
+// Families of the bank.
+const (
+	// BankAccounts holds an account's record by its address.
+	BankAccounts Prefix = "bank/a"
+	// BankNumbers holds the address by account number (u64be).
+	BankNumbers Prefix = "bank/n"
+	// BankTotals holds the counters by name: next account number, genesis,
+	// minted and burned sums, and each pool's balance.
+	BankTotals Prefix = "bank/t"
+	// BankFee holds the base fee as of its last change.
+	BankFee Prefix = "bank/f"
+)
+
+// Families of the market.
+const (
+	// MarketOffers holds an offer's record by its CID.
+	MarketOffers Prefix = "market/o"
+	// MarketOffersByFacet indexes offers: kind, facet, offer CID.
+	MarketOffersByFacet Prefix = "market/f"
+	// MarketOffersByResource indexes offers: resource CID, offer CID.
+	MarketOffersByResource Prefix = "market/r"
+	// MarketOffersByProvider indexes offers: provider address, offer CID.
+	MarketOffersByProvider Prefix = "market/p"
+	// MarketOffersByExpiry queues offers: expiry height (u64be), offer CID.
+	MarketOffersByExpiry Prefix = "market/e"
+	// MarketRequests holds a request's record by its id.
+	MarketRequests Prefix = "market/q"
+	// MarketRequestQueue queues the open requests in the order of matching:
+	// height (u64be), request id.
+	MarketRequestQueue Prefix = "market/w"
+	// MarketRequestsByDeadline queues requests: deadline height (u64be), request id.
+	MarketRequestsByDeadline Prefix = "market/d"
+	// MarketRequestsByAccount indexes requests: consumer address, request id.
+	MarketRequestsByAccount Prefix = "market/c"
+	// MarketLeases holds a lease's record by its id.
+	MarketLeases Prefix = "market/l"
+	// MarketLeasesByAccount indexes leases: address of provider or consumer, lease id.
+	MarketLeasesByAccount Prefix = "market/a"
+	// MarketLeasesByExpiry queues leases: height of the next due step (u64be), lease id.
+	MarketLeasesByExpiry Prefix = "market/x"
+	// MarketDecisions holds the record of why a request was matched so, by request id.
+	MarketDecisions Prefix = "market/z"
+	// MarketNodes holds a node's binding by its peer id.
+	MarketNodes Prefix = "market/n"
+	// MarketNodesByAccount indexes node bindings: account address, peer id.
+	MarketNodesByAccount Prefix = "market/b"
+	// MarketUsage holds the capacity in use of an offer by its CID.
+	MarketUsage Prefix = "market/u"
+	// MarketTotals holds the market's counters by name.
+	MarketTotals Prefix = "market/t"
+)
+
+// Families of staking.
+const (
+	// StakeValidators holds a validator's record by its operator address.
+	StakeValidators Prefix = "stake/v"
+	// StakeValidatorsByKey holds the operator address by consensus address.
+	StakeValidatorsByKey Prefix = "stake/k"
+	// StakeDelegations holds shares: operator address, delegator address.
+	StakeDelegations Prefix = "stake/d"
+	// StakeDelegationsByAccount indexes delegations: delegator address, operator address.
+	StakeDelegationsByAccount Prefix = "stake/a"
+	// StakeUnbonding queues unbondings: height (u64be), delegator address, operator address.
+	StakeUnbonding Prefix = "stake/u"
+	// StakePowers holds the power last told to CometBFT by consensus key.
+	StakePowers Prefix = "stake/p"
+	// StakeMissed holds the signed and missed blocks of the epoch by operator address.
+	StakeMissed Prefix = "stake/m"
+	// StakeTotals holds the counters of staking by name.
+	StakeTotals Prefix = "stake/t"
+)
+
+// Families of the later modules.
+const (
+	// ParamsValues holds the parameters of a module by its name.
+	ParamsValues Prefix = "params/v"
+	// RewardEpochs holds an epoch's record by its number (u64be).
+	RewardEpochs Prefix = "reward/e"
+	// RewardPoints holds what an account earned in the running epoch by its address.
+	RewardPoints Prefix = "reward/p"
+	// GovProposals holds a proposal's record by its number (u64be).
+	GovProposals Prefix = "gov/p"
+	// GovVotes holds votes: proposal number (u64be), voter address.
+	GovVotes Prefix = "gov/v"
+	// GovQueue queues proposals: height of the next due step (u64be), proposal number (u64be).
+	GovQueue Prefix = "gov/q"
+	// LeagueLeagues holds a league's record by its id.
+	LeagueLeagues Prefix = "league/l"
+	// LeagueMatches holds a match's record: league id, match number (u64be).
+	LeagueMatches Prefix = "league/m"
+	// BeaconValues holds the beacon by height (u64be).
+	BeaconValues Prefix = "beacon/v"
+)
+
+// Prefixes returns every family in the order of declaration.
+func Prefixes() []Prefix {
+	return []Prefix{
+		BankAccounts, BankNumbers, BankTotals, BankFee,
+		MarketOffers, MarketOffersByFacet, MarketOffersByResource, MarketOffersByProvider, MarketOffersByExpiry,
+		MarketRequests, MarketRequestQueue, MarketRequestsByDeadline, MarketRequestsByAccount,
+		MarketLeases, MarketLeasesByAccount, MarketLeasesByExpiry, MarketDecisions,
+		MarketNodes, MarketNodesByAccount, MarketUsage, MarketTotals,
+		StakeValidators, StakeValidatorsByKey, StakeDelegations, StakeDelegationsByAccount, StakeUnbonding,
+		StakePowers, StakeMissed, StakeTotals,
+		ParamsValues, RewardEpochs, RewardPoints, GovProposals, GovVotes, GovQueue,
+		LeagueLeagues, LeagueMatches, BeaconValues,
+	}
+}

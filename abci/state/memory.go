@@ -1,0 +1,109 @@
+package state
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/google/btree"
+
+	mman "github.com/limboid/massive-man"
+)
+
+// Memory is a DB without a disk, for tests and for chains that live within one
+// process. It is for one goroutine.
+type Memory struct {
+	pairs   *btree.BTreeG[history]
+	markers []Marker // ascending by height, at most KeepHeights+1
+}
+
+// history is the versions of one key, ascending by height.
+type history struct {
+	key      string
+	versions []version
+}
+
+type version struct {
+	height uint64
+	value  []byte // nil: deleted
+}
+
+// NewMemory returns an empty database.
+func NewMemory() *Memory {
+	return &Memory{pairs: btree.NewG(indexDegree, func(a, b history) bool { return a.key < b.key })}
+}
+
+// Marker implements DB.
+func (d *Memory) Marker(height uint64) (Marker, error) {
+	for i := len(d.markers) - 1; i >= 0; i-- {
+		if m := d.markers[i]; m.Height <= height {
+			m.Data = bytes.Clone(m.Data)
+			return m, nil
+		}
+	}
+	return Marker{}, nil
+}
+
+// Iterate implements DB.
+func (d *Memory) Iterate(height uint64, prefix string, fn func(key, value []byte) error) error {
+	var failed error
+	d.pairs.AscendGreaterOrEqual(history{key: prefix}, func(h history) bool {
+		if !strings.HasPrefix(h.key, prefix) {
+			return false
+		}
+		for i := len(h.versions) - 1; i >= 0; i-- {
+			if v := h.versions[i]; v.height <= height {
+				if v.value != nil {
+					failed = fn([]byte(h.key), v.value)
+				}
+				break
+			}
+		}
+		return failed == nil
+	})
+	return failed
+}
+
+// Apply implements DB.
+func (d *Memory) Apply(changes []Change, marker Marker) error {
+	if n := len(d.markers); n > 0 && marker.Height <= d.markers[n-1].Height {
+		return fmt.Errorf("%w: apply height %d after %d", mman.ErrInvalid, marker.Height, d.markers[n-1].Height)
+	}
+	d.markers = append(d.markers, marker)
+	if len(d.markers) > KeepHeights {
+		d.markers = d.markers[1:]
+	}
+	oldest := d.markers[0].Height
+	for _, c := range changes {
+		h, _ := d.pairs.Get(history{key: c.Key})
+		h.key = c.Key
+		h.versions = append(h.versions, version{marker.Height, bytes.Clone(c.Value)})
+		for len(h.versions) > 1 && h.versions[1].height <= oldest {
+			h.versions = h.versions[1:]
+		}
+		d.pairs.ReplaceOrInsert(h)
+	}
+	return nil
+}
+
+// Rewind implements DB.
+func (d *Memory) Rewind(height uint64) error {
+	for n := len(d.markers); n > 0 && d.markers[n-1].Height > height; n-- {
+		d.markers = d.markers[:n-1]
+	}
+	var changed []history
+	d.pairs.Ascend(func(h history) bool {
+		n := len(h.versions)
+		for n > 0 && h.versions[n-1].height > height {
+			n--
+		}
+		if n < len(h.versions) {
+			changed = append(changed, history{h.key, h.versions[:n:n]})
+		}
+		return true
+	})
+	for _, h := range changed {
+		d.pairs.ReplaceOrInsert(h)
+	}
+	return nil
+}
