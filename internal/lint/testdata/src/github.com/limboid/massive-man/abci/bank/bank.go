@@ -1,0 +1,5 @@
+package bank
+
+import "sync" // want `import of sync`
+
+var mu sync.Mutex

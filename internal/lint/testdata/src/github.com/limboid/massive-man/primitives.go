@@ -1,0 +1,3 @@
+package mman
+
+import _ "crypto/rand" // want `import of crypto/rand`
