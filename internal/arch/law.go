@@ -1,0 +1,132 @@
+package arch
+
+// Module is the import path of the root package.
+const Module = "github.com/limboid/massive-man"
+
+// Room is one row of the law. In and May are paths below the module: "." is the
+// root package, "x" the package x alone, "x/..." x and everything below it, and
+// a leading "!" takes a path away again.
+type Room struct {
+	In  string
+	May []string // of this module; leaves may always be imported
+	Why string
+}
+
+// Home says where a heavy dependency may be imported: everything at or below
+// the import path Dep, only by the packages In.
+type Home struct {
+	Dep string
+	In  []string
+	Why string
+}
+
+// Distance is a package that must not be reached, over any number of imports.
+type Distance struct {
+	From string
+	To   []string // import paths; a path that ends in "/..." includes what is below
+	Why  string
+}
+
+// Leaves may be imported by every package above them.
+func Leaves() []string { return []string{".", "internal/dagcbor", "internal/sig"} }
+
+// Law returns the rows; the first row that covers a package decides.
+func Law() []Room {
+	return []Room{
+		// Leaves.
+		{In: ".", Why: "primitives: standard library only"},
+		{In: "internal/dagcbor", May: []string{"."}, Why: "the codec under everything"},
+		{In: "internal/sig", May: []string{"."}, Why: "keys and signatures"},
+
+		// Pure layers, bottom up.
+		{In: "resources", Why: "what a thing is does not know what it costs or who carries it"},
+		{In: "market/...", May: []string{"market/...", "resources"}, Why: "rules see descriptors, never drivers or the network"},
+		{In: "genesis", May: []string{"market/...", "resources"}, Why: "the first state is data"},
+
+		// The state machine.
+		{In: "abci/tx", Why: "a client links the envelope without the chain"},
+		{In: "abci/state", Why: "a store of keys and values"},
+		{In: "abci/abcitest/...", May: []string{"abci/...", "genesis", "market/...", "resources"}, Why: "drives the whole application"},
+		{In: "abci", May: []string{"abci/...", "!abci/abcitest/...", "genesis", "market/...", "resources"}, Why: "routes to the modules"},
+		{In: "abci/...", May: []string{"abci/tx", "abci/state", "genesis", "market/...", "resources"}, Why: "modules do not know each other nor the application"},
+
+		// Drivers and network.
+		{In: "resources/resourcestest/...", May: []string{"resources"}, Why: "judges drivers, knows none"},
+		{In: "resources/wasm/...", May: []string{"resources", "resources/wasm/..."}, Why: "a driver knows a task, not a price or a peer"},
+		{In: "resources/dataset/...", May: []string{"resources", "resources/dataset/..."}, Why: "a driver knows a task, not a price or a peer"},
+		{In: "p2p/...", May: []string{"p2p/...", "market/...", "resources"}, Why: "the network carries bytes, it does not know the chain"},
+
+		// Assembly.
+		{In: "node/store", Why: "bytes on disk, whatever they mean"},
+		{In: "node/...", May: []string{"node/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/..."}, Why: "assembles one running node"},
+		{In: "sdk/...", May: []string{"sdk/...", "abci/tx", "market/...", "resources", "resources/wasm/meter", "p2p/..."}, Why: "a client does not link the node"},
+
+		// Programs.
+		{In: "cmd/mman", May: []string{"cmd/internal/...", "!cmd/internal/node/...", "!cmd/internal/demo/...", "!cmd/internal/bench/..."}, Why: "a thin main of the client"},
+		{In: "cmd/mman-node", May: []string{"cmd/internal/...", "node/...", "genesis"}, Why: "a thin main of the node"},
+		{In: "cmd/internal/client/...", May: []string{"cmd/internal/...", "!cmd/internal/node/...", "!cmd/internal/demo/...", "!cmd/internal/bench/...", "sdk/...", "abci/tx", "genesis", "market/...", "resources/...", "p2p/..."}, Why: "the verbs of mman work with no daemon beside them"},
+		{In: "cmd/internal/...", May: []string{"cmd/internal/...", "node/...", "sdk/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/..."}, Why: "the verbs of mman-node"},
+
+		// Around the product.
+		{In: "internal/arch/...", Why: "reads import paths only"},
+		{In: "internal/lint/...", May: []string{"internal/lint/..."}, Why: "reads syntax only"},
+		{In: "internal/testnet/...", May: []string{"...", "!internal/arch/...", "!internal/lint/..."}, Why: "whole networks under test"},
+		{In: "internal/e2e/...", May: []string{"...", "!internal/arch/...", "!internal/lint/..."}, Why: "whole programs under test"},
+		{In: "examples/...", Why: "examples are programs of our users: they link nothing of ours"},
+	}
+}
+
+// Homes returns the home of each heavy dependency. Longer paths come first: the
+// first row that covers an import decides. Test files are free.
+func Homes() []Home {
+	harness := []string{"internal/testnet/...", "internal/e2e/..."}
+	home := func(dep, why string, in ...string) Home { return Home{dep, append(in, harness...), why} }
+	return []Home{
+		home("github.com/libp2p", "the one door to the network", "p2p/..."),
+		home("github.com/ipfs/boxo", "the one door to the network", "p2p/..."),
+		home("github.com/cometbft/cometbft/abci", "the one door to ABCI", "abci", "abci/abcitest/...", "node/consensus"),
+		home("github.com/cometbft/cometbft/proto", "the one door to ABCI", "abci", "abci/abcitest/...", "node/consensus"),
+		home("github.com/cometbft/cometbft/light", "a client that checks headers", "node/consensus", "sdk/light"),
+		home("github.com/cometbft/cometbft-db", "CometBFT's stores", "node/consensus"),
+		home("github.com/cometbft/cometbft", "CometBFT's node", "node/consensus"),
+		home("github.com/tetratelabs/wazero", "the one WASM engine", "resources/wasm/..."),
+		home("github.com/dgraph-io", "the one store on disk", "node/store"),
+		home("github.com/fxamacker/cbor", "one strict codec", "internal/dagcbor"),
+		home("github.com/oasisprotocol/curve25519-voi", "one ed25519 verifier everywhere", "internal/sig"),
+		home("github.com/decred/dcrd", "one secp256k1 verifier everywhere", "internal/sig"),
+		home("github.com/spf13", "only programs have flags", "cmd/..."),
+		home("github.com/stretchr", "only tests test", "resources/resourcestest/...", "abci/abcitest/...", "p2p/p2ptest"),
+		home("golang.org/x/tools", "only the analyzer reads syntax", "internal/lint/..."),
+	}
+}
+
+// Distances returns what must stay out of reach.
+func Distances() []Distance {
+	inout := []string{
+		"net/http", "os/exec",
+		"github.com/libp2p/...", "github.com/ipfs/boxo/...", "github.com/dgraph-io/...",
+		"github.com/tetratelabs/...", "github.com/cometbft/...",
+	}
+	client := []string{Module + "/node/...", "github.com/dgraph-io/...", "github.com/cometbft/cometbft/node", "github.com/cometbft/cometbft/consensus"}
+	return []Distance{
+		{".", []string{"net", "os/exec", "github.com/..."}, "primitives: standard library only"},
+		{"resources", inout, "pure"},
+		{"market/...", inout, "pure"},
+		{"genesis", inout, "pure"},
+		{"abci/tx", inout, "pure, and a client links it"},
+		{"abci/state", inout, "pure"},
+		{"sdk/...", client, "a client is small"},
+		{"cmd/mman", client, "a client is small"},
+	}
+}
+
+// Folders returns the top-level folders that may hold Go packages. Another one
+// needs a reason in RATIONALE.md.
+func Folders() []string {
+	return []string{"abci", "cmd", "examples", "genesis", "internal", "market", "node", "p2p", "resources", "sdk"}
+}
+
+// Nameless returns package names that say nothing about what is inside.
+func Nameless() []string {
+	return []string{"util", "utils", "common", "types", "helpers", "helper", "base", "manager", "misc", "shared"}
+}
