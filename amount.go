@@ -62,6 +62,13 @@ func (a Amount) MulDivCeil(num, den uint64) (Amount, error) {
 	return Amount(q).Add(1)
 }
 
+// MulDivRem returns ⌊a·num/den⌋ and the remainder, with a 128-bit product, or
+// ErrOverflow as MulDivFloor does.
+func (a Amount) MulDivRem(num, den uint64) (quo Amount, rem uint64, err error) {
+	q, r, err := mulDiv(uint64(a), num, den)
+	return Amount(q), r, err
+}
+
 func mulDiv(a, num, den uint64) (quo, rem uint64, err error) {
 	hi, lo := bits.Mul64(a, num)
 	if den == 0 || hi >= den {

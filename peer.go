@@ -81,3 +81,16 @@ func (p *PeerID) UnmarshalText(b []byte) error {
 	*p = got
 	return nil
 }
+
+// LeaseKey is the ed25519 public key that signs handshakes and receipts of one
+// lease for its consumer.
+type LeaseKey [32]byte
+
+// String returns 64 lower-case hex digits.
+func (k LeaseKey) String() string { return Hash(k).String() }
+
+// MarshalText returns 64 lower-case hex digits.
+func (k LeaseKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads 64 hex digits.
+func (k *LeaseKey) UnmarshalText(b []byte) error { return decodeHex("lease key", k[:], b) }

@@ -1,0 +1,196 @@
+package market
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/market/price"
+	"github.com/limboid/massive-man/resources"
+)
+
+// MaxLanes is the number of lanes, and so of sessions at one time, that a lease
+// can have.
+const MaxLanes = 16
+
+// LeaseState is where a Lease stands.
+type LeaseState string
+
+// A lease is open until somebody closes it or it expires, closing while late
+// receipts may still come, and closed for ever.
+const (
+	LeaseOpen    LeaseState = "open"
+	LeaseClosing LeaseState = "closing"
+	LeaseClosed  LeaseState = "closed"
+)
+
+// Leg is one filled part of a Lease.
+type Leg struct {
+	Role     Role            `cbor:"role"     json:"role"`
+	Facet    resources.Facet `cbor:"facet"    json:"facet"`
+	Resource mman.CID        `cbor:"resource,omitzero" json:"resource,omitzero"`
+	// Supplied legs come from the consumer: they have no offer and no provider.
+	Supplied bool         `cbor:"supplied" json:"supplied,omitempty"`
+	Offer    mman.CID     `cbor:"offer,omitzero" json:"offer,omitzero"`
+	Provider mman.Address `cbor:"provider,omitzero" json:"provider,omitzero"`
+	Peer     mman.PeerID  `cbor:"peer,omitzero" json:"peer,omitzero"`
+	Sealed   bool         `cbor:"sealed"   json:"sealed,omitempty"`
+	Price    price.Price  `cbor:"price"    json:"price"`
+}
+
+// LanePaid is what the receipts of one lane have authorised so far.
+type LanePaid struct {
+	Lane uint64      `cbor:"lane" json:"lane"`
+	Seq  uint64      `cbor:"seq"  json:"seq"`
+	Paid mman.Amount `cbor:"paid" json:"paid_uman"`
+}
+
+// Lease is a matched Request: its legs, terms, escrow and what was paid.
+type Lease struct {
+	Version  uint64         `cbor:"v"         json:"version"`
+	ID       mman.LeaseID   `cbor:"id"        json:"id"`
+	Request  mman.RequestID `cbor:"request"   json:"request"`
+	Consumer mman.Address   `cbor:"consumer"  json:"consumer"`
+	LeaseKey mman.LeaseKey  `cbor:"lease_key" json:"lease_key"`
+	Legs     []Leg          `cbor:"legs"      json:"legs"`
+	// Cap is the escrow at the start and the most that can ever be paid.
+	Cap    mman.Amount      `cbor:"cap"       json:"cap_uman"`
+	Limits resources.Limits `cbor:"limits"    json:"limits"`
+	// Residual is the hash of the rules left unknown at match time.
+	Residual mman.Hash `cbor:"residual"  json:"residual"`
+	// Opened and Expires are heights; sessions end before Expires.
+	Opened  uint64     `cbor:"opened"    json:"opened"`
+	Expires uint64     `cbor:"expires"   json:"expires"`
+	State   LeaseState `cbor:"state"     json:"state"`
+	// CloseAt is the height at which the lease closes by itself and the rest of
+	// the escrow goes back: expiry + grace, or the end of the dispute window.
+	CloseAt uint64 `cbor:"close_at"  json:"close_at"`
+	// Lanes are sorted by number.
+	Lanes []LanePaid `cbor:"lanes"     json:"lanes,omitempty"`
+	// Paid counts what left the escrow to providers and the burn, Burned the
+	// part that was burned, Refunded what went back to the consumer.
+	Paid     mman.Amount `cbor:"paid"      json:"paid_uman"`
+	Burned   mman.Amount `cbor:"burned"    json:"burned_uman"`
+	Refunded mman.Amount `cbor:"refunded"  json:"refunded_uman"`
+}
+
+// Compute returns the leg that runs the work; every lease has one.
+func (l Lease) Compute() Leg { return l.Legs[len(l.Legs)-1] }
+
+// Algorithm returns the leg that is run.
+func (l Lease) Algorithm() Leg { return l.Legs[0] }
+
+// Data returns the legs that the work sees, in mount order.
+func (l Lease) Data() []Leg { return l.Legs[1 : len(l.Legs)-1] }
+
+// Involves reports whether the account is the consumer or a provider.
+func (l Lease) Involves(a mman.Address) bool {
+	return l.Consumer == a || slices.ContainsFunc(l.Legs, func(leg Leg) bool { return !leg.Supplied && leg.Provider == a })
+}
+
+// Escrow returns what is still held.
+func (l Lease) Escrow() mman.Amount { return l.Cap - l.Paid - l.Refunded }
+
+// Fixed returns the sum of the per-lease prices of all legs.
+func (l Lease) Fixed() (mman.Amount, error) {
+	var sum mman.Amount
+	for _, leg := range l.Legs {
+		var err error
+		if sum, err = sum.Add(leg.Price.PerLease); err != nil {
+			return 0, err
+		}
+	}
+	return sum, nil
+}
+
+// Gross returns what the cumulative usage of a lane costs in all: the compute
+// leg's unit prices, each other leg's share of that, rounded up leg by leg, and
+// on lane 0 the per-lease prices.
+func (l Lease) Gross(lane uint64, usage resources.Usage) (mman.Amount, error) {
+	session, err := l.Compute().Price.Of(usage)
+	if err != nil {
+		return 0, err
+	}
+	total := session
+	for _, leg := range l.Legs {
+		share, err := session.MulDivCeil(leg.Price.Share, resources.BasisPoints)
+		if err != nil {
+			return 0, err
+		}
+		if total, err = total.Add(share); err != nil {
+			return 0, err
+		}
+	}
+	if lane != 0 {
+		return total, nil
+	}
+	fixed, err := l.Fixed()
+	if err != nil {
+		return 0, err
+	}
+	return total.Add(fixed)
+}
+
+// LanePaid returns what receipts authorised on a lane, zero for an unused one.
+func (l Lease) LanePaid(lane uint64) LanePaid {
+	i, ok := l.findLane(lane)
+	if !ok {
+		return LanePaid{Lane: lane}
+	}
+	return l.Lanes[i]
+}
+
+func (l Lease) findLane(lane uint64) (int, bool) {
+	return slices.BinarySearchFunc(l.Lanes, lane, func(p LanePaid, n uint64) int { return cmp.Compare(p.Lane, n) })
+}
+
+// Settle applies a verified receipt: it returns the lease after it and the
+// amount that leaves the escrow now. A receipt that adds nothing is no error,
+// so that anybody may submit any receipt again; of two with one number the
+// higher amount counts.
+func (l Lease) Settle(r Receipt) (Lease, mman.Amount, error) {
+	if l.State == LeaseClosed {
+		return l, 0, fmt.Errorf("lease %s: %w: it is closed", l.ID, mman.ErrLeaseState)
+	}
+	if r.Lease != l.ID {
+		return l, 0, fmt.Errorf("lease %s: %w: the receipt is for lease %s", l.ID, mman.ErrReceipt, r.Lease)
+	}
+	i, ok := l.findLane(r.Lane)
+	l.Lanes = slices.Clone(l.Lanes)
+	if !ok {
+		l.Lanes = slices.Insert(l.Lanes, i, LanePaid{Lane: r.Lane})
+	}
+	lane := &l.Lanes[i]
+	if r.Paid <= lane.Paid {
+		return l, 0, nil
+	}
+	delta := r.Paid - lane.Paid
+	if delta > l.Escrow() {
+		return l, 0, fmt.Errorf("lease %s: %w: the receipt asks for %s more, the escrow holds %s", l.ID, mman.ErrCapExceeded, delta, l.Escrow())
+	}
+	lane.Paid, lane.Seq = r.Paid, max(lane.Seq, r.Seq)
+	l.Paid += delta // within Cap, checked above
+	return l, delta, nil
+}
+
+// BeginClose starts the dispute window that a close without the provider's
+// consent opens; a lease that is already closing keeps its date.
+func (l Lease) BeginClose(height, window uint64) (Lease, error) {
+	if l.State != LeaseOpen {
+		return l, fmt.Errorf("lease %s: %w: it is %s", l.ID, mman.ErrLeaseState, l.State)
+	}
+	l.State = LeaseClosing
+	l.CloseAt = min(l.CloseAt, height+window)
+	return l, nil
+}
+
+// Close ends the lease and returns what goes back to the consumer.
+func (l Lease) Close() (Lease, mman.Amount, error) {
+	if l.State == LeaseClosed {
+		return l, 0, fmt.Errorf("lease %s: %w: it is closed", l.ID, mman.ErrLeaseState)
+	}
+	refund := l.Escrow()
+	l.State, l.Refunded = LeaseClosed, l.Refunded+refund
+	return l, refund, nil
+}

@@ -1,0 +1,198 @@
+package market
+
+import (
+	"fmt"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/dagcbor"
+	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/resources"
+)
+
+// Bounds of encoded Statements and Receipts.
+const (
+	StatementMaxBytes = 1024
+	ReceiptMaxBytes   = 512
+)
+
+// RunResult names what a run produced.
+type RunResult struct {
+	// Run is the consumer's number of the run within its lane.
+	Run uint64 `cbor:"run" json:"run"`
+	// Algorithm is the content that ran.
+	Algorithm mman.CID `cbor:"algorithm,omitzero" json:"algorithm,omitzero"`
+	// Code is 0 when the algorithm ended by itself, otherwise the code of the
+	// limit or fault that ended it; ExitCode is the algorithm's own.
+	Code     mman.Code `cbor:"code" json:"code,omitempty"`
+	ExitCode uint32    `cbor:"exit_code" json:"exit_code"`
+	// Output is the standard output as a UnixFS file, and its size.
+	Output      mman.CID `cbor:"output,omitzero" json:"output,omitzero"`
+	OutputBytes uint64   `cbor:"output_bytes" json:"output_bytes"`
+}
+
+// Statement is the provider's signed claim about one lane of a lease. Usage and
+// Gross are cumulative over the lane.
+type Statement struct {
+	Version uint64          `cbor:"v"     json:"version"`
+	Lease   mman.LeaseID    `cbor:"lease" json:"lease"`
+	Lane    uint64          `cbor:"lane"  json:"lane"`
+	Seq     uint64          `cbor:"seq"   json:"seq"`
+	Usage   resources.Usage `cbor:"usage" json:"usage"`
+	Gross   mman.Amount     `cbor:"gross" json:"gross_uman"`
+	// Work is the digest of the run that is under way or just ended: what ran
+	// on what, with which arguments, seed and limits.
+	Work mman.Hash `cbor:"work"  json:"work"`
+	// Result is present on the statement that ends a run.
+	Result *RunResult `cbor:"result,omitempty" json:"result,omitempty"`
+}
+
+// Receipt is the payer's signature under a Statement. Amounts are cumulative
+// over the lane.
+type Receipt struct {
+	Version   uint64       `cbor:"v"         json:"version"`
+	Statement mman.CID     `cbor:"statement" json:"statement"`
+	Lease     mman.LeaseID `cbor:"lease"     json:"lease"`
+	Lane      uint64       `cbor:"lane"      json:"lane"`
+	Seq       uint64       `cbor:"seq"       json:"seq"`
+	Paid      mman.Amount  `cbor:"paid"      json:"paid_uman"`
+	// Final: the payer has the result that the statement names.
+	Final bool `cbor:"final"     json:"final"`
+}
+
+// Signed is an encoded Statement or Receipt with its ed25519 signature.
+type Signed struct {
+	Bytes     []byte `cbor:"bytes"     json:"bytes"`
+	Signature []byte `cbor:"signature" json:"signature"`
+}
+
+// Signer signs a digest with an ed25519 key that never leaves its owner.
+type Signer interface {
+	SignDigest(context mman.SignContext, chainID string, payload []byte) []byte
+}
+
+// SignStatement encodes and signs a Statement with the node key, and returns
+// its CID.
+func SignStatement(chainID string, s Statement, node Signer) (Signed, mman.CID, error) {
+	b, err := dagcbor.Marshal(s)
+	if err != nil {
+		return Signed{}, mman.CID{}, err
+	}
+	return Signed{b, node.SignDigest(mman.SignStatement, chainID, b)}, mman.SumCID(mman.CodecDagCBOR, b), nil
+}
+
+// OpenStatement verifies that peer signed the Statement for this chain.
+func OpenStatement(chainID string, s Signed, peer mman.PeerID) (Statement, mman.CID, error) {
+	st, err := dagcbor.Unmarshal[Statement](s.Bytes, StatementMaxBytes)
+	if err != nil {
+		return Statement{}, mman.CID{}, fmt.Errorf("statement: %w", err)
+	}
+	if st.Version != objectVersion || st.Lane >= MaxLanes || st.Seq == 0 {
+		return Statement{}, mman.CID{}, fmt.Errorf("statement: %w: version %d, lane %d, number %d", mman.ErrInvalid, st.Version, st.Lane, st.Seq)
+	}
+	digest := mman.SignDigest(mman.SignStatement, chainID, s.Bytes)
+	if !sig.VerifyEd25519(peer, digest[:], s.Signature) {
+		return Statement{}, mman.CID{}, fmt.Errorf("statement %d of lease %s: %w: it is not signed by %s", st.Seq, st.Lease, mman.ErrBadSignature, peer)
+	}
+	return st, mman.SumCID(mman.CodecDagCBOR, s.Bytes), nil
+}
+
+// SignReceipt encodes and signs a Receipt with the lease key.
+func SignReceipt(chainID string, r Receipt, lease Signer) (Signed, error) {
+	b, err := dagcbor.Marshal(r)
+	if err != nil {
+		return Signed{}, err
+	}
+	return Signed{b, lease.SignDigest(mman.SignReceipt, chainID, b)}, nil
+}
+
+// DecodeReceipt reads a Receipt without verifying who signed it.
+func DecodeReceipt(b []byte) (Receipt, error) {
+	r, err := dagcbor.Unmarshal[Receipt](b, ReceiptMaxBytes)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("receipt: %w", err)
+	}
+	if r.Version != objectVersion || r.Lane >= MaxLanes || r.Seq == 0 {
+		return Receipt{}, fmt.Errorf("receipt: %w: version %d, lane %d (0 to %d), number %d (from 1)", mman.ErrInvalid, r.Version, r.Lane, MaxLanes-1, r.Seq)
+	}
+	return r, nil
+}
+
+// OpenReceipt verifies that the lease key signed the Receipt for this chain.
+func OpenReceipt(chainID string, s Signed, key mman.LeaseKey) (Receipt, error) {
+	r, err := DecodeReceipt(s.Bytes)
+	if err != nil {
+		return Receipt{}, err
+	}
+	digest := mman.SignDigest(mman.SignReceipt, chainID, s.Bytes)
+	if !sig.VerifyEd25519(key, digest[:], s.Signature) {
+		return Receipt{}, fmt.Errorf("receipt %d of lease %s: %w: it is not signed by the lease key", r.Seq, r.Lease, mman.ErrBadSignature)
+	}
+	return r, nil
+}
+
+// ProgressPPM is the part of a lease's cap that a payer authorises before it
+// holds a result, in millionths (market rule "progress", default 20 %).
+const ProgressPPM = 200_000
+
+// Progress returns what the payer of the lease authorises before a result.
+func (l Lease) Progress() mman.Amount {
+	p, err := l.Cap.MulDivFloor(ProgressPPM, 1_000_000)
+	if err != nil {
+		return 0 // cannot happen: the factor is below 1
+	}
+	return p
+}
+
+// Owed is what a payer knows of a lane before it signs the next receipt.
+type Owed struct {
+	// Last is the latest receipt that it signed on the lane, zero at the start.
+	Last Receipt
+	// Usage is that of the statement under Last.
+	Usage resources.Usage
+	// OtherLanes is the sum of what it signed on the lease's other lanes.
+	OtherLanes mman.Amount
+	// Bound is the most that the usage can have grown since Last: elapsed wall
+	// time, bytes that the payer saw itself.
+	Bound resources.Usage
+}
+
+// Acknowledge decides whether the payer signs a receipt under the statement and
+// for how much. It recomputes the price, holds the usage against what the payer
+// saw, and keeps to the cap; without a result it signs at most the progress
+// part and answers ok = false when that is used up, which is no error.
+func (l Lease) Acknowledge(s Statement, id mman.CID, owed Owed) (r Receipt, ok bool, err error) {
+	refuse := func(format string, args ...any) (Receipt, bool, error) {
+		return Receipt{}, false, fmt.Errorf("statement %d of lease %s: %w: %s", s.Seq, l.ID, mman.ErrReceipt, fmt.Sprintf(format, args...))
+	}
+	if s.Lease != l.ID {
+		return refuse("it is for lease %s", s.Lease)
+	}
+	if s.Seq <= owed.Last.Seq {
+		return refuse("number %d was already signed", owed.Last.Seq)
+	}
+	most, err := owed.Usage.Add(owed.Bound)
+	if err != nil {
+		return Receipt{}, false, err
+	}
+	if !owed.Usage.AtMost(s.Usage) || !s.Usage.AtMost(most) {
+		return refuse("it claims %+v, seen were at most %+v", s.Usage, most)
+	}
+	gross, err := l.Gross(s.Lane, s.Usage)
+	if err != nil {
+		return Receipt{}, false, err
+	}
+	if s.Gross != gross {
+		return refuse("it claims %s, the lease's prices give %s", s.Gross, gross)
+	}
+	if owed.OtherLanes > l.Cap || gross > l.Cap-owed.OtherLanes {
+		return refuse("%s is above the cap of %s", gross, l.Cap)
+	}
+	final := s.Result != nil
+	if !final && gross > l.Progress() {
+		return Receipt{}, false, nil
+	}
+	return Receipt{
+		Version: objectVersion, Statement: id, Lease: l.ID, Lane: s.Lane, Seq: s.Seq,
+		Paid: max(gross, owed.Last.Paid), Final: final,
+	}, true, nil
+}

@@ -1,0 +1,157 @@
+package market
+
+import (
+	"fmt"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/dagcbor"
+	"github.com/limboid/massive-man/resources"
+)
+
+// RequestMaxBytes bounds an encoded Request.
+const RequestMaxBytes = 8 << 10
+
+// Role is a leg's part in a bundle.
+type Role string
+
+// The roles: what runs, what it sees, where it runs.
+const (
+	RoleAlgorithm Role = "algorithm"
+	RoleData      Role = "data"
+	RoleCompute   Role = "compute"
+)
+
+// Kind returns the kind of Resource that fills the role.
+func (r Role) Kind() resources.Kind {
+	switch r {
+	case RoleAlgorithm:
+		return resources.KindAlgorithm
+	case RoleData:
+		return resources.KindDataset
+	case RoleCompute:
+		return resources.KindCompute
+	default:
+		return ""
+	}
+}
+
+// LegRequest is what one leg of a Request asks for.
+type LegRequest struct {
+	Role  Role            `cbor:"role"     json:"role"`
+	Facet resources.Facet `cbor:"facet"    json:"facet"`
+	// Resource is the manifest wanted; for a supplied leg the content itself;
+	// the zero CID means any of the kind and facet (compute only).
+	Resource mman.CID `cbor:"resource,omitzero" json:"resource,omitzero"`
+	// Supplied: the consumer brings the content; no offer, no price.
+	Supplied bool `cbor:"supplied" json:"supplied,omitempty"`
+	// Offers are candidates that the consumer found; none means the chain looks
+	// into its own index.
+	Offers []mman.CID `cbor:"offers"   json:"offers,omitempty"`
+}
+
+// Request says what is wanted, for how much and until when.
+type Request struct {
+	Version  uint64       `cbor:"v"        json:"version"`
+	Consumer mman.Address `cbor:"consumer" json:"consumer"`
+	// LeaseKey is the ed25519 key that will sign handshakes and receipts of the
+	// lease; new for each request.
+	LeaseKey mman.LeaseKey `cbor:"lease_key" json:"lease_key"`
+	// Legs: one algorithm, up to 8 data, one compute, in this order. All are
+	// filled or none.
+	Legs []LegRequest `cbor:"legs"     json:"legs"`
+	// Cap is the most that the lease can cost, held in escrow.
+	Cap mman.Amount `cbor:"cap"      json:"cap_uman"`
+	// Blocks is how long the lease shall last.
+	Blocks uint64 `cbor:"blocks"   json:"blocks"`
+	// Deadline is the last height at which the request may be matched.
+	Deadline uint64 `cbor:"deadline" json:"deadline"`
+	// Limits are the bounds of each run that the consumer wants.
+	Limits resources.Limits `cbor:"limits"   json:"limits"`
+}
+
+// Encode returns the Request's bytes. The Request must be valid.
+func (r Request) Encode() ([]byte, error) {
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	return dagcbor.Marshal(r)
+}
+
+// DecodeRequest reads and validates a Request.
+func DecodeRequest(b []byte) (Request, error) {
+	r, err := dagcbor.Unmarshal[Request](b, RequestMaxBytes)
+	if err != nil {
+		return Request{}, fmt.Errorf("request: %w", err)
+	}
+	return r, r.Validate()
+}
+
+// Validate checks everything about a Request that does not depend on the chain.
+func (r Request) Validate() error {
+	if r.Version != objectVersion {
+		return fmt.Errorf("request: %w: version %d, this program reads %d", mman.ErrUnsupported, r.Version, objectVersion)
+	}
+	if r.Consumer.IsZero() || r.LeaseKey == (mman.LeaseKey{}) {
+		return fmt.Errorf("request: %w: consumer and lease key are needed", mman.ErrInvalid)
+	}
+	if err := validLegs(r.Legs); err != nil {
+		return fmt.Errorf("request: %w", err)
+	}
+	if r.Cap == 0 || r.Cap > mman.MaxSupply {
+		return fmt.Errorf("request: %w: cap %d uman: name the most that it may cost", mman.ErrInvalid, r.Cap)
+	}
+	if r.Blocks == 0 || r.Deadline == 0 {
+		return fmt.Errorf("request: %w: blocks and deadline are needed", mman.ErrInvalid)
+	}
+	if err := r.Limits.Validate(); err != nil {
+		return fmt.Errorf("request: %w", err)
+	}
+	return nil
+}
+
+func validLegs(legs []LegRequest) error {
+	if len(legs) < 2 || len(legs) > maxDataLegs+2 {
+		return fmt.Errorf("%w: %d legs: one algorithm, up to %d data, one compute", mman.ErrInvalid, len(legs), maxDataLegs)
+	}
+	named := 0
+	for i, leg := range legs {
+		want := RoleData
+		switch i {
+		case 0:
+			want = RoleAlgorithm
+		case len(legs) - 1:
+			want = RoleCompute
+		}
+		if leg.Role != want {
+			return fmt.Errorf("%w: legs[%d] is %.16q where %q is due; the order is algorithm, data, compute", mman.ErrInvalid, i, leg.Role, want)
+		}
+		if err := leg.validate(); err != nil {
+			return fmt.Errorf("legs[%d]: %w", i, err)
+		}
+		named += len(leg.Offers)
+	}
+	if named > MaxCandidates {
+		return fmt.Errorf("%w: %d candidate offers, at most %d may be named", mman.ErrTooLarge, named, MaxCandidates)
+	}
+	return nil
+}
+
+func (l LegRequest) validate() error {
+	if !resources.ValidFacet(l.Role.Kind(), l.Facet) {
+		return fmt.Errorf("%w: facet %.32q for %s", mman.ErrUnsupported, l.Facet, l.Role)
+	}
+	switch {
+	case l.Role == RoleCompute && l.Supplied:
+		return fmt.Errorf("%w: compute cannot be supplied over a session", mman.ErrInvalid)
+	case l.Role != RoleCompute && l.Resource.IsZero():
+		return fmt.Errorf("%w: it names no resource", mman.ErrInvalid)
+	case l.Supplied && len(l.Offers) > 0:
+		return fmt.Errorf("%w: a supplied leg has no offers", mman.ErrInvalid)
+	}
+	for i, o := range l.Offers {
+		if o.IsZero() {
+			return fmt.Errorf("%w: offers[%d] names nothing", mman.ErrInvalid, i)
+		}
+	}
+	return nil
+}
