@@ -79,7 +79,7 @@ type Decision struct {
 // Of several candidates for the compute leg the cheapest at the request's own
 // limits wins, of several for another leg the cheapest per lease, then by
 // share; ties go to the lower offer id. A sealed dataset pins the compute leg
-// to its provider.
+// to the node that holds it.
 func Fill(id mman.RequestID, r market.Request, book Book, height uint64) (Decision, []market.Leg, resources.Limits, error) {
 	f := &filling{request: r, book: book, decision: Decision{Version: 1, Request: id, Height: height, Outcome: Queued}}
 	candidates := make([][]Entry, len(r.Legs))
@@ -228,7 +228,7 @@ func (f *filling) bundle(candidates [][]Entry, compute Entry) (legs []market.Leg
 // offer.
 func (f *filling) beside(i uint64, candidates []Entry, compute Entry) (Entry, bool) {
 	for _, e := range candidates {
-		if !e.Offer.Sealed || e.Offer.Provider == compute.Offer.Provider {
+		if !e.Offer.Sealed || e.Offer.Peer == compute.Offer.Peer {
 			return e, true
 		}
 		f.reject(i, e.ID, mman.ErrPolicy, "sealed")
