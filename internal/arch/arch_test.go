@@ -110,7 +110,7 @@ func TestCheck(t *testing.T) {
 		{"client knows no application", pkg(m+"/sdk", m+"/abci"), "sdk imports abci"},
 		{"node imports no client", pkg(m+"/node", m+"/sdk"), "node imports sdk"},
 		{"unknown room", pkg(m + "/internal/attic"), "no row of arch.Law"},
-		{"unknown folder", pkg(m+"/pkg"), `"pkg" is not a top-level folder`},
+		{"unknown folder", pkg(m + "/pkg"), `"pkg" is not a top-level folder`},
 		{"nameless", pkg(m + "/market/types"), `"types" says nothing`},
 		{"undocumented", arch.Package{ImportPath: m + "/market", Name: "market"}, "no package comment"},
 		{"libp2p at home", pkg(m+"/p2p/discovery", "github.com/libp2p/go-libp2p/core/peer"), ""},

@@ -8,11 +8,11 @@ import (
 
 // Package is what the law needs to know of a package, as go list prints it.
 type Package struct {
-	ImportPath string
-	Name       string
-	Doc        string
-	Imports    []string // direct
-	Deps       []string // direct and indirect
+	ImportPath string   `json:"ImportPath"`
+	Name       string   `json:"Name"`
+	Doc        string   `json:"Doc"`
+	Imports    []string `json:"Imports"` // direct
+	Deps       []string `json:"Deps"`    // direct and indirect
 }
 
 // Check returns one sentence for each breach of the law by a package of this
