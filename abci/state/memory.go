@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/btree"
@@ -35,8 +36,8 @@ func NewMemory() *Memory {
 
 // Marker implements DB.
 func (d *Memory) Marker(height uint64) (Marker, error) {
-	for i := len(d.markers) - 1; i >= 0; i-- {
-		if m := d.markers[i]; m.Height <= height {
+	for _, m := range slices.Backward(d.markers) {
+		if m.Height <= height {
 			m.Data = bytes.Clone(m.Data)
 			return m, nil
 		}
@@ -51,8 +52,8 @@ func (d *Memory) Iterate(height uint64, prefix string, fn func(key, value []byte
 		if !strings.HasPrefix(h.key, prefix) {
 			return false
 		}
-		for i := len(h.versions) - 1; i >= 0; i-- {
-			if v := h.versions[i]; v.height <= height {
+		for _, v := range slices.Backward(h.versions) {
+			if v.height <= height {
 				if v.value != nil {
 					failed = fn([]byte(h.key), v.value)
 				}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -68,7 +69,7 @@ func mutate(t *testing.T, rng *rand.Rand, o *state.Overlay, m model, n int) {
 			delete(m, store+"/"+string(key))
 			continue
 		}
-		value := fmt.Sprint(rng.IntN(20) + 1)
+		value := strconv.Itoa(rng.IntN(20) + 1)
 		require.NoError(t, o.Set(store, key, []byte(value)))
 		m[store+"/"+string(key)] = value
 	}
@@ -209,7 +210,7 @@ func TestRootIgnoresOrderAndNoOps(t *testing.T) {
 func TestProofs(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 2, 3, 17, 400} {
-		t.Run(fmt.Sprint(size), func(t *testing.T) {
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
 			t.Parallel()
 			s, err := state.Open(state.NewMemory())
 			require.NoError(t, err)

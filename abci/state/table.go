@@ -3,6 +3,7 @@ package state
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"strings"
 
 	mman "github.com/limboid/massive-man"
@@ -45,8 +46,8 @@ func ParseUint64Key(key []byte) (n uint64, rest []byte, err error) {
 // another part can follow it in a key; longer strings are cut, and no limit of
 // the market lets one come here.
 func AppendString(key []byte, s string) []byte {
-	s = s[:min(len(s), 255)]
-	return append(append(key, byte(len(s))), s...)
+	n := uint8(min(len(s), math.MaxUint8)) //nolint:gosec // at most 255
+	return append(append(key, n), s[:n]...)
 }
 
 // Table is a family of records of one type in strict DAG-CBOR. It holds no

@@ -1,0 +1,51 @@
+package state_test
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/limboid/massive-man/abci/state"
+)
+
+// BenchmarkStage executes and hashes blocks of 10,000 updates spread over all
+// keys, as transfers between random accounts are.
+func BenchmarkStage(b *testing.B) {
+	for _, size := range []struct {
+		name string
+		keys uint64
+	}{{"10k", 10_000}, {"1M", 1_000_000}} {
+		b.Run(size.name, func(b *testing.B) {
+			s, err := state.Open(state.NewMemory())
+			require.NoError(b, err)
+			value := make([]byte, 80)
+			o := s.Begin()
+			for i := range size.keys {
+				require.NoError(b, o.Set("bank", state.BankAccounts.Key(state.Uint64Key(i)), value))
+			}
+			staged, err := s.Stage(o)
+			require.NoError(b, err)
+			require.NoError(b, s.Commit(staged, 1, nil))
+			const updates = 10_000
+			rng := rand.New(rand.NewPCG(1, 2))
+			n := uint64(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				o := s.Begin()
+				for range updates {
+					n++
+					binary.BigEndian.PutUint64(value, n)
+					if err := o.Set("bank", state.BankAccounts.Key(state.Uint64Key(rng.Uint64N(size.keys))), value); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if _, err := s.Stage(o); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)*updates/b.Elapsed().Seconds(), "updates/s")
+		})
+	}
+}

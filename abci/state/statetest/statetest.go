@@ -1,0 +1,161 @@
+// Package statetest is the conformance suite of state.DB: every database under
+// the store passes it. Tests alone use it.
+package statetest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/state"
+)
+
+// Opener opens the database under test. Each call after the first closes what
+// was open and opens the same data again.
+type Opener func(t *testing.T) state.DB
+
+// Run runs the suite. New is called once for each subtest and returns an opener
+// of an empty database.
+func Run(t *testing.T, newOpener func(t *testing.T) Opener) {
+	t.Helper()
+	t.Run("empty", func(t *testing.T) {
+		t.Parallel()
+		open := newOpener(t)
+		for range 2 {
+			db := open(t)
+			require.Equal(t, state.Marker{}, marker(t, db, math.MaxUint64))
+			require.Empty(t, pairs(t, db, math.MaxUint64, ""))
+		}
+	})
+	t.Run("versions", func(t *testing.T) {
+		t.Parallel()
+		testVersions(t, newOpener(t))
+	})
+	t.Run("iteration stops", func(t *testing.T) {
+		t.Parallel()
+		db := newOpener(t)(t)
+		require.NoError(t, db.Apply(changes(map[string]string{"a/1": "x", "a/2": "y"}), state.Marker{Height: 1}))
+		stop := errors.New("stop")
+		calls := 0
+		require.ErrorIs(t, db.Iterate(1, "", func([]byte, []byte) error { calls++; return stop }), stop)
+		require.Equal(t, 1, calls)
+	})
+	t.Run("heights rise", func(t *testing.T) {
+		t.Parallel()
+		db := newOpener(t)(t)
+		require.NoError(t, db.Apply(nil, state.Marker{Height: 5}))
+		require.ErrorIs(t, db.Apply(nil, state.Marker{Height: 5}), mman.ErrInvalid)
+	})
+	t.Run("large block", func(t *testing.T) {
+		t.Parallel()
+		testLargeBlock(t, newOpener(t))
+	})
+}
+
+// testVersions writes random blocks, now and then returns to an older height
+// and goes on differently, and compares every kept height with a model.
+func testVersions(t *testing.T, open Opener) {
+	t.Helper()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's seed
+	db := open(t)
+	models := map[uint64]map[string]string{0: {}}
+	height := uint64(0)
+	for range 80 {
+		switch rng.IntN(8) {
+		case 0:
+			db = open(t)
+		case 1:
+			if back := uint64(rng.IntN(state.KeepHeights / 2)); back < height { //nolint:gosec // small
+				height -= back
+				require.NoError(t, db.Rewind(height))
+			}
+		}
+		height++
+		next, block := maps.Clone(models[height-1]), map[string]string{}
+		for range rng.IntN(20) {
+			key := fmt.Sprintf("%c/%02d", 'a'+rune(rng.IntN(3)), rng.IntN(20))
+			block[key] = ""
+			delete(next, key)
+			if rng.IntN(3) > 0 {
+				block[key] = fmt.Sprintf("%d.%d", height, rng.IntN(1000))
+				next[key] = block[key]
+			}
+		}
+		models[height] = next
+		m := state.Marker{Height: height, Root: mman.Sum256([]byte{byte(height)}), Data: state.Uint64Key(height)}
+		require.NoError(t, db.Apply(changes(block), m))
+		require.Equal(t, m, marker(t, db, math.MaxUint64))
+		for h := height; h > 0 && h+state.KeepHeights > height; h-- {
+			at := marker(t, db, h)
+			if at.Height == 0 {
+				break // forgotten by an earlier return
+			}
+			require.Equal(t, h, at.Height)
+			require.Equal(t, models[h], pairs(t, db, h, ""), "height %d of %d", h, height)
+		}
+		within := maps.Clone(next)
+		maps.DeleteFunc(within, func(k, _ string) bool { return k[0] != 'b' })
+		require.Equal(t, within, pairs(t, db, height, "b/"))
+	}
+}
+
+// testLargeBlock writes a block of more pairs than one batch of a database
+// commonly holds.
+func testLargeBlock(t *testing.T, open Opener) {
+	t.Helper()
+	db := open(t)
+	block := map[string]string{}
+	for i := range 5000 {
+		block[fmt.Sprintf("a/%05d", i)] = string(bytes.Repeat([]byte{byte(i) | 1}, 1+i%1000))
+	}
+	require.NoError(t, db.Apply(changes(block), state.Marker{Height: 1}))
+	require.Equal(t, block, pairs(t, db, 1, ""))
+	db = open(t)
+	require.Equal(t, block, pairs(t, db, 1, ""))
+	require.NoError(t, db.Apply(changes(map[string]string{"a/00000": ""}), state.Marker{Height: 2}))
+	require.NoError(t, db.Rewind(1))
+	require.Equal(t, block, pairs(t, db, 1, ""))
+}
+
+// changes returns the block's writes; "" deletes.
+func changes(block map[string]string) []state.Change {
+	var out []state.Change
+	for _, key := range slices.Sorted(maps.Keys(block)) {
+		c := state.Change{Key: key}
+		if v := block[key]; v != "" {
+			c.Value = []byte(v)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+func marker(t *testing.T, db state.DB, height uint64) state.Marker {
+	t.Helper()
+	m, err := db.Marker(height)
+	require.NoError(t, err)
+	return m
+}
+
+func pairs(t *testing.T, db state.DB, height uint64, prefix string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	last := ""
+	require.NoError(t, db.Iterate(height, prefix, func(key, value []byte) error {
+		require.Less(t, last, string(key), "order")
+		last = string(key)
+		out[last] = string(value)
+		return nil
+	}))
+	return out
+}
