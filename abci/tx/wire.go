@@ -200,8 +200,7 @@ func (r *reader) amount() mman.Amount {
 		r.fail(1, "the denomination %q is not known, use %q", denom, mman.Denom)
 	}
 	digits := r.required(2, maxCoinBytes)
-	r.end()
-	if r.err != nil {
+	if r.end() != nil {
 		return 0
 	}
 	n, ok := parseDecimal(digits)
