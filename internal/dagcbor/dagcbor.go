@@ -3,10 +3,10 @@
 // frames and chain records.
 //
 // It accepts exactly one encoding of each value: definite lengths, shortest
-// integers, map keys sorted shorter first, no unknown or doubled keys, no
-// floats, no tags but the CID link, nothing after the value. Decoding ends with
-// an encoding that must equal the input, so two nodes can never read different
-// objects behind one CID.
+// integers, text keys sorted shorter first, no unknown or doubled keys, no null,
+// no floats, no tags but the CID link, nothing after the value. Decoding ends
+// with an encoding that must equal the input, so two nodes can never read
+// different objects behind one CID. Encoding refuses what decoding would.
 //
 // Types use `cbor:"name"` field tags, integers, strings, bools, byte strings,
 // slices and structs; mman.CID is a link.
@@ -61,33 +61,40 @@ var modes = sync.OnceValue(func() codec {
 	return codec{enc, dec}
 })
 
-// Marshal returns the one encoding of v. It fails only for types that DAG-CBOR
-// does not have, which is a programming error, and for a zero CID that is not
-// marked omitzero.
+// Marshal returns the one encoding of v. It fails for what cannot be read back:
+// text that is not UTF-8, a nil pointer or a zero CID that is not left out
+// (omitempty, omitzero), nesting below MaxDepth, lists of more than 65,536
+// elements, and types that objects may not have (floats, keys other than text).
 func Marshal(v any) ([]byte, error) {
 	b, err := modes().enc.Marshal(v)
 	if err != nil {
+		return nil, fmt.Errorf("%w: encode %T: %w", mman.ErrInvalid, v, err)
+	}
+	if err := checkForm(b); err != nil {
 		return nil, fmt.Errorf("%w: encode %T: %w", mman.ErrInvalid, v, err)
 	}
 	return b, nil
 }
 
 // Unmarshal reads the one encoding of a T of at most limit bytes. The result
-// shares no memory with b.
+// shares no memory with b; it is zero when there is an error.
 func Unmarshal[T any](b []byte, limit int) (T, error) {
-	var v T
+	var v, zero T
 	if len(b) > limit {
-		return v, fmt.Errorf("%w: %d bytes where at most %d are allowed", mman.ErrTooLarge, len(b), limit)
+		return zero, fmt.Errorf("%w: %d bytes where at most %d are allowed", mman.ErrTooLarge, len(b), limit)
+	}
+	if err := checkForm(b); err != nil {
+		return zero, fmt.Errorf("%w: decode %s: %w", mman.ErrInvalid, reflect.TypeFor[T](), err)
 	}
 	if err := modes().dec.Unmarshal(b, &v); err != nil {
-		return v, fmt.Errorf("%w: decode %s: %w", mman.ErrInvalid, reflect.TypeFor[T](), err)
+		return zero, fmt.Errorf("%w: decode %s: %w", mman.ErrInvalid, reflect.TypeFor[T](), err)
 	}
 	again, err := Marshal(v)
 	if err != nil {
-		return v, err
+		return zero, err
 	}
 	if !bytes.Equal(again, b) {
-		return v, fmt.Errorf("%w: decode %s: not the canonical encoding", mman.ErrInvalid, reflect.TypeFor[T]())
+		return zero, fmt.Errorf("%w: decode %s: not the canonical encoding", mman.ErrInvalid, reflect.TypeFor[T]())
 	}
 	return v, nil
 }
