@@ -80,14 +80,23 @@ func SignStatement(chainID string, s Statement, node Signer) (Signed, mman.CID, 
 	return Signed{b, node.SignDigest(mman.SignStatement, chainID, b)}, mman.SumCID(mman.CodecDagCBOR, b), nil
 }
 
+// DecodeStatement reads a Statement without verifying who signed it.
+func DecodeStatement(b []byte) (Statement, error) {
+	s, err := dagcbor.Unmarshal[Statement](b, StatementMaxBytes)
+	if err != nil {
+		return Statement{}, fmt.Errorf("statement: %w", err)
+	}
+	if s.Version != objectVersion || s.Lane >= MaxLanes || s.Seq == 0 {
+		return Statement{}, fmt.Errorf("statement: %w: version %d, lane %d (0 to %d), number %d (from 1)", mman.ErrInvalid, s.Version, s.Lane, MaxLanes-1, s.Seq)
+	}
+	return s, nil
+}
+
 // OpenStatement verifies that peer signed the Statement for this chain.
 func OpenStatement(chainID string, s Signed, peer mman.PeerID) (Statement, mman.CID, error) {
-	st, err := dagcbor.Unmarshal[Statement](s.Bytes, StatementMaxBytes)
+	st, err := DecodeStatement(s.Bytes)
 	if err != nil {
-		return Statement{}, mman.CID{}, fmt.Errorf("statement: %w", err)
-	}
-	if st.Version != objectVersion || st.Lane >= MaxLanes || st.Seq == 0 {
-		return Statement{}, mman.CID{}, fmt.Errorf("statement: %w: version %d, lane %d, number %d", mman.ErrInvalid, st.Version, st.Lane, st.Seq)
+		return Statement{}, mman.CID{}, err
 	}
 	digest := mman.SignDigest(mman.SignStatement, chainID, s.Bytes)
 	if !sig.VerifyEd25519(peer, digest[:], s.Signature) {

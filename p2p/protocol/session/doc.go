@@ -1,0 +1,22 @@
+// Package session is the conversation in which a lease is used,
+// /mman/session/1: the consumer presents the lease, the provider accepts or
+// says why not, runs follow each other, output streams, Statements are answered
+// by Receipts, and either side may end it at any moment.
+//
+//	consumer                         provider
+//	Hello (lease key signs)     →
+//	                            ←    Accept (node key signs), or an error
+//	Run                         →
+//	                            ←    Need (contents that the run lacks)
+//	Blob, Chunk…                →
+//	                            ←    Stdout…, Stderr…, Statement…
+//	Receipt…                    →
+//	                            ←    Statement with the result, or Failed
+//	Receipt, final              →
+//	Run…, Cancel, Close         →
+//	                            ←    Closed
+//
+// The package carries the conversation and holds both sides to its order and
+// bounds. What to admit, what to run and what to sign is decided by the Provider
+// and Payer that it is given: it keeps no money state.
+package session

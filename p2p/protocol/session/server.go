@@ -1,0 +1,334 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/p2p"
+	"github.com/limboid/massive-man/p2p/protocol/wire"
+)
+
+// Provider admits sessions. It is safe for concurrent use.
+type Provider interface {
+	// Open verifies the hello against the lease and returns the work that may
+	// be done under it and the signed accept, or the reason why not.
+	Open(ctx context.Context, hello Hello) (Work, Accept, error)
+}
+
+// Work is one accepted session at the provider. Its methods are called one at a
+// time, but Receipt also while Run is under way.
+type Work interface {
+	// Missing returns the contents that the consumer must supply before run can
+	// start, or the reason why it will not be carried out.
+	Missing(ctx context.Context, run Run) ([]mman.CID, error)
+	// Supply stores a content of the given size; it must match id.
+	Supply(ctx context.Context, id mman.CID, size uint64, r io.Reader) error
+	// Run carries out the run and returns the Statement with its result. An
+	// error means that nothing was run and nothing is owed.
+	Run(ctx context.Context, run Run, out Output) (market.Signed, error)
+	// Receipt takes the payer's signature under a Statement.
+	Receipt(ctx context.Context, r market.Signed) error
+	// Settle submits what the lease's receipts authorise and ends the lease; it
+	// returns the transaction.
+	Settle(ctx context.Context) (mman.Hash, error)
+	// Close frees what the session held.
+	Close()
+}
+
+// Output takes what a run produces on its way.
+type Output interface {
+	Stdout(p []byte) error
+	Stderr(p []byte) error
+	// Statement sends a Statement without a result.
+	Statement(s market.Signed) error
+}
+
+// Server speaks the provider's side.
+type Server struct {
+	// Provider decides and works.
+	Provider Provider
+	// Idle is how long a session may rest between two runs; positive.
+	Idle time.Duration
+}
+
+// Serve speaks on the stream until the session ends. It returns nil at a clean
+// end and otherwise why the session ended; the stream is closed.
+func (s Server) Serve(ctx context.Context, stream p2p.Stream) error {
+	conn := wire.New(stream, wireConfig())
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(ctx, func() { _ = conn.Reset() })() // a second reset has nothing to say
+	idle := time.AfterFunc(s.Idle, stop)
+	defer idle.Stop()
+
+	hello, err := wire.Receive[Hello](conn, kindHello)
+	if err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	if hello.Consumer != conn.RemotePeer() {
+		return conn.Fail(fmt.Errorf("lease %s: %w: the hello speaks for peer %s, the stream comes from %s", hello.Lease, mman.ErrNotYourLease, hello.Consumer, conn.RemotePeer()))
+	}
+	work, accept, err := s.Provider.Open(ctx, hello)
+	if err != nil {
+		return errors.Join(err, conn.Fail(err))
+	}
+	defer work.Close()
+	if err := conn.Send(kindAccept, accept); err != nil {
+		return err
+	}
+	v := &visit{conn: conn, work: work, idle: idle, rest: s.Idle}
+	defer v.wait()
+	err = v.loop(ctx)
+	stop()
+	return err
+}
+
+// visit is one accepted session under way. The reading goroutine takes frames;
+// at most one other carries out a run.
+type visit struct {
+	conn *wire.Conn
+	work Work
+	idle *time.Timer
+	rest time.Duration
+
+	running sync.WaitGroup
+	cancel  context.CancelFunc // of the run under way
+	busy    chan struct{}      // closed when the run under way has ended; nil before the first
+	supply  *supply            // where chunks go; nil when no blob is under way
+	feed    chan *supply       // blobs for the run under way
+}
+
+func (v *visit) wait() {
+	if v.cancel != nil {
+		v.cancel()
+	}
+	v.endSupply(mman.ErrPeerVanished)
+	v.running.Wait()
+}
+
+func (v *visit) loop(ctx context.Context) error {
+	for {
+		f, err := v.conn.Read()
+		if err == io.EOF { //nolint:errorlint // the bare value is the clean end
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		end, err := v.frame(ctx, f)
+		if err != nil {
+			return errors.Join(err, v.conn.Fail(err))
+		}
+		if end {
+			return v.conn.Close()
+		}
+	}
+}
+
+func (v *visit) frame(ctx context.Context, f wire.Frame) (end bool, err error) {
+	switch f.Kind {
+	case kindRun:
+		run, err := wire.Decode[Run](f)
+		if err != nil {
+			return false, err
+		}
+		return false, v.start(ctx, run)
+	case kindBlob:
+		b, err := wire.Decode[blob](f)
+		if err != nil {
+			return false, err
+		}
+		return false, v.beginSupply(ctx, b)
+	case kindChunk:
+		return false, v.chunk(f.Body)
+	case kindReceipt:
+		r, err := wire.Decode[market.Signed](f)
+		if err != nil {
+			return false, err
+		}
+		return false, v.work.Receipt(ctx, r)
+	case kindCancel:
+		if v.cancel != nil {
+			v.cancel()
+		}
+		return false, nil
+	case kindClose:
+		c, err := wire.Decode[closing](f)
+		if err != nil {
+			return false, err
+		}
+		return true, v.end(ctx, c)
+	default:
+		return false, fmt.Errorf("%w: frame of kind %d", mman.ErrProtocol, f.Kind)
+	}
+}
+
+func (v *visit) idleRun() bool {
+	if v.busy == nil {
+		return true
+	}
+	select {
+	case <-v.busy:
+		return true
+	default:
+		return false
+	}
+}
+
+func (v *visit) start(ctx context.Context, run Run) error {
+	if !v.idleRun() {
+		return fmt.Errorf("run %d: %w: the run before it has not ended", run.Number, mman.ErrProtocol)
+	}
+	if err := run.Validate(); err != nil {
+		return v.failed(run, err)
+	}
+	v.idle.Stop()
+	ctx, v.cancel = context.WithCancel(ctx) //nolint:fatcontext,gosec // one run at a time; wait cancels the last
+	v.busy, v.feed = make(chan struct{}), make(chan *supply)
+	v.running.Add(1)
+	go func(busy chan struct{}, cancel context.CancelFunc) {
+		defer v.running.Done()
+		defer cancel()
+		st, err := v.run(ctx, run)
+		v.idle.Reset(v.rest)
+		// The run has ended before the consumer can know: its next frame may
+		// follow at once.
+		close(busy)
+		if err != nil {
+			err = v.failed(run, err)
+		} else {
+			err = v.conn.Send(kindStatement, st)
+		}
+		if err != nil {
+			_ = v.conn.Reset() // the reader sees it and ends the session
+		}
+	}(v.busy, v.cancel)
+	return nil
+}
+
+func (v *visit) run(ctx context.Context, run Run) (market.Signed, error) {
+	missing, err := v.work.Missing(ctx, run)
+	if err != nil {
+		return market.Signed{}, err
+	}
+	if len(missing) > 0 {
+		if err := v.conn.Send(kindNeed, need{missing}); err != nil {
+			return market.Signed{}, err
+		}
+		for _, id := range missing {
+			if err := v.take(ctx, id); err != nil {
+				return market.Signed{}, fmt.Errorf("supply of %s: %w", id, err)
+			}
+		}
+	}
+	return v.work.Run(ctx, run, output{v.conn})
+}
+
+// take stores the next blob, which must be id.
+func (v *visit) take(ctx context.Context, id mman.CID) error {
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
+	case s := <-v.feed:
+		if s.Content != id {
+			err := fmt.Errorf("%w: %s came where %s is due", mman.ErrProtocol, s.Content, id)
+			return errors.Join(err, s.r.CloseWithError(err))
+		}
+		err := v.work.Supply(ctx, id, s.Bytes, io.LimitReader(s.r, int64(s.Bytes))) //nolint:gosec // announce bounds Bytes
+		return errors.Join(err, s.r.CloseWithError(err))
+	}
+}
+
+func (v *visit) failed(run Run, err error) error {
+	text := err.Error()
+	if len(text) > 512 {
+		text = text[:512]
+	}
+	return v.conn.Send(kindFailed, failed{run.Number, mman.CodeOf(err), mman.RetryOf(err), text})
+}
+
+// supply is a blob whose chunks are arriving.
+type supply struct {
+	blob
+	left uint64
+	r    *io.PipeReader
+	w    *io.PipeWriter
+}
+
+func (v *visit) beginSupply(ctx context.Context, b blob) error {
+	if v.supply != nil || v.idleRun() || b.Bytes > 1<<53 {
+		return fmt.Errorf("%w: unexpected blob %s of %d bytes", mman.ErrProtocol, b.Content, b.Bytes)
+	}
+	s := &supply{blob: b, left: b.Bytes}
+	s.r, s.w = io.Pipe()
+	select {
+	case v.feed <- s:
+	case <-v.busy: // the run gave up; its blobs are thrown away
+		_ = s.r.CloseWithError(mman.ErrCanceled) // always nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
+	}
+	v.supply = s
+	if s.left == 0 {
+		v.endSupply(nil)
+	}
+	return nil
+}
+
+func (v *visit) chunk(p []byte) error {
+	s := v.supply
+	if s == nil || len(p) == 0 || uint64(len(p)) > s.left {
+		return fmt.Errorf("%w: unexpected chunk of %d bytes", mman.ErrProtocol, len(p))
+	}
+	_, _ = s.w.Write(p) // an error means that the reader gave up: the rest is thrown away
+	if s.left -= uint64(len(p)); s.left == 0 {
+		v.endSupply(nil)
+	}
+	return nil
+}
+
+func (v *visit) endSupply(err error) {
+	if v.supply != nil {
+		_ = v.supply.w.CloseWithError(err) // always nil
+		v.supply = nil
+	}
+}
+
+func (v *visit) end(ctx context.Context, c closing) error {
+	if !v.idleRun() {
+		return fmt.Errorf("%w: close while a run is under way; cancel it first", mman.ErrProtocol)
+	}
+	var closed Closed
+	if c.Settle {
+		var err error
+		if closed.TxHash, err = v.work.Settle(ctx); err != nil {
+			return err
+		}
+	}
+	return v.conn.Send(kindClosed, closed)
+}
+
+// output sends what a run writes.
+type output struct{ conn *wire.Conn }
+
+func (o output) Stdout(p []byte) error { return o.raw(kindStdout, p) }
+func (o output) Stderr(p []byte) error { return o.raw(kindStderr, p) }
+
+func (o output) raw(kind wire.Kind, p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), chunkSize)
+		if err := o.conn.Write(kind, p[:n]); err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+func (o output) Statement(s market.Signed) error { return o.conn.Send(kindStatement, s) }
