@@ -1,6 +1,7 @@
 package state_test
 
 import (
+	"math/rand/v2"
 	"testing"
 
 	"github.com/limboid/massive-man/abci/state"
@@ -9,7 +10,7 @@ import (
 
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	statetest.Run(t, func(*testing.T) statetest.Opener {
+	statetest.Run(t, rand.Uint64(), func(*testing.T) statetest.Opener {
 		db := state.NewMemory()
 		return func(*testing.T) state.DB { return db }
 	})

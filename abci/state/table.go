@@ -46,7 +46,7 @@ func ParseUint64Key(key []byte) (n uint64, rest []byte, err error) {
 // another part can follow it in a key; longer strings are cut, and no limit of
 // the market lets one come here.
 func AppendString(key []byte, s string) []byte {
-	n := uint8(min(len(s), math.MaxUint8)) //nolint:gosec // at most 255
+	n := uint8(min(len(s), math.MaxUint8))
 	return append(append(key, n), s[:n]...)
 }
 

@@ -4,11 +4,11 @@ package statetest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -22,9 +22,9 @@ import (
 // was open and opens the same data again.
 type Opener func(t *testing.T) state.DB
 
-// Run runs the suite. New is called once for each subtest and returns an opener
-// of an empty database.
-func Run(t *testing.T, newOpener func(t *testing.T) Opener) {
+// Run runs the suite. NewOpener is called once for each subtest and returns an
+// opener of an empty database. The seed chooses the random blocks.
+func Run(t *testing.T, seed uint64, newOpener func(t *testing.T) Opener) {
 	t.Helper()
 	t.Run("empty", func(t *testing.T) {
 		t.Parallel()
@@ -37,7 +37,7 @@ func Run(t *testing.T, newOpener func(t *testing.T) Opener) {
 	})
 	t.Run("versions", func(t *testing.T) {
 		t.Parallel()
-		testVersions(t, newOpener(t))
+		testVersions(t, seed, newOpener(t))
 	})
 	t.Run("iteration stops", func(t *testing.T) {
 		t.Parallel()
@@ -60,34 +60,42 @@ func Run(t *testing.T, newOpener func(t *testing.T) Opener) {
 	})
 }
 
+// dice is a small repeatable source of numbers.
+type dice struct{ seed, rolls uint64 }
+
+func (d *dice) roll(n uint64) uint64 {
+	d.rolls++
+	sum := mman.Sum256(state.Uint64Key(d.seed), state.Uint64Key(d.rolls))
+	return binary.BigEndian.Uint64(sum[:]) % n
+}
+
 // testVersions writes random blocks, now and then returns to an older height
 // and goes on differently, and compares every kept height with a model.
-func testVersions(t *testing.T, open Opener) {
+func testVersions(t *testing.T, seed uint64, open Opener) {
 	t.Helper()
-	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's seed
+	rng := &dice{seed: seed}
 	db := open(t)
 	models := map[uint64]map[string]string{0: {}}
 	height := uint64(0)
 	for range 80 {
-		switch rng.IntN(8) {
+		switch rng.roll(8) {
 		case 0:
 			db = open(t)
 		case 1:
-			if back := uint64(rng.IntN(state.KeepHeights / 2)); back < height { //nolint:gosec // small
+			if back := rng.roll(state.KeepHeights / 2); back < height {
 				height -= back
 				require.NoError(t, db.Rewind(height))
 			}
 		}
 		height++
 		next, block := maps.Clone(models[height-1]), map[string]string{}
-		for range rng.IntN(20) {
-			key := fmt.Sprintf("%c/%02d", 'a'+rune(rng.IntN(3)), rng.IntN(20))
+		for range rng.roll(20) {
+			key := fmt.Sprintf("%c/%02d", "abc"[rng.roll(3)], rng.roll(20))
 			block[key] = ""
 			delete(next, key)
-			if rng.IntN(3) > 0 {
-				block[key] = fmt.Sprintf("%d.%d", height, rng.IntN(1000))
+			if rng.roll(3) > 0 {
+				block[key] = fmt.Sprintf("%d.%d", height, rng.roll(1000))
 				next[key] = block[key]
 			}
 		}
