@@ -89,6 +89,9 @@ func decodeBech32(s string) (hrp string, data []byte, err error) {
 	if len(s) > bech32Max {
 		return "", nil, errors.New("it is longer than 90 characters")
 	}
+	if strings.ContainsFunc(s, func(r rune) bool { return r < '!' || r > '~' }) {
+		return "", nil, errors.New("it has a character that bech32 does not use")
+	}
 	if s != strings.ToLower(s) {
 		if s != strings.ToUpper(s) {
 			return "", nil, errors.New("it mixes upper and lower case")
