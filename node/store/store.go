@@ -1,0 +1,136 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	mman "github.com/limboid/massive-man"
+)
+
+// Config says where the databases are and how much they may take.
+type Config struct {
+	// Dir is the folder that holds both databases; it is made when missing.
+	Dir string
+	// Logger gets the database library's complaints. Required.
+	Logger *slog.Logger
+	// MinFree is how many bytes must stay free on the disk: below it, writes
+	// fail with ErrDiskFull and deletions still work. Default 256 MiB, 0 to
+	// 1 TiB.
+	MinFree int64
+	// MemTable is the size of one write buffer in bytes; each database has at
+	// most two. Default 16 MiB, 1 to 64 MiB.
+	MemTable int64
+}
+
+// DefaultConfig returns the configuration for a folder.
+func DefaultConfig(dir string, logger *slog.Logger) Config {
+	return Config{Dir: dir, Logger: logger, MinFree: 256 << 20, MemTable: 16 << 20}
+}
+
+// Validate checks every field and says which one is wrong.
+func (c Config) Validate() error {
+	switch {
+	case c.Dir == "":
+		return fmt.Errorf("%w: store: no folder is given", mman.ErrInvalid)
+	case c.Logger == nil:
+		return fmt.Errorf("%w: store %s: no logger is given", mman.ErrInvalid, c.Dir)
+	case c.MinFree < 0 || c.MinFree > 1<<40:
+		return fmt.Errorf("%w: store %s: min_free %d is not within 0 and 1 TiB", mman.ErrInvalid, c.Dir, c.MinFree)
+	case c.MemTable < 1<<20 || c.MemTable > 64<<20:
+		return fmt.Errorf("%w: store %s: mem_table %d is not within 1 and 64 MiB", mman.ErrInvalid, c.Dir, c.MemTable)
+	}
+	return nil
+}
+
+// Store is the two open databases of one home.
+type Store struct {
+	state *State
+	data  *Data
+}
+
+// Open opens or makes the databases and repairs what a crash left. Errors:
+// ErrOtherHolder when another process has them open, ErrCorrupt when they do
+// not read, ErrHome when the folder cannot be used, ErrDiskFull.
+func Open(cfg Config) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	st, err := openState(cfg)
+	if err != nil {
+		return nil, err
+	}
+	data, err := openData(cfg)
+	if err != nil {
+		return nil, errors.Join(err, st.close())
+	}
+	return &Store{st, data}, nil
+}
+
+// State returns the ledger's database.
+func (s *Store) State() *State { return s.state }
+
+// Data returns the database of everything else.
+func (s *Store) Data() *Data { return s.data }
+
+// Close writes out what is buffered and closes both databases. No call may be
+// running or follow, except Close again.
+func (s *Store) Close() error { return errors.Join(s.state.close(), s.data.close()) }
+
+// RunGC reclaims the space of deleted blocks once for each tick until ctx ends,
+// and returns nil then. The caller owns the ticks; one in ten minutes is enough.
+func (s *Store) RunGC(ctx context.Context, ticks <-chan time.Time) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticks:
+			if err := s.data.collect(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// open makes the folder and opens one badger in it.
+func open(cfg Config, name string, valueThreshold, valueLog int64, managed bool) (*badger.DB, *space, error) {
+	dir := filepath.Join(cfg.Dir, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, nil, openError(dir, err)
+	}
+	room := &space{dir: dir, minFree: cfg.MinFree}
+	if err := room.take(cfg.MemTable); err != nil {
+		return nil, nil, fmt.Errorf("open %s: %w", dir, err)
+	}
+	opts := badger.DefaultOptions(dir).
+		WithLogger(logger{cfg.Logger.With(slog.String("database", name))}).
+		WithMetricsEnabled(false).
+		WithDetectConflicts(false). // single writers and blind writes only
+		WithCompression(options.None).
+		WithBlockCacheSize(0). // tables are mapped, the kernel caches them
+		WithIndexCacheSize(0).
+		WithMemTableSize(cfg.MemTable).
+		WithNumMemtables(2).
+		WithNumCompactors(2).
+		WithNumLevelZeroTables(4).
+		WithNumLevelZeroTablesStall(8).
+		WithValueThreshold(min(valueThreshold, cfg.MemTable/10)).
+		WithValueLogFileSize(valueLog).
+		WithVerifyValueChecksum(true)
+	openBadger := badger.Open
+	if managed {
+		openBadger = badger.OpenManaged
+	}
+	db, err := openBadger(opts)
+	if err != nil {
+		return nil, nil, openError(dir, err)
+	}
+	return db, room, nil
+}

@@ -1,0 +1,376 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ipfs/boxo/blockstore"
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+	ipld "github.com/ipfs/go-ipld-format"
+	"github.com/stretchr/testify/require"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/abci/state/statetest"
+	"github.com/limboid/massive-man/node/store"
+)
+
+var _ blockstore.Blockstore = (*store.Blocks)(nil)
+
+// config is small, so that blocks and batches are cut into several writes.
+func config(dir string) store.Config {
+	cfg := store.DefaultConfig(dir, slog.New(slog.DiscardHandler))
+	cfg.MemTable, cfg.MinFree = 1<<20, 0
+	return cfg
+}
+
+func open(t *testing.T, cfg store.Config) *store.Store {
+	t.Helper()
+	s, err := store.Open(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+func TestStateConforms(t *testing.T) {
+	t.Parallel()
+	statetest.Run(t, rand.Uint64(), func(t *testing.T) statetest.Opener {
+		t.Helper()
+		cfg := config(t.TempDir())
+		var s *store.Store
+		t.Cleanup(func() { require.NoError(t, s.Close()) })
+		return func(t *testing.T) state.DB {
+			t.Helper()
+			if s != nil {
+				require.NoError(t, s.Close())
+			}
+			var err error
+			s, err = store.Open(cfg)
+			require.NoError(t, err)
+			return s.State()
+		}
+	})
+}
+
+func TestStateForgetsBlockWithoutMarker(t *testing.T) {
+	t.Parallel()
+	cfg := config(t.TempDir())
+	s, err := store.Open(cfg)
+	require.NoError(t, err)
+	require.NoError(t, s.State().CrashInBlock([]state.Change{{Key: "a/0", Value: []byte("first")}}))
+	require.NoError(t, s.Close())
+
+	s, err = store.Open(cfg)
+	require.NoError(t, err)
+	ledger, err := state.Open(s.State())
+	require.NoError(t, err)
+	commit := func(height uint64, block map[string]string) {
+		o := ledger.Begin()
+		for _, key := range slices.Sorted(maps.Keys(block)) {
+			if block[key] == "" {
+				require.NoError(t, o.Delete("a", []byte(key)))
+			} else {
+				require.NoError(t, o.Set("a", []byte(key), []byte(block[key])))
+			}
+		}
+		staged, err := ledger.Stage(o)
+		require.NoError(t, err)
+		require.NoError(t, ledger.Commit(staged, height, []byte("data")))
+	}
+	commit(1, map[string]string{"1": "one", "2": "two"})
+	root := ledger.Root()
+	require.NoError(t, s.State().CrashInBlock([]state.Change{
+		{Key: "a/1", Value: []byte("changed")},
+		{Key: "a/2"},
+		{Key: "a/3", Value: []byte("new")},
+	}))
+	require.NoError(t, s.Close())
+
+	s = open(t, cfg)
+	ledger, err = state.Open(s.State())
+	require.NoError(t, err)
+	require.Equal(t, uint64(1), ledger.Height())
+	require.Equal(t, root, ledger.Root())
+	require.Equal(t, "data", string(ledger.Latest().Data()))
+	commit(2, map[string]string{"4": "another block than before"})
+	require.Equal(t, 3, ledger.Latest().Len())
+	again, err := state.Open(s.State())
+	require.NoError(t, err)
+	require.Equal(t, ledger.Root(), again.Root())
+}
+
+func TestOpenErrors(t *testing.T) {
+	t.Parallel()
+	t.Run("held by another", func(t *testing.T) {
+		t.Parallel()
+		cfg := config(t.TempDir())
+		open(t, cfg)
+		_, err := store.Open(cfg)
+		require.ErrorIs(t, err, mman.ErrOtherHolder)
+		require.ErrorContains(t, err, fmt.Sprintf("process %d", os.Getpid()))
+	})
+	for _, name := range []string{"state", "data"} {
+		t.Run("damaged "+name, func(t *testing.T) {
+			t.Parallel()
+			cfg := config(t.TempDir())
+			s, err := store.Open(cfg)
+			require.NoError(t, err)
+			require.NoError(t, s.Close())
+			require.NoError(t, s.Close(), "twice")
+			require.NoError(t, os.WriteFile(filepath.Join(cfg.Dir, name, "MANIFEST"), []byte("not a manifest"), 0o600))
+			_, err = store.Open(cfg)
+			require.ErrorIs(t, err, mman.ErrCorrupt)
+		})
+	}
+	t.Run("a file in the way", func(t *testing.T) {
+		t.Parallel()
+		cfg := config(t.TempDir())
+		require.NoError(t, os.WriteFile(filepath.Join(cfg.Dir, "state"), nil, 0o600))
+		_, err := store.Open(cfg)
+		require.ErrorIs(t, err, mman.ErrHome)
+	})
+	t.Run("full disk", func(t *testing.T) {
+		t.Parallel()
+		cfg := config(t.TempDir())
+		cfg.MinFree = 1 << 40
+		_, err := store.Open(cfg)
+		require.ErrorIs(t, err, mman.ErrDiskFull)
+	})
+	t.Run("configuration", func(t *testing.T) {
+		t.Parallel()
+		good := config(t.TempDir())
+		for _, change := range []func(*store.Config){
+			func(c *store.Config) { c.Dir = "" },
+			func(c *store.Config) { c.Logger = nil },
+			func(c *store.Config) { c.MinFree = -1 },
+			func(c *store.Config) { c.MemTable = 1 },
+		} {
+			cfg := good
+			change(&cfg)
+			_, err := store.Open(cfg)
+			require.ErrorIs(t, err, mman.ErrInvalid)
+		}
+	})
+}
+
+func TestKVAgainstModel(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 3))
+	data := open(t, config(t.TempDir())).Data()
+	kv, other := data.Namespace(store.NamespaceProvider), data.Namespace(store.NamespaceVerifier)
+	before := data.Namespace(store.NamespacePins)
+	require.NoError(t, other.Set([]byte("k"), []byte("other")))
+	require.NoError(t, before.Set([]byte{0xff, 0xff}, []byte("other")))
+	m := map[string]string{}
+	randomKey := func() []byte {
+		key := make([]byte, rng.IntN(3))
+		for i := range key {
+			key[i] = []byte{0, 1, 0x7f, 0xfe, 0xff}[rng.IntN(5)]
+		}
+		return key
+	}
+	for range 300 {
+		batch := kv.NewBatch()
+		for range rng.IntN(8) {
+			key := randomKey()
+			if rng.IntN(3) == 0 {
+				require.NoError(t, batch.Delete(key))
+				delete(m, string(key))
+				continue
+			}
+			value := bytes.Repeat([]byte{byte(rng.IntN(256))}, []int{0, 1, 100, 5000}[rng.IntN(4)])
+			require.NoError(t, batch.Set(key, value))
+			m[string(key)] = string(value)
+		}
+		require.NoError(t, batch.Write())
+
+		key := randomKey()
+		value, ok, err := kv.Get(key)
+		require.NoError(t, err)
+		want, has := m[string(key)]
+		require.Equal(t, has, ok)
+		require.Equal(t, want, string(value))
+		require.Equal(t, ok, value != nil)
+		ok, err = kv.Has(key)
+		require.NoError(t, err)
+		require.Equal(t, has, ok)
+
+		var start, end []byte
+		if rng.IntN(3) > 0 {
+			start = randomKey()
+		}
+		if rng.IntN(3) > 0 {
+			end = randomKey()
+		}
+		reverse := rng.IntN(2) == 0
+		var keys []string
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			if k >= string(start) && (end == nil || k < string(end)) {
+				keys = append(keys, k)
+			}
+		}
+		if reverse {
+			slices.Reverse(keys)
+		}
+		it, err := kv.Iterate(start, end, reverse)
+		require.NoError(t, err)
+		var got []string
+		for ; it.Valid(); it.Next() {
+			got = append(got, string(it.Key()))
+			require.Equal(t, m[string(it.Key())], string(it.Value()))
+		}
+		require.NoError(t, it.Err())
+		it.Close()
+		it.Close()
+		require.Equal(t, keys, got, "from %x to %x, reverse %t", start, end, reverse)
+	}
+	keys, size, err := kv.Measure(t.Context())
+	require.NoError(t, err)
+	var want int64
+	for k, v := range m {
+		want += int64(len(k) + len(v))
+	}
+	require.Equal(t, int64(len(m)), keys)
+	require.InDelta(t, want, size, float64(8*keys))
+}
+
+func TestLargeBatchKeepsOrder(t *testing.T) {
+	t.Parallel()
+	cfg := config(t.TempDir())
+	s, err := store.Open(cfg)
+	require.NoError(t, err)
+	kv := s.Data().Namespace(store.NamespaceCometBlocks)
+	batch := kv.NewBatch()
+	for round := range 3 {
+		for i := range 2000 {
+			require.NoError(t, batch.Set(fmt.Appendf(nil, "%05d", i), fmt.Appendf(nil, "%d", round)))
+		}
+	}
+	require.NoError(t, batch.Delete([]byte("00007")))
+	require.NoError(t, batch.WriteSync())
+	require.NoError(t, s.Close())
+	kv = open(t, cfg).Data().Namespace(store.NamespaceCometBlocks)
+	keys, size, err := kv.Measure(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []int64{1999, 1999 * 6}, []int64{keys, size})
+	value, ok, err := kv.Get([]byte("01999"))
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, "2", string(value))
+}
+
+func TestLimitsAndClosed(t *testing.T) {
+	t.Parallel()
+	s, err := store.Open(config(t.TempDir()))
+	require.NoError(t, err)
+	kv := s.Data().Namespace(store.NamespaceNode)
+	require.ErrorIs(t, kv.Set(make([]byte, store.MaxNameKey+1), nil), mman.ErrTooLarge)
+	require.ErrorIs(t, kv.Set(nil, make([]byte, store.MaxNameValue+1)), mman.ErrTooLarge)
+	require.ErrorIs(t, kv.Delete(make([]byte, store.MaxNameKey+1)), mman.ErrTooLarge)
+	require.NoError(t, kv.Set([]byte("k"), make([]byte, store.MaxNameValue)))
+	require.NoError(t, kv.Delete([]byte("k")))
+	require.NoError(t, s.Close())
+	_, _, err = kv.Get([]byte("k"))
+	require.ErrorIs(t, err, mman.ErrCanceled)
+	_, err = kv.Iterate(nil, nil, true)
+	require.ErrorIs(t, err, mman.ErrCanceled)
+	require.ErrorIs(t, kv.Set([]byte("k"), nil), mman.ErrCanceled)
+}
+
+func TestBlocks(t *testing.T) {
+	t.Parallel()
+	data := open(t, config(t.TempDir())).Data()
+	lease, other := mman.LeaseID{1}, mman.LeaseID{1, 1}
+	stores := map[string]*store.Blocks{
+		"public": data.PublicBlocks(), "private": data.PrivateBlocks(),
+		"lease": data.LeaseBlocks(lease), "other lease": data.LeaseBlocks(other),
+	}
+	for name, b := range stores {
+		many := []blocks.Block{blocks.NewBlock(nil)}
+		for i := range 20 {
+			many = append(many, blocks.NewBlock(bytes.Repeat([]byte(name), 1+i*200)))
+		}
+		require.NoError(t, b.PutMany(t.Context(), many))
+		require.NoError(t, b.Put(t.Context(), many[1]))
+		got, err := b.Get(t.Context(), many[5].Cid())
+		require.NoError(t, err)
+		require.Equal(t, many[5].RawData(), got.RawData())
+		asRaw, err := b.Get(t.Context(), cid.NewCidV1(cid.Raw, many[5].Cid().Hash()))
+		require.NoError(t, err)
+		require.Equal(t, many[5].RawData(), asRaw.RawData())
+		n, err := b.GetSize(t.Context(), many[20].Cid())
+		require.NoError(t, err)
+		require.Equal(t, len(many[20].RawData()), n)
+		seen := map[string]bool{}
+		keys, err := b.AllKeysChan(t.Context())
+		require.NoError(t, err)
+		for c := range keys {
+			seen[string(c.Hash())] = true
+		}
+		require.Len(t, seen, len(many))
+		require.NoError(t, b.DeleteBlock(t.Context(), many[3].Cid()))
+		require.NoError(t, b.DeleteBlock(t.Context(), many[3].Cid()))
+		_, err = b.Get(t.Context(), many[3].Cid())
+		require.True(t, ipld.IsNotFound(err))
+		_, err = b.GetSize(t.Context(), many[3].Cid())
+		require.True(t, ipld.IsNotFound(err))
+		ok, err := b.Has(t.Context(), many[3].Cid())
+		require.NoError(t, err)
+		require.False(t, ok)
+		_, err = b.Get(t.Context(), cid.Undef)
+		require.True(t, ipld.IsNotFound(err))
+		require.ErrorIs(t, b.Put(t.Context(), blocks.NewBlock(make([]byte, store.MaxBlock+1))), mman.ErrTooLarge)
+	}
+	leases, err := data.LeasesWithBlocks(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []mman.LeaseID{lease, other}, leases)
+	require.NoError(t, data.DropLease(t.Context(), lease))
+	for name, want := range map[string]int64{"public": 20, "private": 20, "lease": 0, "other lease": 20} {
+		count, _, err := stores[name].Measure(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want, count, name)
+	}
+	leases, err = data.LeasesWithBlocks(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []mman.LeaseID{other}, leases)
+}
+
+func TestDeleteAllInSteps(t *testing.T) {
+	t.Parallel()
+	data := open(t, config(t.TempDir())).Data()
+	b := data.PrivateBlocks()
+	var many []blocks.Block
+	for i := range 2500 {
+		many = append(many, blocks.NewBlock(fmt.Appendf(nil, "%d", i)))
+	}
+	require.NoError(t, b.PutMany(t.Context(), many))
+	require.NoError(t, b.DeleteAll(t.Context()))
+	count, size, err := b.Measure(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []int64{0, 0}, []int64{count, size})
+}
+
+func TestRunGC(t *testing.T) {
+	t.Parallel()
+	s := open(t, config(t.TempDir()))
+	ticks := make(chan time.Time)
+	done := make(chan error)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { done <- s.RunGC(ctx, ticks) }()
+	ticks <- time.Time{}
+	ticks <- time.Time{}
+	cancel()
+	require.NoError(t, <-done)
+}
