@@ -47,6 +47,7 @@ func Law() []Room {
 		{In: "abci/tx", Why: "a client links the envelope without the chain"},
 		{In: "abci/state", Why: "a store of keys and values"},
 		{In: "abci/abcitest/...", May: []string{"abci/...", "genesis", "market/...", "resources"}, Why: "drives the whole application"},
+		{In: "abci/state/statetest", May: []string{"abci/state"}, Why: "judges stores"},
 		{In: "abci", May: []string{"abci/...", "!abci/abcitest/...", "genesis", "market/...", "resources"}, Why: "routes to the modules"},
 		{In: "abci/...", May: []string{"abci/tx", "abci/state", "genesis", "market/...", "resources"}, Why: "modules do not know each other nor the application"},
 
@@ -95,7 +96,7 @@ func Homes() []Home {
 		home("github.com/oasisprotocol/curve25519-voi", "one ed25519 verifier everywhere", "internal/sig"),
 		home("github.com/decred/dcrd", "one secp256k1 verifier everywhere", "internal/sig"),
 		home("github.com/spf13", "only programs have flags", "cmd/..."),
-		home("github.com/stretchr", "only tests test", "resources/resourcestest/...", "abci/abcitest/...", "p2p/p2ptest"),
+		home("github.com/stretchr", "only tests test", "resources/resourcestest/...", "abci/abcitest/...", "abci/state/statetest", "p2p/p2ptest"),
 		home("golang.org/x/tools", "only the analyzer reads syntax", "internal/lint/..."),
 	}
 }

@@ -28,8 +28,8 @@ func find(pkgPath string) *scope {
 	if !ok {
 		return nil
 	}
-	if strings.HasSuffix(rel, ".test") {
-		return nil // the main package that go test writes
+	if strings.HasSuffix(rel, "test") {
+		return nil // abcitest, statetest: a harness; x.test: the main package that go test writes
 	}
 	rel = strings.TrimPrefix(rel, "/")
 	first, rest, _ := strings.Cut(rel, "/")
@@ -38,8 +38,6 @@ func find(pkgPath string) *scope {
 		return transition()
 	case first == "abci" && rest == "":
 		return application()
-	case first == "abci" && rest == "abcitest":
-		return nil // a harness around the state machine, not a part of it
 	case first == "abci":
 		return transition()
 	case rel == "resources", rel == "":
