@@ -1,0 +1,357 @@
+package wasm
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/sys"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/resources"
+)
+
+const (
+	// chunkBytes is the most that passes between a guest and the outside in one
+	// piece.
+	chunkBytes = 64 << 10
+	// progressPeriod is how often a run reports what it used so far.
+	progressPeriod = 250 * time.Millisecond
+	// maxTrapText bounds what an error repeats of a trap.
+	maxTrapText = 256
+)
+
+// errWallTime is the cause of a context that ended with the run's wall time.
+var errWallTime = errors.New("wall time is over")
+
+// run is one guest's state. The guest's goroutine owns it but for outBytes.
+type run struct {
+	// done ends with the run's context; open uses that context.
+	done    <-chan struct{}
+	open    func(mman.CID) (resources.Blob, error)
+	args    []string
+	stdin   *source
+	inputs  []*source
+	files   []*file
+	stdout  *output
+	stderr  *output
+	random  *rand.ChaCha8
+	elapsed uint64 // of the guest's clocks, ns
+	memory  memory
+
+	outLimit uint64
+	outBytes atomic.Uint64
+
+	// buffer takes what is read; the guest's memory is never handed to content.
+	buffer []byte
+	// pending is an operation that was left behind when the run ended.
+	pending <-chan ioResult
+	exited  bool
+	code    uint32
+	stop    error // why the host ended the run
+}
+
+// source is a content that the guest reads.
+type source struct {
+	id   mman.CID
+	size uint64
+	blob resources.Blob // nil until it is first read
+	at   uint64         // where the blob stands
+}
+
+// output is one stream that the guest writes.
+type output struct{ w io.Writer }
+
+type ioResult struct{ err error }
+
+// stopped unwinds a guest whose run is over; its reason is in the run.
+type stopped struct{}
+
+func (stopped) Error() string { return "the run is over" }
+
+// fail ends the run for a reason of the host's.
+func (r *run) fail(err error) {
+	r.stop = err
+	panic(stopped{})
+}
+
+func (r *run) exit(code uint32) {
+	r.exited, r.code = true, code
+	panic(stopped{})
+}
+
+// checkDone ends the run when its context is over, inside long host calls.
+func (r *run) checkDone() {
+	select {
+	case <-r.done:
+		panic(stopped{})
+	default:
+	}
+}
+
+// await runs an operation of the outside, which may block, and leaves it behind
+// when the run's context ends first.
+func (r *run) await(operation func() error) error {
+	result := make(chan ioResult, 1)
+	go func() { result <- ioResult{operation()} }()
+	select {
+	case got := <-result:
+		return got.err
+	case <-r.done:
+		r.pending = result
+		panic(stopped{})
+	}
+}
+
+// readAt returns up to want bytes of s from offset, all that there are.
+func (r *run) readAt(s *source, offset uint64, want int) []byte {
+	n := min(uint64(want), s.size-min(offset, s.size))
+	if n == 0 {
+		return nil
+	}
+	if r.buffer == nil {
+		r.buffer = make([]byte, chunkBytes)
+	}
+	b := r.buffer[:n]
+	if err := r.await(func() error { return s.readAt(r.open, b, offset) }); err != nil {
+		r.fail(err)
+	}
+	return b
+}
+
+func (s *source) readAt(open func(mman.CID) (resources.Blob, error), b []byte, offset uint64) error {
+	if s.blob == nil {
+		blob, err := open(s.id)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", s.id, err)
+		}
+		if blob.Size() != s.size {
+			return errors.Join(fmt.Errorf("%w: %s had %d bytes and now has %d", mman.ErrContent, s.id, s.size, blob.Size()), blob.Close())
+		}
+		s.blob = blob
+	}
+	if s.at != offset {
+		if _, err := s.blob.Seek(int64(offset), io.SeekStart); err != nil {
+			return fmt.Errorf("read %s: %w", s.id, err)
+		}
+		s.at = offset
+	}
+	n, err := io.ReadFull(s.blob, b)
+	s.at += uint64(n)
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: %s ends at byte %d of %d", mman.ErrContent, s.id, s.at, s.size)
+	case err != nil:
+		return fmt.Errorf("read %s: %w", s.id, err)
+	}
+	return nil
+}
+
+// write passes the guest's bytes on, up to the output limit, where the run ends.
+func (r *run) write(out *output, b []byte) {
+	for len(b) > 0 {
+		room := r.outLimit - r.outBytes.Load()
+		if room == 0 {
+			r.fail(fmt.Errorf("%w: %d bytes; ask for a higher limit or print less", mman.ErrOutput, r.outLimit))
+		}
+		chunk := append([]byte(nil), b[:min(uint64(len(b)), room, chunkBytes)]...)
+		if err := r.await(func() error { return writeAll(out.w, chunk) }); err != nil {
+			r.fail(fmt.Errorf("pass the output on: %w", err))
+		}
+		r.outBytes.Add(uint64(len(chunk)))
+		b = b[len(chunk):]
+	}
+}
+
+func writeAll(w io.Writer, b []byte) error {
+	n, err := w.Write(b)
+	if err == nil && n < len(b) {
+		return io.ErrShortWrite
+	}
+	return err
+}
+
+// close frees the contents; nothing of the run uses them any more.
+func (r *run) close() error {
+	var errs []error
+	for _, s := range append(r.inputs, r.stdin) {
+		if s.blob != nil {
+			errs = append(errs, s.blob.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Run runs the guest once. Usage counts the wall time from the moment that the
+// guest could start, not what it waited for a free place.
+func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams resources.IO) (resources.Result, error) {
+	p, ok := prepared.(*preparedTask)
+	if !ok {
+		return resources.Result{}, fmt.Errorf("%w: a %T was not prepared by this executor", mman.ErrInvalid, prepared)
+	}
+	if err := p.take(); err != nil {
+		return resources.Result{}, err
+	}
+	defer p.release()
+	select {
+	case e.places <- struct{}{}:
+	case <-ctx.Done():
+		return resources.Result{}, fmt.Errorf("wait for one of %d places: %w: %w", cap(e.places), mman.ErrCanceled, context.Cause(ctx))
+	case <-e.closing:
+		return resources.Result{}, errClosed()
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	leave, err := e.enter(cancel)
+	if err != nil {
+		<-e.places
+		return resources.Result{}, err
+	}
+	ctx, stopTimer := context.WithTimeoutCause(ctx, time.Duration(p.task.Limits.WallMs)*time.Millisecond, errWallTime)
+	defer stopTimer()
+
+	r := newRun(ctx, p, streams)
+	started := e.config.Clock()
+	usage := func() resources.Usage {
+		// Waking the guest up takes its time; nobody pays for what lies
+		// beyond the limit.
+		wall := uint64(max(0, e.config.Clock().Sub(started)+time.Millisecond-1) / time.Millisecond)
+		return resources.Usage{
+			WallMs: min(wall, p.task.Limits.WallMs), InBytes: p.inBytes, OutBytes: r.outBytes.Load(), CallCount: 1,
+		}
+	}
+	stopProgress := e.progress(streams.Progress, usage)
+	err = p.module.call(ctx, r)
+	stopProgress()
+	result := resources.Result{ExitCode: r.code, Usage: usage()}
+	// The place is free, and the executor may close, once nothing of the run is
+	// left, though the caller need not wait for a blocked stream of its own.
+	end := func() error {
+		defer leave()
+		defer func() { <-e.places }()
+		return r.close()
+	}
+	if r.pending != nil {
+		cancel(nil)
+		go func() {
+			<-r.pending
+			_ = end() // the run is told why it ended; this comes too late
+		}()
+		return result, r.outcome(ctx, err)
+	}
+	if closeErr := end(); closeErr != nil && err == nil {
+		err = fmt.Errorf("close the inputs: %w", closeErr)
+	}
+	return result, r.outcome(ctx, err)
+}
+
+func newRun(ctx context.Context, p *preparedTask, streams resources.IO) *run {
+	r := &run{
+		done:     ctx.Done(),
+		open:     func(id mman.CID) (resources.Blob, error) { return p.task.Content.Open(ctx, id) },
+		args:     append([]string{ProgramName}, p.task.Args...),
+		stdin:    &source{id: p.task.Stdin, size: p.stdinSize},
+		stdout:   newOutput(streams.Stdout),
+		stderr:   newOutput(streams.Stderr),
+		random:   rand.NewChaCha8(randomKey(p.task.Seed)),
+		outLimit: p.task.Limits.OutputBytes,
+	}
+	for i, id := range p.task.Inputs {
+		r.inputs = append(r.inputs, &source{id: id, size: p.inputSizes[i]})
+	}
+	r.memory.limit = p.task.Limits.MemoryBytes
+	r.openStreams()
+	return r
+}
+
+func newOutput(w io.Writer) *output {
+	if w == nil {
+		w = io.Discard
+	}
+	return &output{w}
+}
+
+// randomKey keys the guest's randomness, apart from other uses of the seed.
+func randomKey(seed mman.Hash) [32]byte {
+	return sha256.Sum256(append([]byte("mman/wasm/random/1\x00"), seed[:]...))
+}
+
+// call instantiates the module and runs it to its end.
+func (m *module) call(ctx context.Context, r *run) error {
+	ctx = context.WithValue(experimental.WithMemoryAllocator(ctx, &r.memory), runKey{}, r)
+	instance, err := m.runtime.InstantiateModule(ctx, m.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		return err
+	}
+	_, err = instance.ExportedFunction(startExport).Call(ctx)
+	return errors.Join(err, instance.Close(context.WithoutCancel(ctx)))
+}
+
+// outcome tells how the run ended: by the host, by the guest, by the context, by
+// a trap, in this order.
+func (r *run) outcome(ctx context.Context, err error) error {
+	var closed *sys.ExitError
+	switch {
+	case r.stop != nil:
+		return r.stop
+	case r.exited || err == nil:
+		if r.code != 0 && r.memory.refused {
+			return fmt.Errorf("%w: the guest was refused memory above %d bytes and gave up with exit code %d", mman.ErrMemory, r.memory.limit, r.code)
+		}
+		return nil
+	case errors.As(err, &closed), errors.Is(err, stopped{}):
+		if errors.Is(context.Cause(ctx), errWallTime) {
+			return mman.ErrWall
+		}
+		return fmt.Errorf("%w: %w", mman.ErrCanceled, context.Cause(ctx))
+	case r.memory.refused:
+		return fmt.Errorf("%w: the guest was refused memory above %d bytes and trapped: %s", mman.ErrMemory, r.memory.limit, trapText(err))
+	default:
+		return fmt.Errorf("%w: %s", mman.ErrGuestTrap, trapText(err))
+	}
+}
+
+// trapText returns the first line of a trap, without the trace and bounded: a
+// guest chooses its functions' names.
+func trapText(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	line = strings.TrimPrefix(line, "wasm error: ")
+	if len(line) > maxTrapText {
+		line = line[:maxTrapText]
+	}
+	return strings.ToValidUTF8(line, "?")
+}
+
+// progress reports usage from a goroutine until the returned function is called,
+// which waits for its end.
+func (e *Executor) progress(report func(resources.Usage), usage func() resources.Usage) func() {
+	if report == nil || e.config.Ticker == nil {
+		return func() {}
+	}
+	ticks, stopTicker := e.config.Ticker(progressPeriod)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-ticks:
+				report(usage())
+			case <-stop:
+				return
+			}
+		}
+	}()
+	return func() {
+		stopTicker()
+		close(stop)
+		<-stopped
+	}
+}
