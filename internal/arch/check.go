@@ -37,8 +37,7 @@ func checkShape(rel string, p Package) []string {
 	if rel != "." && !slices.Contains(Folders(), folder) {
 		out = append(out, fmt.Sprintf("%s: %q is not a top-level folder of this project; give the reason in RATIONALE.md and add it to arch.Folders", rel, folder))
 	}
-	last := rel[strings.LastIndexByte(rel, '/')+1:]
-	for _, name := range []string{p.Name, last} {
+	for _, name := range append(strings.Split(rel, "/"), p.Name) {
 		if slices.Contains(Nameless(), name) {
 			out = append(out, fmt.Sprintf("%s: %q says nothing about what is inside; name the package for what it provides", rel, name))
 			break
