@@ -35,7 +35,7 @@ func openError(dir string, err error) error {
 
 // holder names the process that the lock file names, when it does.
 func holder(dir string) string {
-	pid, err := os.ReadFile(filepath.Join(dir, "LOCK"))
+	pid, err := os.ReadFile(filepath.Join(dir, "LOCK")) //nolint:gosec // a folder of our own
 	if err != nil || len(pid) == 0 || len(pid) > 20 {
 		return ""
 	}

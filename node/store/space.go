@@ -29,7 +29,7 @@ func (s *space) take(n int64) error {
 	if err := unix.Statfs(s.dir, &fs); err != nil {
 		return fmt.Errorf("%w: look at the free space of %s: %w", mman.ErrHome, s.dir, err)
 	}
-	free := int64(min(fs.Bavail, 1<<40)) * int64(fs.Bsize) //nolint:gosec,unconvert // bounded; the field's type differs by system
+	free := int64(min(fs.Bavail, 1<<40)) * int64(fs.Bsize) //nolint:unconvert // bounded; the field has another type on another system
 	if free-n < s.minFree {
 		s.left.Store(0)
 		return fmt.Errorf("%w: %d MiB are free under %s and %d MiB must stay free: free some space",
