@@ -46,10 +46,11 @@ func Law() []Room {
 		// The state machine.
 		{In: "abci/tx", Why: "a client links the envelope without the chain"},
 		{In: "abci/state", Why: "a store of keys and values"},
+		{In: "abci/block", May: []string{"abci/tx", "abci/state", "genesis"}, Why: "the words between the application and its modules"},
 		{In: "abci/abcitest/...", May: []string{"abci/...", "genesis", "market/...", "resources"}, Why: "drives the whole application"},
 		{In: "abci/state/statetest", May: []string{"abci/state"}, Why: "judges stores"},
 		{In: "abci", May: []string{"abci/...", "!abci/abcitest/...", "genesis", "market/...", "resources"}, Why: "routes to the modules"},
-		{In: "abci/...", May: []string{"abci/tx", "abci/state", "genesis", "market/...", "resources"}, Why: "modules do not know each other nor the application"},
+		{In: "abci/...", May: []string{"abci/tx", "abci/state", "abci/block", "genesis", "market/...", "resources"}, Why: "modules do not know each other nor the application"},
 
 		// Drivers and network.
 		{In: "resources/resourcestest/...", May: []string{"resources"}, Why: "judges drivers, knows none"},
@@ -58,7 +59,7 @@ func Law() []Room {
 		{In: "p2p/...", May: []string{"p2p/...", "market/...", "resources"}, Why: "the network carries bytes, it does not know the chain"},
 
 		// Assembly.
-		{In: "node/store", Why: "bytes on disk, whatever they mean"},
+		{In: "node/store", May: []string{"abci/state"}, Why: "bytes on disk, whatever they mean; the state says what it needs of a store"},
 		{In: "node/...", May: []string{"node/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/..."}, Why: "assembles one running node"},
 		{In: "sdk/...", May: []string{"sdk/...", "abci/tx", "market/...", "resources", "resources/wasm/meter", "p2p/..."}, Why: "a client does not link the node"},
 
@@ -94,7 +95,7 @@ func Homes() []Home {
 		home("github.com/dgraph-io", "the one store on disk", "node/store"),
 		home("github.com/fxamacker/cbor", "one strict codec", "internal/dagcbor"),
 		home("github.com/oasisprotocol/curve25519-voi", "one ed25519 verifier everywhere", "internal/sig"),
-		home("github.com/decred/dcrd", "one secp256k1 verifier everywhere", "internal/sig"),
+		home("github.com/decred/dcrd", "one secp256k1 verifier everywhere; the keyring derives keys", "internal/sig", "sdk/keyring"),
 		home("github.com/spf13", "only programs have flags", "cmd/..."),
 		home("github.com/stretchr", "only tests test", "resources/resourcestest/...", "abci/abcitest/...", "abci/state/statetest", "p2p/p2ptest"),
 		home("golang.org/x/tools", "only the analyzer reads syntax", "internal/lint/..."),
