@@ -14,6 +14,8 @@ const (
 	MaxArgs      = 64
 	MaxArgsBytes = 16 << 10
 	MaxInputs    = 16
+	// MaxContentBytes bounds every content that a task can name: 64 GiB.
+	MaxContentBytes = 64 << 30
 )
 
 // Task is one piece of work, given by content alone: whoever has the blocks can

@@ -281,3 +281,17 @@ func validText(field, s string, limit int) error {
 	}
 	return nil
 }
+
+// SortedAttributes returns the pairs of m as a manifest wants them.
+func SortedAttributes(m map[string]string) []Attribute {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	out := make([]Attribute, 0, len(m))
+	for _, k := range keys {
+		out = append(out, Attribute{k, m[k]})
+	}
+	return out
+}

@@ -158,8 +158,9 @@ func (m MsgSettle) Signer() mman.Address { return m.Sender }
 // Signer returns the party that ends the lease.
 func (m MsgCloseLease) Signer() mman.Address { return m.Account }
 
-// nodePayload is what the node signs: the message without its signature.
-func (m MsgBindNode) nodePayload() []byte {
+// NodePayload is what the node signs: the message without its signature, context
+// mman.SignBind.
+func (m MsgBindNode) NodePayload() []byte {
 	m.NodeSignature = nil
 	return m.encode()
 }
@@ -167,7 +168,7 @@ func (m MsgBindNode) nodePayload() []byte {
 // SignNode returns m with the node's signature: its ed25519 key over the
 // message without the signature, context mman.SignBind.
 func (m MsgBindNode) SignNode(node sig.PrivateKey, chainID string) MsgBindNode {
-	digest := mman.SignDigest(mman.SignBind, chainID, m.nodePayload())
+	digest := mman.SignDigest(mman.SignBind, chainID, m.NodePayload())
 	m.NodeSignature = node.Sign(digest[:])
 	return m
 }
@@ -175,7 +176,7 @@ func (m MsgBindNode) SignNode(node sig.PrivateKey, chainID string) MsgBindNode {
 // NodeDigest returns what the node signs, for callers whose node key lives
 // elsewhere.
 func (m MsgBindNode) NodeDigest(chainID string) mman.Hash {
-	return mman.SignDigest(mman.SignBind, chainID, m.nodePayload())
+	return mman.SignDigest(mman.SignBind, chainID, m.NodePayload())
 }
 
 // VerifyNode reports whether the node signed the binding for this chain.

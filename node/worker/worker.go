@@ -1,0 +1,132 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/resources"
+)
+
+// Keep stores a run's output and returns its CID and size.
+type Keep func(ctx context.Context, r io.Reader) (mman.CID, uint64, error)
+
+// Job is a task with the places where its output goes.
+type Job struct {
+	Facet resources.Facet
+	Task  resources.Task
+	Keep  Keep
+	// Stdout and Stderr take the output as it comes; an error ends the run.
+	Stdout, Stderr func(p []byte) error
+	// Progress takes the usage so far now and then; it must not block.
+	Progress func(resources.Usage)
+}
+
+// Done is how a run ended.
+type Done struct {
+	resources.Result
+
+	// Code is 0 when the guest ended by itself, otherwise that of the limit or
+	// fault that ended it.
+	Code mman.Code
+	// Output is the CID of everything written to standard output.
+	Output      mman.CID
+	OutputBytes uint64
+}
+
+// Worker runs jobs. It is safe for concurrent use.
+type Worker struct {
+	executors map[resources.Facet]resources.Executor
+}
+
+// New returns a worker over one executor for each facet that the node offers.
+func New(executors map[resources.Facet]resources.Executor) *Worker {
+	return &Worker{executors}
+}
+
+// Run carries out the job. An error means that nothing ran, or that the host
+// failed, and that nothing is owed; a guest that fails or is stopped at a limit
+// is no error, its Code says so and its usage counts.
+func (w *Worker) Run(ctx context.Context, job Job) (Done, error) {
+	executor, ok := w.executors[job.Facet]
+	if !ok {
+		return Done{}, fmt.Errorf("%w: this node has no executor for %s", mman.ErrUnsupported, job.Facet)
+	}
+	prepared, err := executor.Prepare(ctx, job.Task)
+	if err != nil {
+		return Done{}, err
+	}
+	done, err := w.run(ctx, executor, prepared, job)
+	return done, errors.Join(err, prepared.Close())
+}
+
+func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared resources.Prepared, job Job) (Done, error) {
+	keep := newKeeper(context.WithoutCancel(ctx), job.Keep)
+	result, err := executor.Run(ctx, prepared, resources.IO{
+		Stdout:   writer(func(p []byte) error { return errors.Join(keep.write(p), job.Stdout(p)) }),
+		Stderr:   writer(job.Stderr),
+		Progress: job.Progress,
+	})
+	done := Done{Result: result}
+	var kept error
+	done.Output, done.OutputBytes, kept = keep.end()
+	if kept != nil {
+		return Done{}, fmt.Errorf("keep the output: %w", kept)
+	}
+	for _, stop := range []*mman.Error{mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap, mman.ErrCanceled} {
+		if errors.Is(err, stop) {
+			done.Code = stop.Code
+			return done, errors.Join(job.Stderr([]byte(err.Error() + "\n")))
+		}
+	}
+	return done, err
+}
+
+type writer func(p []byte) error
+
+// Write hands p on whole.
+func (w writer) Write(p []byte) (int, error) {
+	if err := w(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// keeper feeds the output into Keep while it is being written.
+type keeper struct {
+	w    *io.PipeWriter
+	done chan kept // closed by the keeping goroutine
+}
+
+type kept struct {
+	id   mman.CID
+	size uint64
+	err  error
+}
+
+func newKeeper(ctx context.Context, keep Keep) *keeper {
+	r, w := io.Pipe()
+	k := &keeper{w, make(chan kept, 1)}
+	go func() {
+		id, size, err := keep(ctx, r)
+		_ = r.CloseWithError(err) // always nil; a failed keep fails the writes that follow
+		k.done <- kept{id, size, err}
+		close(k.done)
+	}()
+	return k
+}
+
+func (k *keeper) write(p []byte) error {
+	_, err := k.w.Write(p)
+	return err
+}
+
+func (k *keeper) end() (mman.CID, uint64, error) {
+	if err := k.w.Close(); err != nil {
+		return mman.CID{}, 0, err
+	}
+	got := <-k.done
+	return got.id, got.size, got.err
+}
