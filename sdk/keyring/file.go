@@ -131,7 +131,7 @@ func (f *keyFile) cipherKey(passphrase []byte) []byte {
 }
 
 func (f *keyFile) encode() ([]byte, error) {
-	b, err := json.MarshalIndent(f, "", "  ")
+	b, err := json.MarshalIndent(f, "", "  ") //nolint:gosec // this is the one place where a secret goes to its file
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", mman.ErrInternal, err)
 	}

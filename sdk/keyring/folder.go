@@ -161,7 +161,7 @@ func flock(file *os.File) error {
 	var locked error
 	err = conn.Control(func(fd uintptr) {
 		for {
-			locked = unix.Flock(int(fd), unix.LOCK_EX) //nolint:gosec // a descriptor is a small number
+			locked = unix.Flock(int(fd), unix.LOCK_EX)
 			if !errors.Is(locked, unix.EINTR) {
 				return
 			}

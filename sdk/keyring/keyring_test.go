@@ -21,7 +21,7 @@ import (
 	"github.com/limboid/massive-man/sdk/keyring"
 )
 
-const words = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about"
+var words = strings.Repeat("abandon ", 11) + "about"
 
 func cheap() keyring.KDF { return keyring.KDF{Time: 1, MemoryKiB: 8, Threads: 1} }
 
