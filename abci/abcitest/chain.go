@@ -1,0 +1,374 @@
+package abcitest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cometbft/cometbft/abci/types"
+	"github.com/stretchr/testify/require"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/internal/sig"
+)
+
+// ChainID is the id of the chains that Genesis makes.
+const ChainID = "mman-local-0badcafe"
+
+// Actor is an account whose key the test holds.
+type Actor struct {
+	Name    string
+	Key     sig.PrivateKey
+	Address mman.Address
+}
+
+// NewActor returns the actor of that name; the same name gives the same key.
+func NewActor(tb testing.TB, name string) Actor { return newActor(tb, sig.Ed25519, name) }
+
+// NewWallet is NewActor with a secp256k1 key.
+func NewWallet(tb testing.TB, name string) Actor { return newActor(tb, sig.Secp256k1, name) }
+
+func newActor(tb testing.TB, typ sig.KeyType, name string) Actor {
+	tb.Helper()
+	seed := mman.Sum256([]byte("abcitest"), []byte(name))
+	key, err := sig.FromSeed(typ, seed[:])
+	require.NoError(tb, err)
+	return Actor{name, key, key.Public().Address()}
+}
+
+// Genesis returns a valid local document in which each actor holds the balance
+// and the first is the operator of the one validator.
+func Genesis(tb testing.TB, balance mman.Amount, actors ...Actor) genesis.Document {
+	tb.Helper()
+	doc := genesis.Document{
+		ChainID: ChainID, Network: genesis.Local, InitialHeight: 1, Params: genesis.Defaults(genesis.Local),
+		Validators: []genesis.Validator{{
+			Operator: actors[0].Address, Name: actors[0].Name, ConsensusKey: actors[0].Key.Public().Bytes()[:sig.Ed25519Size], Power: 10,
+		}},
+	}
+	for _, a := range actors {
+		doc.Accounts = append(doc.Accounts, genesis.Account{Address: a.Address, Balance: balance})
+	}
+	require.NoError(tb, doc.Validate())
+	return doc
+}
+
+// Block is what came of one block.
+type Block struct {
+	Height int64
+	// Checks are CheckTx's answers, one for each transaction given.
+	Checks []*types.ResponseCheckTx
+	// Results are the results, one for each transaction given, nil for one
+	// that was not in the block.
+	Results []*types.ExecTxResult
+	Events  []types.Event
+	Root    []byte
+}
+
+// record is a decided block and what the application answered.
+type record struct {
+	request types.RequestFinalizeBlock
+	answer  []byte
+}
+
+// Chain is an application and the blocks that it has decided.
+type Chain struct {
+	App *abci.Application
+	Doc genesis.Document
+
+	tb      testing.TB
+	db      *state.Memory
+	records []record
+	signed  map[mman.Address]uint64 // transactions signed since the last block
+	root    []byte
+}
+
+// New starts a chain.
+func New(tb testing.TB, doc genesis.Document) *Chain {
+	tb.Helper()
+	c := &Chain{tb: tb, Doc: doc, db: state.NewMemory(), signed: map[mman.Address]uint64{}}
+	c.App = open(tb, c.db)
+	c.root = initChain(tb, c.App, doc)
+	return c
+}
+
+func open(tb testing.TB, db state.DB) *abci.Application {
+	tb.Helper()
+	app, err := abci.New(abci.Config{DB: db})
+	require.NoError(tb, err)
+	return app
+}
+
+func initChain(tb testing.TB, app *abci.Application, doc genesis.Document) []byte {
+	tb.Helper()
+	b, err := doc.Encode()
+	require.NoError(tb, err)
+	answer, err := app.InitChain(tb.Context(), &types.RequestInitChain{ChainId: doc.ChainID, InitialHeight: 1, AppStateBytes: b})
+	require.NoError(tb, err)
+	require.NotEmpty(tb, answer.Validators)
+	return answer.AppHash
+}
+
+// Height returns the last height.
+func (c *Chain) Height() uint64 { return uint64(len(c.records)) }
+
+// Root returns the last root.
+func (c *Chain) Root() []byte { return c.root }
+
+// Restart opens the application again over the same database.
+func (c *Chain) Restart() {
+	c.tb.Helper()
+	c.App = open(c.tb, c.db)
+	info, err := c.App.Info(c.tb.Context(), &types.RequestInfo{})
+	require.NoError(c.tb, err)
+	if len(c.records) == 0 {
+		require.Zero(c.tb, info.LastBlockHeight)
+		initChain(c.tb, c.App, c.Doc)
+		return
+	}
+	require.Equal(c.tb, int64(len(c.records)), info.LastBlockHeight)
+	require.Equal(c.tb, c.root, info.LastBlockAppHash)
+}
+
+// Request returns the decided block that Block would make of the transactions
+// next. Its hash does not depend on their order.
+func (c *Chain) Request(txs ...[]byte) types.RequestFinalizeBlock {
+	height := int64(len(c.records)) + 1
+	return types.RequestFinalizeBlock{
+		Txs: txs, Height: height, Hash: blockHash(height, txs), Time: time.Unix(1_800_000_000+height, 0).UTC(),
+	}
+}
+
+func blockHash(height int64, txs [][]byte) []byte {
+	hashes := make([][]byte, 0, len(txs)+1)
+	for _, t := range txs {
+		h := mman.Sum256(t)
+		hashes = append(hashes, h[:])
+	}
+	slices.SortFunc(hashes, bytes.Compare)
+	sum := mman.Sum256(append(hashes, binary.BigEndian.AppendUint64(nil, uint64(height)))...) //nolint:gosec // a height
+	return sum[:]
+}
+
+// Block offers the transactions to the mempool, proposes those that it takes,
+// and decides and commits the proposal.
+func (c *Chain) Block(txs ...[]byte) Block {
+	c.tb.Helper()
+	ctx := c.tb.Context()
+	out := Block{Results: make([]*types.ExecTxResult, len(txs))}
+	var pool [][]byte
+	for _, raw := range txs {
+		check, err := c.App.CheckTx(ctx, &types.RequestCheckTx{Tx: raw})
+		require.NoError(c.tb, err)
+		out.Checks = append(out.Checks, check)
+		if check.IsOK() {
+			pool = append(pool, raw)
+		}
+	}
+	next := c.Request()
+	prepared, err := c.App.PrepareProposal(ctx, &types.RequestPrepareProposal{
+		MaxTxBytes: int64(c.Doc.Params.BlockMaxBytes) - 4096, Txs: pool, Height: next.Height, Time: next.Time, //nolint:gosec // bounded
+	})
+	require.NoError(c.tb, err)
+	req := c.Request(prepared.Txs...)
+	processed, err := c.App.ProcessProposal(ctx, &types.RequestProcessProposal{Txs: req.Txs, Hash: req.Hash, Height: req.Height, Time: req.Time})
+	require.NoError(c.tb, err)
+	require.True(c.tb, processed.IsAccepted(), "the application rejects its own proposal at height %d", req.Height)
+	answer := c.decide(req)
+	out.Height, out.Events, out.Root = req.Height, answer.Events, answer.AppHash
+	for i, raw := range txs {
+		if j := slices.IndexFunc(req.Txs, func(b []byte) bool { return bytes.Equal(b, raw) }); j >= 0 {
+			out.Results[i] = answer.TxResults[j]
+		}
+	}
+	return out
+}
+
+// Force decides a block of exactly these transactions without asking anybody,
+// as a node does that catches up, and returns their results.
+func (c *Chain) Force(txs ...[]byte) Block {
+	c.tb.Helper()
+	req := c.Request(txs...)
+	answer := c.decide(req)
+	return Block{Height: req.Height, Results: answer.TxResults, Events: answer.Events, Root: answer.AppHash}
+}
+
+func (c *Chain) decide(req types.RequestFinalizeBlock) *types.ResponseFinalizeBlock {
+	c.tb.Helper()
+	answer, err := c.App.FinalizeBlock(c.tb.Context(), &req)
+	require.NoError(c.tb, err)
+	require.Len(c.tb, answer.TxResults, len(req.Txs))
+	_, err = c.App.Commit(c.tb.Context(), &types.RequestCommit{})
+	require.NoError(c.tb, err)
+	require.NoError(c.tb, c.App.Invariants())
+	b, err := answer.Marshal()
+	require.NoError(c.tb, err)
+	c.records = append(c.records, record{req, b})
+	c.root = answer.AppHash
+	clear(c.signed)
+	return answer
+}
+
+// Pass decides n empty blocks and returns the events of all.
+func (c *Chain) Pass(n uint64) []types.Event {
+	c.tb.Helper()
+	var events []types.Event
+	for range n {
+		events = append(events, c.Block().Events...)
+	}
+	return events
+}
+
+// Query asks the application and decodes the JSON answer into out, which may be
+// nil. It returns the code and the sentence.
+func (c *Chain) Query(path string, out any) (mman.Code, string) {
+	c.tb.Helper()
+	answer, err := c.App.Query(c.tb.Context(), &types.RequestQuery{Path: path})
+	require.NoError(c.tb, err)
+	if answer.Code == 0 && out != nil {
+		require.NoError(c.tb, json.Unmarshal(answer.Value, out), "%s", answer.Value)
+	}
+	return mman.Code(answer.Code), answer.Log
+}
+
+// account is what Sign needs of /mman/account.
+type account struct {
+	Number   uint64      `json:"number"`
+	Sequence uint64      `json:"sequence"`
+	Balance  mman.Amount `json:"balance_uman"`
+}
+
+// Balance returns what the actor can spend.
+func (c *Chain) Balance(a Actor) mman.Amount {
+	c.tb.Helper()
+	var got account
+	if code, log := c.Query("/mman/account/"+a.Address.String(), &got); code != 0 {
+		require.Contains(c.tb, log, "code = NotFound")
+	}
+	return got.Balance
+}
+
+// Sign returns a transaction of the messages with the actor's next sequence and
+// the fee that it needs. Change, when given, edits the draft before signing.
+func (c *Chain) Sign(a Actor, msgs []tx.Msg, change ...func(*tx.Draft)) []byte {
+	c.tb.Helper()
+	return c.SignFor(ChainID, a, msgs, change...)
+}
+
+// SignFor is Sign for a chain of another id.
+func (c *Chain) SignFor(chainID string, a Actor, msgs []tx.Msg, change ...func(*tx.Draft)) []byte {
+	c.tb.Helper()
+	var acc account
+	if len(c.records) > 0 {
+		c.Query("/mman/account/"+a.Address.String(), &acc)
+	} else {
+		acc.Number = c.genesisNumber(a)
+	}
+	params := c.Doc.Params
+	draft := tx.Draft{Msgs: msgs, Sequence: acc.Sequence + c.signed[a.Address], GasLimit: params.MaxGasPerTx, Fee: 1_000_000}
+	measured, err := tx.Sign(a.Key, chainID, acc.Number, draft)
+	require.NoError(c.tb, err)
+	draft.GasLimit, err = abci.Gas(params.Gas, measured, msgs, len(measured.Raw())+8)
+	require.NoError(c.tb, err)
+	draft.Fee, err = params.Fee(draft.GasLimit)
+	require.NoError(c.tb, err)
+	for _, fn := range change {
+		fn(&draft)
+	}
+	t, err := tx.Sign(a.Key, chainID, acc.Number, draft)
+	require.NoError(c.tb, err)
+	c.signed[a.Address]++
+	return t.Raw()
+}
+
+func (c *Chain) genesisNumber(a Actor) uint64 {
+	for i, acc := range c.Doc.Canonical().Accounts {
+		if acc.Address == a.Address {
+			return uint64(i) //nolint:gosec // an index
+		}
+	}
+	return 0
+}
+
+// Do signs the messages, decides a block of that transaction alone and requires
+// that it succeeds.
+func (c *Chain) Do(a Actor, msgs ...tx.Msg) *types.ExecTxResult {
+	c.tb.Helper()
+	b := c.Block(c.Sign(a, msgs))
+	require.Zero(c.tb, b.Checks[0].Code, b.Checks[0].Log)
+	require.NotNil(c.tb, b.Results[0])
+	require.Zero(c.tb, b.Results[0].Code, b.Results[0].Log)
+	return b.Results[0]
+}
+
+// Fail is Do for a transaction that is admitted but whose messages fail; it
+// requires the error's code and returns the sentence.
+func (c *Chain) Fail(want error, a Actor, msgs ...tx.Msg) string {
+	c.tb.Helper()
+	b := c.Block(c.Sign(a, msgs))
+	require.Zero(c.tb, b.Checks[0].Code, b.Checks[0].Log)
+	require.NotNil(c.tb, b.Results[0])
+	require.Equal(c.tb, uint32(mman.CodeOf(want)), b.Results[0].Code, b.Results[0].Log)
+	require.Equal(c.tb, "mman", b.Results[0].Codespace)
+	require.NotEmpty(c.tb, b.Results[0].Log)
+	return b.Results[0].Log
+}
+
+// Attribute returns the first value of an attribute among the events of a type.
+func Attribute(events []types.Event, typ, key string) (string, bool) {
+	for _, e := range events {
+		for _, a := range e.Attributes {
+			if e.Type == typ && a.Key == key {
+				return a.Value, true
+			}
+		}
+	}
+	return "", false
+}
+
+// Disturbance is what befalls an application during a replay, before the block
+// of that height.
+type Disturbance func(height uint64) (restart, drop bool)
+
+// Replay runs every decided block through a second application, as a node that
+// catches up, and compares results, events and roots byte for byte. The
+// disturbance, when given, restarts it or drops its caches on the way.
+func (c *Chain) Replay(disturb Disturbance) {
+	c.tb.Helper()
+	db := state.NewMemory()
+	app := open(c.tb, db)
+	initChain(c.tb, app, c.Doc)
+	for i, r := range c.records {
+		if disturb != nil {
+			restart, drop := disturb(uint64(i) + 1)
+			if restart {
+				if app = open(c.tb, db); i == 0 {
+					initChain(c.tb, app, c.Doc)
+				}
+			}
+			if drop {
+				app.DropCaches()
+			}
+		}
+		answer, err := app.FinalizeBlock(c.tb.Context(), &r.request)
+		require.NoError(c.tb, err)
+		b, err := answer.Marshal()
+		require.NoError(c.tb, err)
+		if !bytes.Equal(r.answer, b) {
+			var was types.ResponseFinalizeBlock
+			require.NoError(c.tb, was.Unmarshal(r.answer))
+			require.Equal(c.tb, fmt.Sprint(was), fmt.Sprint(*answer), "height %d", i+1)
+			require.Fail(c.tb, "answers differ", "height %d", i+1)
+		}
+		_, err = app.Commit(c.tb.Context(), &types.RequestCommit{})
+		require.NoError(c.tb, err)
+	}
+}

@@ -1,0 +1,505 @@
+package abci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cometbft/cometbft/abci/types"
+	"github.com/cometbft/cometbft/proto/tendermint/crypto"
+	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/block"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/genesis"
+)
+
+// Versions that Info reports.
+const (
+	// AppVersion is the version of the rules; it is in every header.
+	AppVersion = 1
+	// softwareName is what Info answers for data.
+	softwareName = "mman"
+
+	// maxKept is how many executed proposals of a height are kept.
+	maxKept = 2
+	// verifiedSize is how many verified signatures are remembered: more than
+	// a mempool and a block hold.
+	verifiedSize = 1 << 15
+)
+
+// Config is what an Application needs.
+type Config struct {
+	// DB holds the state. The Application is its only user from then on; the
+	// caller closes it after the last call.
+	DB state.DB
+	// Log receives what operators must know; nil logs nothing.
+	Log *slog.Logger
+}
+
+// Application is the chain's state machine behind CometBFT's ABCI. Its methods
+// are safe for concurrent use; CometBFT calls it on four connections
+// (NewConnSyncLocalClientCreator), and queries and views wait for no block.
+type Application struct {
+	log      *slog.Logger
+	routes   routes
+	verified *verifiedTxs
+	latest   atomic.Pointer[state.Recent]
+
+	// consensus guards what follows.
+	consensus sync.Mutex
+	store     *state.Store
+	genesis   *genesis.Document // until the first commit
+	kept      []*executed
+	decided   *executed
+	staged    *state.Staged
+
+	// mempool guards what follows. It is taken after consensus, never before.
+	mempool sync.Mutex
+	check   *checking
+
+	hooks sync.Mutex
+	hook  []func(height uint64)
+}
+
+// checking is the state against which CheckTx admits: the last commit and the
+// transactions admitted since.
+type checking struct {
+	state  *state.Overlay
+	gate   gate
+	height uint64 // of the next block
+}
+
+// New opens the state in cfg.DB. It starts nothing.
+func New(cfg Config) (*Application, error) {
+	if cfg.DB == nil {
+		return nil, fmt.Errorf("%w: the application has no database", mman.ErrInvalid)
+	}
+	store, err := state.Open(cfg.DB)
+	if err != nil {
+		return nil, err
+	}
+	r, err := newRoutes(newModules())
+	if err != nil {
+		return nil, err
+	}
+	a := &Application{log: cfg.Log, routes: r, verified: newVerifiedTxs(verifiedSize), store: store}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	a.publish()
+	if store.Height() > 0 {
+		if err := a.resetCheck(); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// publish makes the committed state visible to queries.
+func (a *Application) publish() {
+	recent := a.store.Recent()
+	a.latest.Store(&recent)
+}
+
+// OnCommit adds a function that is called after each commit with its height.
+// It is called on CometBFT's goroutine: it must return at once and must not
+// call the application's consensus methods. To do more, let it wake another
+// goroutine.
+func (a *Application) OnCommit(fn func(height uint64)) {
+	a.hooks.Lock()
+	defer a.hooks.Unlock()
+	a.hook = append(a.hook, fn)
+}
+
+// Chain returns what the committed state says of its genesis; ErrNotFound
+// before the first block. The node compares the hash with its file.
+func (a *Application) Chain() (Chain, error) { return readChain(a.latest.Load().Latest()) }
+
+// Invariants checks the whole committed state; ErrInvariant says what broke.
+// Before the first block there is nothing to check.
+func (a *Application) Invariants() error {
+	snapshot := a.latest.Load().Latest()
+	for _, m := range a.routes.modules {
+		if err := m.Invariants(snapshot); err != nil {
+			return fmt.Errorf("height %d, %s: %w", snapshot.Height(), m.Name(), err)
+		}
+	}
+	return nil
+}
+
+// Export returns the document from which a new chain could start with what
+// accounts hold now, without validators. Leases and requests end: what they
+// hold in escrow goes back.
+func (a *Application) Export() (genesis.Document, error) {
+	snapshot := a.latest.Load().Latest()
+	c, err := readChain(snapshot)
+	if err != nil {
+		return genesis.Document{}, err
+	}
+	params, err := readParams(snapshot)
+	if err != nil {
+		return genesis.Document{}, err
+	}
+	doc := genesis.Document{ChainID: c.ID, Network: genesis.Network(c.Network), InitialHeight: 1, Params: params}
+	for _, m := range a.routes.modules {
+		if err := m.ExportGenesis(snapshot, &doc); err != nil {
+			return genesis.Document{}, fmt.Errorf("export %s: %w", m.Name(), err)
+		}
+	}
+	return doc, nil
+}
+
+// DropCaches forgets every cache and every kept proposal. Results do not
+// change; tests prove it.
+func (a *Application) DropCaches() {
+	a.consensus.Lock()
+	defer a.consensus.Unlock()
+	a.kept = nil
+	a.verified.drop()
+}
+
+// begin returns an overlay for the next block. Above an empty store it holds
+// the first state, which is persisted with the first block.
+func (a *Application) begin() (*state.Overlay, error) {
+	o := a.store.Begin()
+	if a.store.Height() > 0 {
+		return o, nil
+	}
+	if a.genesis == nil {
+		return nil, fmt.Errorf("%w: the chain is not initialised", mman.ErrBusy)
+	}
+	return o, initGenesis(a.routes.modules, o, *a.genesis)
+}
+
+func (a *Application) gate(r state.Reader) (gate, error) {
+	c, err := readChain(r)
+	if err != nil {
+		return gate{}, err
+	}
+	params, err := readParams(r)
+	return gate{c.ID, params, a.verified}, err
+}
+
+func (a *Application) resetCheck() error {
+	o, err := a.begin()
+	if err != nil {
+		return err
+	}
+	g, err := a.gate(o)
+	if err != nil {
+		return err
+	}
+	a.mempool.Lock()
+	defer a.mempool.Unlock()
+	a.check = &checking{o, g, a.store.Height() + 1}
+	return nil
+}
+
+// Info answers the last committed height and root.
+func (a *Application) Info(context.Context, *types.RequestInfo) (*types.ResponseInfo, error) {
+	latest := a.latest.Load().Latest()
+	answer := &types.ResponseInfo{Data: softwareName, AppVersion: AppVersion, LastBlockHeight: int64(latest.Height())} //nolint:gosec // a height
+	if latest.Height() > 0 {
+		root := latest.Root()
+		answer.LastBlockAppHash = root[:]
+	}
+	return answer, nil
+}
+
+// InitChain reads the genesis document and answers the first validators and
+// consensus parameters. It persists nothing.
+func (a *Application) InitChain(_ context.Context, req *types.RequestInitChain) (*types.ResponseInitChain, error) {
+	a.consensus.Lock()
+	defer a.consensus.Unlock()
+	if h := a.store.Height(); h > 0 {
+		return nil, fmt.Errorf("%w: the state is already at height %d: the data folder belongs to another chain or lost its blocks", mman.ErrGenesis, h)
+	}
+	doc, err := genesis.Decode(req.AppStateBytes)
+	if err != nil {
+		return nil, err
+	}
+	if doc.ChainID != req.ChainId || req.InitialHeight != int64(doc.InitialHeight) { //nolint:gosec // it is 1
+		return nil, fmt.Errorf("%w: CometBFT starts %q at height %d, the document says %q at %d",
+			mman.ErrGenesis, req.ChainId, req.InitialHeight, doc.ChainID, doc.InitialHeight)
+	}
+	a.genesis, a.kept = &doc, nil
+	o, err := a.begin()
+	if err != nil {
+		return nil, err
+	}
+	staged, err := a.store.Stage(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.resetCheck(); err != nil {
+		return nil, err
+	}
+	root := staged.Root()
+	return &types.ResponseInitChain{
+		ConsensusParams: consensusParams(doc.Params), Validators: validatorUpdates(doc), AppHash: root[:],
+	}, nil
+}
+
+func validatorUpdates(doc genesis.Document) []types.ValidatorUpdate {
+	var out []types.ValidatorUpdate
+	for _, v := range doc.Canonical().Validators {
+		out = append(out, types.ValidatorUpdate{
+			PubKey: crypto.PublicKey{Sum: &crypto.PublicKey_Ed25519{Ed25519: v.ConsensusKey}},
+			Power:  int64(v.Power), //nolint:gosec // at most genesis.MaxPower
+		})
+	}
+	return out
+}
+
+// consensusParams are the bounds that CometBFT itself enforces.
+func consensusParams(p genesis.Params) *cmtproto.ConsensusParams {
+	return &cmtproto.ConsensusParams{ //nolint:gosec // all values are bounded by genesis
+		Block: &cmtproto.BlockParams{MaxBytes: int64(p.BlockMaxBytes), MaxGas: int64(p.MaxGasPerBlock)},
+		Evidence: &cmtproto.EvidenceParams{
+			MaxAgeNumBlocks: int64(p.EvidenceMaxBlocks), MaxAgeDuration: time.Duration(p.EvidenceMaxSeconds) * time.Second,
+			MaxBytes: int64(p.EvidenceMaxBytes),
+		},
+		Version: &cmtproto.VersionParams{App: AppVersion},
+	}
+}
+
+// CheckTx admits a transaction to the mempool. It executes no message.
+func (a *Application) CheckTx(_ context.Context, req *types.RequestCheckTx) (*types.ResponseCheckTx, error) {
+	a.mempool.Lock()
+	defer a.mempool.Unlock()
+	if a.check == nil {
+		return checkFailed(fmt.Errorf("%w: the chain is not initialised", mman.ErrBusy)), nil
+	}
+	o, err := a.check.gate.open(req.Tx)
+	if err != nil {
+		return checkFailed(err), nil
+	}
+	admission := a.check.state.Nest()
+	if err := a.check.gate.admit(admission, o, a.check.height); err != nil {
+		return checkFailed(err), nil
+	}
+	if err := admission.Commit(); err != nil {
+		return nil, err
+	}
+	return &types.ResponseCheckTx{Code: types.CodeTypeOK, GasWanted: wireGas(o.GasLimit), GasUsed: wireGas(o.gas)}, nil
+}
+
+func checkFailed(err error) *types.ResponseCheckTx {
+	return &types.ResponseCheckTx{Code: uint32(mman.CodeOf(err)), Codespace: codespace, Log: err.Error()}
+}
+
+// PrepareProposal selects, in the mempool's order, the transactions that would
+// be admitted one after the other and fit the block's bytes and gas.
+func (a *Application) PrepareProposal(_ context.Context, req *types.RequestPrepareProposal) (answer *types.ResponsePrepareProposal, _ error) {
+	a.consensus.Lock()
+	defer a.consensus.Unlock()
+	answer = &types.ResponsePrepareProposal{}
+	defer func() {
+		if r := recover(); r != nil {
+			a.log.Error("panic while preparing a proposal, proposing an empty block",
+				slog.Int64("height", req.Height), slog.Any("panic", r), slog.String("stack", string(debug.Stack())))
+			answer = &types.ResponsePrepareProposal{}
+		}
+	}()
+	txs, err := a.selectTxs(req)
+	if err != nil {
+		a.log.Error("cannot select transactions, proposing an empty block", slog.Int64("height", req.Height), slog.Any("error", err))
+		return answer, nil
+	}
+	answer.Txs = txs
+	return answer, nil
+}
+
+func (a *Application) selectTxs(req *types.RequestPrepareProposal) ([][]byte, error) {
+	o, err := a.begin()
+	if err != nil {
+		return nil, err
+	}
+	g, err := a.gate(o)
+	if err != nil {
+		return nil, err
+	}
+	var selected [][]byte
+	room, gas := req.MaxTxBytes, g.params.MaxGasPerBlock
+	for _, raw := range req.Txs {
+		size := int64(1 + protowire.SizeBytes(len(raw))) // as CometBFT counts: tag, length, bytes
+		if size > room {
+			continue
+		}
+		t, err := g.open(raw)
+		if err != nil || t.GasLimit > gas {
+			continue
+		}
+		admission := o.Nest()
+		if g.admit(admission, t, uint64(req.Height)) != nil { //nolint:gosec // a height
+			continue
+		}
+		if err := admission.Commit(); err != nil {
+			return nil, err
+		}
+		selected = append(selected, raw)
+		room, gas = room-size, gas-t.GasLimit
+	}
+	return selected, nil
+}
+
+// ProcessProposal executes the block on an overlay and keeps the result. It
+// rejects what no honest proposer makes: bytes that are no transaction, a
+// signature that does not verify, more gas than a block has, and whatever
+// panics.
+func (a *Application) ProcessProposal(_ context.Context, req *types.RequestProcessProposal) (answer *types.ResponseProcessProposal, _ error) {
+	a.consensus.Lock()
+	defer a.consensus.Unlock()
+	answer = &types.ResponseProcessProposal{Status: types.ResponseProcessProposal_REJECT}
+	defer func() {
+		if r := recover(); r != nil {
+			a.log.Error("panic while processing a proposal, rejecting it",
+				slog.Int64("height", req.Height), slog.Any("panic", r), slog.String("stack", string(debug.Stack())))
+			answer = &types.ResponseProcessProposal{Status: types.ResponseProcessProposal_REJECT}
+		}
+	}()
+	done, err := a.execute(req.Hash, req.Height, req.Time, req.Txs)
+	if err == nil {
+		err = done.refusal
+	}
+	if err != nil {
+		a.log.Warn("rejecting a proposal", slog.Int64("height", req.Height), slog.Any("error", err))
+		return answer, nil
+	}
+	if len(a.kept) >= maxKept {
+		a.kept = slices.Delete(a.kept, 0, 1)
+	}
+	a.kept = append(a.kept, done)
+	answer.Status = types.ResponseProcessProposal_ACCEPT
+	return answer, nil
+}
+
+// execute runs a block on a new overlay above the last commit.
+func (a *Application) execute(hash []byte, height int64, at time.Time, txs [][]byte) (*executed, error) {
+	next := a.store.Height() + 1
+	if height < 1 || uint64(height) != next {
+		return nil, fmt.Errorf("%w: block %d where %d is due", mman.ErrInvalid, height, next)
+	}
+	o, err := a.begin()
+	if err != nil {
+		return nil, err
+	}
+	g, err := a.gate(o)
+	if err != nil {
+		return nil, err
+	}
+	out := &executed{hash: string(hash), height: next, overlay: o}
+	e := &execution{
+		routes: a.routes, gate: g, state: o, gas: g.params.MaxGasPerBlock, out: out,
+		header: block.Header{ChainID: g.chainID, Height: next, Time: at.Unix(), Beacon: beacon(g.chainID, next, hash)},
+	}
+	return out, e.run(txs)
+}
+
+// FinalizeBlock answers the results of a decided block, kept from its proposal
+// or executed now. It persists nothing. An error halts the node.
+func (a *Application) FinalizeBlock(_ context.Context, req *types.RequestFinalizeBlock) (*types.ResponseFinalizeBlock, error) {
+	a.consensus.Lock()
+	defer a.consensus.Unlock()
+	var done *executed
+	for _, k := range a.kept {
+		if k.hash == string(req.Hash) && int64(k.height) == req.Height { //nolint:gosec // a height
+			done = k
+		}
+	}
+	if done == nil {
+		var err error
+		if done, err = a.execute(req.Hash, req.Height, req.Time, req.Txs); err != nil {
+			return nil, fmt.Errorf("execute decided block %d: %w", req.Height, err)
+		}
+	}
+	staged, err := a.store.Stage(done.overlay)
+	if err != nil {
+		return nil, fmt.Errorf("stage decided block %d: %w", req.Height, err)
+	}
+	a.decided, a.staged = done, staged
+	root := staged.Root()
+	return &types.ResponseFinalizeBlock{Events: done.events, TxResults: done.results, AppHash: root[:]}, nil
+}
+
+// Commit persists the decided block. An error halts the node.
+func (a *Application) Commit(context.Context, *types.RequestCommit) (*types.ResponseCommit, error) {
+	height, err := a.commit()
+	if err != nil {
+		return nil, err
+	}
+	a.hooks.Lock()
+	hooks := slices.Clone(a.hook)
+	a.hooks.Unlock()
+	for _, fn := range hooks {
+		fn(height)
+	}
+	return &types.ResponseCommit{RetainHeight: 0}, nil
+}
+
+func (a *Application) commit() (uint64, error) {
+	a.consensus.Lock()
+	defer a.consensus.Unlock()
+	if a.decided == nil {
+		return 0, fmt.Errorf("%w: commit without a decided block", mman.ErrInternal)
+	}
+	height := a.decided.height
+	if err := a.store.Commit(a.staged, height, nil); err != nil {
+		return 0, errors.Join(mman.ErrCorrupt, err)
+	}
+	a.genesis, a.kept, a.decided, a.staged = nil, nil, nil, nil
+	a.publish()
+	return height, a.resetCheck()
+}
+
+// InsertTx belongs to application-side mempools, which this chain does not use.
+func (a *Application) InsertTx(context.Context, *types.RequestInsertTx) (*types.ResponseInsertTx, error) {
+	return nil, fmt.Errorf("%w: the mempool is CometBFT's own, set mempool.type to \"flood\"", mman.ErrUnsupported)
+}
+
+// ReapTxs belongs to application-side mempools, which this chain does not use.
+func (a *Application) ReapTxs(context.Context, *types.RequestReapTxs) (*types.ResponseReapTxs, error) {
+	return nil, fmt.Errorf("%w: the mempool is CometBFT's own, set mempool.type to \"flood\"", mman.ErrUnsupported)
+}
+
+// ExtendVote adds nothing: vote extensions are not used.
+func (a *Application) ExtendVote(context.Context, *types.RequestExtendVote) (*types.ResponseExtendVote, error) {
+	return &types.ResponseExtendVote{}, nil
+}
+
+// VerifyVoteExtension accepts the empty extension only.
+func (a *Application) VerifyVoteExtension(_ context.Context, req *types.RequestVerifyVoteExtension) (*types.ResponseVerifyVoteExtension, error) {
+	if len(req.VoteExtension) != 0 {
+		return &types.ResponseVerifyVoteExtension{Status: types.ResponseVerifyVoteExtension_REJECT}, nil
+	}
+	return &types.ResponseVerifyVoteExtension{Status: types.ResponseVerifyVoteExtension_ACCEPT}, nil
+}
+
+// ListSnapshots answers none: nodes join by replaying blocks.
+func (a *Application) ListSnapshots(context.Context, *types.RequestListSnapshots) (*types.ResponseListSnapshots, error) {
+	return &types.ResponseListSnapshots{}, nil
+}
+
+// OfferSnapshot rejects every snapshot.
+func (a *Application) OfferSnapshot(context.Context, *types.RequestOfferSnapshot) (*types.ResponseOfferSnapshot, error) {
+	return &types.ResponseOfferSnapshot{Result: types.ResponseOfferSnapshot_REJECT}, nil
+}
+
+// LoadSnapshotChunk answers no bytes.
+func (a *Application) LoadSnapshotChunk(context.Context, *types.RequestLoadSnapshotChunk) (*types.ResponseLoadSnapshotChunk, error) {
+	return &types.ResponseLoadSnapshotChunk{}, nil
+}
+
+// ApplySnapshotChunk aborts: no snapshot was accepted.
+func (a *Application) ApplySnapshotChunk(context.Context, *types.RequestApplySnapshotChunk) (*types.ResponseApplySnapshotChunk, error) {
+	return &types.ResponseApplySnapshotChunk{Result: types.ResponseApplySnapshotChunk_ABORT}, nil
+}

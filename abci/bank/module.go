@@ -1,0 +1,116 @@
+package bank
+
+import (
+	"fmt"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/block"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/internal/sig"
+)
+
+// Module is the bank. It holds nothing: all it knows is in state.
+type Module struct{}
+
+// New returns the module.
+func New() Module { return Module{} }
+
+// Name returns "bank".
+func (Module) Name() string { return "bank" }
+
+// Messages returns the type URLs that the module executes.
+func (Module) Messages() []string { return []string{tx.TypeSend} }
+
+// Hold moves coins of an account into escrow; ErrFunds when it has too few.
+func (m Module) Hold(ctx *block.Context, from mman.Address, amount mman.Amount) error {
+	if err := debit(ctx.State, from, amount); err != nil {
+		return err
+	}
+	ctx.Emit("coin_spent", "spender", from.String(), "amount", block.Coins(amount))
+	return move(ctx.State, amount, totalLiquid, totalEscrow)
+}
+
+// Release moves escrow to an account: a refund, or a payment.
+func (m Module) Release(ctx *block.Context, to mman.Address, amount mman.Amount) error {
+	if amount == 0 {
+		return nil
+	}
+	if err := move(ctx.State, amount, totalEscrow, totalLiquid); err != nil {
+		return err
+	}
+	ctx.Emit("coin_received", "receiver", to.String(), "amount", block.Coins(amount))
+	return credit(ctx.State, to, amount)
+}
+
+// Burn destroys escrow.
+func (m Module) Burn(ctx *block.Context, amount mman.Amount) error {
+	if amount == 0 {
+		return nil
+	}
+	return move(ctx.State, amount, totalEscrow, totalBurned)
+}
+
+// Key returns an account's public key, the zero key before its first
+// transaction.
+func (m Module) Key(r state.Reader, a mman.Address) (sig.PublicKey, error) {
+	account, _, err := Lookup(r, a)
+	return account.Key, err
+}
+
+// Charge takes the fee from the signer, burns it, and uses up the sequence. It
+// is the first thing that a transaction does and stays when its messages fail.
+// The sequence must be the account's, ErrSequence; the account must exist and
+// hold the fee, ErrFunds.
+func Charge(w state.Writer, t *tx.Tx) error {
+	address := t.Signer.Address()
+	account, ok, err := Lookup(w, address)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return fmt.Errorf("%w: account %s has never received coins", mman.ErrFunds, address)
+	case t.Sequence != account.Sequence:
+		return fmt.Errorf("%w: account sequence mismatch, expected %d, got %d", mman.ErrSequence, account.Sequence, t.Sequence)
+	case t.Fee > account.Balance:
+		return fmt.Errorf("%w: the fee is %s, account %s has %s", mman.ErrFunds, t.Fee, address, account.Balance)
+	}
+	account.Balance -= t.Fee
+	account.Sequence++
+	account.Key = t.Signer
+	if err := put(w, address, account); err != nil {
+		return err
+	}
+	if t.Fee == 0 {
+		return nil
+	}
+	return move(w, t.Fee, totalLiquid, totalBurned)
+}
+
+func debit(w state.Writer, from mman.Address, amount mman.Amount) error {
+	account, ok, err := Lookup(w, from)
+	if err != nil {
+		return err
+	}
+	if !ok || account.Balance < amount {
+		return fmt.Errorf("%w: %s has %s, %s are needed", mman.ErrFunds, from, account.Balance, amount)
+	}
+	account.Balance -= amount
+	return put(w, from, account)
+}
+
+func credit(w state.Writer, to mman.Address, amount mman.Amount) error {
+	account, ok, err := Lookup(w, to)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		if account, err = create(w, to); err != nil {
+			return err
+		}
+	}
+	if account.Balance, err = account.Balance.Add(amount); err != nil {
+		return err
+	}
+	return put(w, to, account)
+}

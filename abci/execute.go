@@ -1,0 +1,162 @@
+package abci
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cometbft/cometbft/abci/types"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/block"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/abci/tx"
+)
+
+// codespace names the owner of result codes.
+const codespace = "mman"
+
+// executed is a block that was executed on an overlay and not decided yet.
+type executed struct {
+	hash    string
+	height  uint64
+	overlay *state.Overlay
+	results []*types.ExecTxResult
+	events  []types.Event
+	// refusal is set when no honest proposer would have made the block.
+	refusal error
+}
+
+// execution runs one block.
+type execution struct {
+	routes routes
+	gate   gate
+	header block.Header
+	state  *state.Overlay
+	gas    uint64 // left in the block
+	out    *executed
+}
+
+// run executes the transactions and what is due. Its error is one of the store
+// or a broken invariant, never one of a transaction.
+func (e *execution) run(txs [][]byte) error {
+	for _, raw := range txs {
+		result, err := e.deliver(raw)
+		if err != nil {
+			return err
+		}
+		e.out.results = append(e.out.results, result)
+	}
+	var events []block.Event
+	for _, m := range e.routes.modules {
+		if err := m.EndBlock(e.context(e.state, &events)); err != nil {
+			return fmt.Errorf("end of block %d in %s: %w", e.header.Height, m.Name(), err)
+		}
+	}
+	e.out.events = wireEvents(events)
+	return nil
+}
+
+func (e *execution) context(w state.Writer, events *[]block.Event) *block.Context {
+	return &block.Context{Header: e.header, Params: e.gate.params, State: w, Events: events}
+}
+
+// deliver executes one transaction and returns its result.
+func (e *execution) deliver(raw []byte) (*types.ExecTxResult, error) {
+	o, err := e.gate.open(raw)
+	if err != nil {
+		e.refuse(err)
+		return failed(err, 0, 0), fatal(err)
+	}
+	if o.GasLimit > e.gas {
+		err := fmt.Errorf("%w: gas limit %d, the block has %d left", mman.ErrOutOfGas, o.GasLimit, e.gas)
+		e.refuse(err)
+		return failed(err, o.GasLimit, 0), nil
+	}
+	e.gas -= o.GasLimit
+	admission := e.state.Nest()
+	if err := e.gate.admit(admission, o, e.header.Height); err != nil {
+		if errors.Is(err, mman.ErrBadSignature) {
+			e.refuse(err)
+		}
+		return failed(err, o.GasLimit, 0), fatal(err)
+	}
+	if err := admission.Commit(); err != nil {
+		return nil, err
+	}
+	signer := o.Signer.Address().String()
+	events := []block.Event{{Type: "tx", Attributes: []block.Attribute{{Key: "fee", Value: block.Coins(o.Fee)}, {Key: "fee_payer", Value: signer}}}}
+	after, err := e.messages(o, signer, events)
+	if err != nil {
+		if err := fatal(err); err != nil {
+			return nil, err
+		}
+		result := failed(err, o.GasLimit, o.gas)
+		result.Events = wireEvents(events)
+		return result, nil
+	}
+	urls := make([]string, len(o.msgs))
+	for i, m := range o.msgs {
+		urls[i] = m.TypeURL()
+	}
+	return &types.ExecTxResult{
+		Data: tx.ResultData(urls), GasWanted: wireGas(o.GasLimit), GasUsed: wireGas(o.gas), Events: wireEvents(after),
+	}, nil
+}
+
+// messages executes all messages of a transaction or none, and returns the
+// events with theirs.
+func (e *execution) messages(o opened, signer string, events []block.Event) ([]block.Event, error) {
+	work := e.state.Nest()
+	for i, msg := range o.msgs {
+		m, err := e.routes.message(msg)
+		if err != nil {
+			return nil, err
+		}
+		ctx := e.context(work, &events)
+		ctx.TxHash, ctx.Message = o.hash, uint32(i) //nolint:gosec // at most tx.MaxMessages
+		ctx.Emit("message", "action", msg.TypeURL(), "sender", signer, "module", m.Name())
+		if err := m.Execute(ctx, msg); err != nil {
+			return nil, fmt.Errorf("message %d, %s: %w", i, msg.TypeURL(), err)
+		}
+	}
+	return events, work.Commit()
+}
+
+func (e *execution) refuse(err error) {
+	if e.out.refusal == nil {
+		e.out.refusal = err
+	}
+}
+
+// fatal returns the error when it is not the transaction's own fault but that
+// of the store or of the program: it must halt the node, not fail a message.
+func fatal(err error) error {
+	for _, class := range []error{mman.ErrCorrupt, mman.ErrInvariant, mman.ErrInternal} {
+		if errors.Is(err, class) {
+			return err
+		}
+	}
+	return nil
+}
+
+func failed(err error, wanted, used uint64) *types.ExecTxResult {
+	return &types.ExecTxResult{
+		Code: uint32(mman.CodeOf(err)), Codespace: codespace, Log: err.Error(),
+		GasWanted: wireGas(wanted), GasUsed: wireGas(used),
+	}
+}
+
+// wireGas fits gas into the field of a result. A limit above the largest
+// int64 was refused before it came here.
+func wireGas(gas uint64) int64 { return int64(gas) } //nolint:gosec // see above
+
+func wireEvents(events []block.Event) []types.Event {
+	out := make([]types.Event, len(events))
+	for i, e := range events {
+		out[i] = types.Event{Type: e.Type, Attributes: make([]types.EventAttribute, len(e.Attributes))}
+		for j, a := range e.Attributes {
+			out[i].Attributes[j] = types.EventAttribute{Key: a.Key, Value: a.Value, Index: true}
+		}
+	}
+	return out
+}

@@ -1,0 +1,85 @@
+package abci
+
+import (
+	"fmt"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/bank"
+	"github.com/limboid/massive-man/abci/block"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/genesis"
+)
+
+// Module is one part of the state machine. Modules do not know each other: what
+// one needs of another it declares as an interface of its own, and newModules
+// hands it in.
+type Module interface {
+	// Name returns a short noun; events and errors carry it.
+	Name() string
+	// Messages returns the type URLs that Execute takes.
+	Messages() []string
+	// InitGenesis writes the module's part of the first state.
+	InitGenesis(ctx *block.Context, doc genesis.Document) error
+	// Execute runs one message. What it wrote is dropped when it fails.
+	Execute(ctx *block.Context, msg tx.Msg) error
+	// EndBlock does what is due at this height, a bounded part of it.
+	EndBlock(ctx *block.Context) error
+	// Invariants checks the module's whole state; mman.ErrInvariant.
+	Invariants(r state.Reader) error
+	// ExportGenesis adds the module's part to a document from which a new chain
+	// could start.
+	ExportGenesis(r state.Reader, doc *genesis.Document) error
+
+	Querier
+}
+
+// Querier answers questions about committed state.
+type Querier interface {
+	// Nouns returns the first path elements behind /mman/ that Query answers.
+	Nouns() []string
+	// Query returns a value that encoding/json writes.
+	Query(q block.Query) (any, error)
+}
+
+// newModules wires the modules; the slice is their order in every block.
+func newModules() []Module {
+	b := bank.New()
+	return []Module{b}
+}
+
+// routes finds the module of a message or of a question.
+type routes struct {
+	modules  []Module
+	messages map[string]Module
+	nouns    map[string]Querier
+}
+
+// newRoutes makes the tables. Every message that the envelope knows has one
+// module; a gap or an overlap is an error of the wiring.
+func newRoutes(modules []Module) (routes, error) {
+	r := routes{modules: modules, messages: map[string]Module{}, nouns: map[string]Querier{}}
+	for _, m := range modules {
+		for _, u := range m.Messages() {
+			if _, taken := r.messages[u]; taken {
+				return routes{}, fmt.Errorf("%w: two modules execute %s", mman.ErrInternal, u)
+			}
+			r.messages[u] = m
+		}
+		for _, n := range m.Nouns() {
+			if _, taken := r.nouns[n]; taken {
+				return routes{}, fmt.Errorf("%w: two modules answer /mman/%s", mman.ErrInternal, n)
+			}
+			r.nouns[n] = m
+		}
+	}
+	return r, nil
+}
+
+func (r routes) message(msg tx.Msg) (Module, error) {
+	m, ok := r.messages[msg.TypeURL()]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s: this chain does not have it", mman.ErrUnknownMsg, msg.TypeURL())
+	}
+	return m, nil
+}

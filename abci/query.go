@@ -1,0 +1,176 @@
+package abci
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/cometbft/cometbft/abci/types"
+	"github.com/cometbft/cometbft/proto/tendermint/crypto"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/block"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/genesis"
+)
+
+// Bounds of a question.
+const (
+	maxQueryPath = 1024
+	maxQueryArgs = 8
+)
+
+// Query answers from committed state: /mman/<noun>… in JSON, and
+// /store/<store>/key with the raw key as data. It waits for no block.
+func (a *Application) Query(_ context.Context, req *types.RequestQuery) (*types.ResponseQuery, error) {
+	answer, err := a.answer(req)
+	if err != nil {
+		return &types.ResponseQuery{
+			Code: uint32(mman.CodeOf(err)), Codespace: codespace, Log: err.Error(),
+			Height: int64(a.latest.Load().Latest().Height()), //nolint:gosec // a height
+		}, nil
+	}
+	return answer, nil
+}
+
+func (a *Application) answer(req *types.RequestQuery) (*types.ResponseQuery, error) {
+	if len(req.Path) > maxQueryPath {
+		return nil, fmt.Errorf("%w: a path of %d bytes, at most %d are allowed", mman.ErrTooLarge, len(req.Path), maxQueryPath)
+	}
+	snapshot, err := a.snapshotAt(req)
+	if err != nil {
+		return nil, err
+	}
+	if rest, ok := strings.CutPrefix(req.Path, "/store/"); ok {
+		return storeAnswer(snapshot, rest, req)
+	}
+	rest, ok := strings.CutPrefix(req.Path, "/mman/")
+	if !ok {
+		return nil, fmt.Errorf("%w: path %.96q: use /mman/<noun> or /store/<store>/key", mman.ErrUnsupported, req.Path)
+	}
+	q, err := parseQuery(rest)
+	if err != nil {
+		return nil, err
+	}
+	q.State, q.Height = snapshot, snapshot.Height()
+	value, err := a.ask(q)
+	if err != nil {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(value); err != nil {
+		return nil, fmt.Errorf("%w: encode the answer to %.96q: %w", mman.ErrInternal, req.Path, err)
+	}
+	return &types.ResponseQuery{
+		Value: bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}), Height: int64(snapshot.Height()), //nolint:gosec // a height
+	}, nil
+}
+
+// snapshotAt picks the height. The root of height h stands in the header of
+// h+1, so a proof that names no height is of the height before the last.
+func (a *Application) snapshotAt(req *types.RequestQuery) (*state.Snapshot, error) {
+	recent := a.latest.Load()
+	if req.Height < 0 {
+		return nil, fmt.Errorf("%w: height %d", mman.ErrInvalid, req.Height)
+	}
+	height := uint64(req.Height)
+	if last := recent.Latest().Height(); req.Prove && height == 0 && last > 1 {
+		height = last - 1
+	}
+	return recent.At(height)
+}
+
+// parseQuery splits what stands behind /mman/.
+func parseQuery(s string) (block.Query, error) {
+	path, args, _ := strings.Cut(s, "?")
+	q := block.Query{Path: strings.Split(path, "/"), Args: map[string]string{}}
+	if args == "" {
+		return q, nil
+	}
+	pairs := strings.Split(args, "&")
+	if len(pairs) > maxQueryArgs {
+		return q, fmt.Errorf("%w: %d arguments, at most %d are allowed", mman.ErrTooLarge, len(pairs), maxQueryArgs)
+	}
+	for _, pair := range pairs {
+		name, escaped, _ := strings.Cut(pair, "=")
+		value, err := url.QueryUnescape(escaped)
+		if err != nil {
+			return q, fmt.Errorf("%w: argument %.64q: %w", mman.ErrInvalid, pair, err)
+		}
+		if _, twice := q.Args[name]; twice {
+			return q, fmt.Errorf("%w: argument %.64q is given twice", mman.ErrInvalid, name)
+		}
+		q.Args[name] = value
+	}
+	return q, nil
+}
+
+// FeeAnswer is the answer to /mman/fee.
+type FeeAnswer struct {
+	// BaseFeeMicro is in 10⁻⁶ uman per gas.
+	BaseFeeMicro uint64      `json:"base_fee_micro"`
+	Gas          genesis.Gas `json:"gas"`
+	MaxGasPerTx  uint64      `json:"max_gas_per_tx"`
+}
+
+func (a *Application) ask(q block.Query) (any, error) {
+	switch q.Path[0] {
+	case "params", "fee", "chain":
+		if err := q.Allow(); err != nil {
+			return nil, err
+		}
+		if len(q.Path) != 1 {
+			return nil, fmt.Errorf("%w: nothing follows /mman/%s", mman.ErrInvalid, q.Path[0])
+		}
+		return a.askChain(q)
+	default:
+	}
+	m, ok := a.routes.nouns[q.Path[0]]
+	if !ok {
+		return nil, fmt.Errorf("%w: /mman/%.64s: this chain does not answer that", mman.ErrUnsupported, q.Path[0])
+	}
+	return m.Query(q)
+}
+
+func (a *Application) askChain(q block.Query) (any, error) {
+	if q.Path[0] == "chain" {
+		return readChain(q.State)
+	}
+	p, err := readParams(q.State)
+	if err != nil || q.Path[0] == "params" {
+		return p, err
+	}
+	return FeeAnswer{p.BaseFeeMicro, p.Gas, p.MaxGasPerTx}, nil
+}
+
+// storeAnswer answers a raw key, with an ICS-23 proof of presence or absence
+// when it is asked for one.
+func storeAnswer(s *state.Snapshot, rest string, req *types.RequestQuery) (*types.ResponseQuery, error) {
+	store, ok := strings.CutSuffix(rest, "/key")
+	if !ok {
+		return nil, fmt.Errorf("%w: path /store/%.64s: use /store/<store>/key", mman.ErrUnsupported, rest)
+	}
+	value, _, err := s.Get(store, req.Data)
+	if err != nil {
+		return nil, err
+	}
+	answer := &types.ResponseQuery{Key: req.Data, Value: value, Height: int64(s.Height())} //nolint:gosec // a height
+	if !req.Prove {
+		return answer, nil
+	}
+	proof, err := s.Prove(store, req.Data)
+	if err != nil {
+		return nil, err
+	}
+	b, err := proof.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("%w: encode a proof: %w", mman.ErrInternal, err)
+	}
+	answer.ProofOps = &crypto.ProofOps{Ops: []crypto.ProofOp{{Type: "ics23:smt", Key: []byte(store + "/" + string(req.Data)), Data: b}}}
+	return answer, nil
+}

@@ -1,0 +1,208 @@
+package genesis
+
+import (
+	"fmt"
+
+	mman "github.com/limboid/massive-man"
+)
+
+// Params are the values that every node of a chain must agree on. They are
+// stored in state at the first block and read from there. Each field's unit,
+// bounds and reason stand in Table.
+type Params struct {
+	GraceBlocks         uint64 `cbor:"grace_blocks"           json:"grace_blocks"`
+	DisputeBlocks       uint64 `cbor:"dispute_blocks"         json:"dispute_blocks"`
+	MaxOfferBlocks      uint64 `cbor:"max_offer_blocks"       json:"max_offer_blocks"`
+	MaxLeaseBlocks      uint64 `cbor:"max_lease_blocks"       json:"max_lease_blocks"`
+	MaxRequestBlocks    uint64 `cbor:"max_request_blocks"     json:"max_request_blocks"`
+	MaxQueuedPerAccount uint64 `cbor:"max_queued_per_account" json:"max_queued_per_account"`
+	MatchPerBlock       uint64 `cbor:"match_per_block"        json:"match_per_block"`
+	BurnPPM             uint64 `cbor:"burn_ppm"               json:"burn_ppm"`
+	BaseFeeMicro        uint64 `cbor:"base_fee_micro"         json:"base_fee_micro"`
+	Gas                 Gas    `cbor:"gas"                    json:"gas"`
+	MaxGasPerTx         uint64 `cbor:"max_gas_per_tx"         json:"max_gas_per_tx"`
+	MaxGasPerBlock      uint64 `cbor:"max_gas_per_block"      json:"max_gas_per_block"`
+	TxMaxBytes          uint64 `cbor:"tx_max_bytes"           json:"tx_max_bytes"`
+	BlockMaxBytes       uint64 `cbor:"block_max_bytes"        json:"block_max_bytes"`
+	EvidenceMaxBytes    uint64 `cbor:"evidence_max_bytes"     json:"evidence_max_bytes"`
+	EvidenceMaxBlocks   uint64 `cbor:"evidence_max_age_blocks"  json:"evidence_max_age_blocks"`
+	EvidenceMaxSeconds  uint64 `cbor:"evidence_max_age_seconds" json:"evidence_max_age_seconds"`
+}
+
+// Gas is the static gas table: what a transaction needs is known before it
+// runs.
+type Gas struct {
+	TxBase        uint64 `cbor:"tx_base"        json:"tx_base"`
+	PerByte       uint64 `cbor:"per_byte"       json:"per_byte"`
+	Ed25519       uint64 `cbor:"ed25519"        json:"ed25519"`
+	Secp256k1     uint64 `cbor:"secp256k1"      json:"secp256k1"`
+	Send          uint64 `cbor:"send"           json:"send"`
+	BindNode      uint64 `cbor:"bind_node"      json:"bind_node"`
+	Offer         uint64 `cbor:"offer"          json:"offer"`
+	WithdrawOffer uint64 `cbor:"withdraw_offer" json:"withdraw_offer"`
+	Request       uint64 `cbor:"request"        json:"request"`
+	CancelRequest uint64 `cbor:"cancel_request" json:"cancel_request"`
+	Settle        uint64 `cbor:"settle"         json:"settle"`
+	SettleItem    uint64 `cbor:"settle_item"    json:"settle_item"`
+	CloseLease    uint64 `cbor:"close_lease"    json:"close_lease"`
+}
+
+// Parameter is one row of the table of parameters.
+type Parameter struct {
+	// Name is the JSON path within Params.
+	Name string
+	// Unit in which the values count.
+	Unit string
+	// Local and Public are the defaults of a local network, and of test and
+	// public networks.
+	Local, Public uint64
+	// Min and Max are the bounds, both included.
+	Min, Max uint64
+	// Reason says why it exists and why it has this value.
+	Reason string
+
+	field func(*Params) *uint64
+}
+
+// Of returns the parameter's value in p.
+func (r Parameter) Of(p Params) uint64 { return *r.field(&p) }
+
+// Table returns every parameter in the order of the docs. The caller owns the
+// slice.
+func Table() []Parameter {
+	const gasMax = 100_000_000
+	gas := func(name string, value uint64, reason string, field func(*Params) *uint64) Parameter {
+		return Parameter{"gas." + name, "gas", value, value, 1, gasMax, reason, field}
+	}
+	return []Parameter{
+		{
+			"grace_blocks", "blocks", 100, 7200, 1, 604_800,
+			"receipts settle this long after a lease expired, so that a provider who was offline is still paid",
+			func(p *Params) *uint64 { return &p.GraceBlocks },
+		},
+		{
+			"dispute_blocks", "blocks", 50, 7200, 1, 604_800,
+			"a close without the provider's consent waits this long for later receipts: two hours in public",
+			func(p *Params) *uint64 { return &p.DisputeBlocks },
+		},
+		{
+			"max_offer_blocks", "blocks", 86_400, 86_400, 1, 2_592_000,
+			"an offer stands a day at most unless it is renewed, so the book holds only what somebody still serves",
+			func(p *Params) *uint64 { return &p.MaxOfferBlocks },
+		},
+		{
+			"max_lease_blocks", "blocks", 86_400, 604_800, 1, 31_536_000,
+			"bounds how long escrow and capacity can be held by one lease",
+			func(p *Params) *uint64 { return &p.MaxLeaseBlocks },
+		},
+		{
+			"max_request_blocks", "blocks", 3600, 3600, 1, 86_400,
+			"bounds how long a request that nobody fills stays in the queue",
+			func(p *Params) *uint64 { return &p.MaxRequestBlocks },
+		},
+		{
+			"max_queued_per_account", "requests", 64, 64, 1, 1024,
+			"one account cannot fill the queue of all",
+			func(p *Params) *uint64 { return &p.MaxQueuedPerAccount },
+		},
+		{
+			"match_per_block", "requests", 256, 256, 1, 4096,
+			"bounds the matching work of a block; more than the requests that fit in a block's gas, so that new ones never starve old ones",
+			func(p *Params) *uint64 { return &p.MatchPerBlock },
+		},
+		{
+			"burn_ppm", "millionths", 20_000, 20_000, 5000, 100_000,
+			"the part of each settled payment that is burned: paying oneself always loses",
+			func(p *Params) *uint64 { return &p.BurnPPM },
+		},
+		{
+			"base_fee_micro", "10^-6 uman per gas", 100_000, 100_000, 1000, 1_000_000_000_000,
+			"a transfer of about 20,000 gas costs 0.002 MAN",
+			func(p *Params) *uint64 { return &p.BaseFeeMicro },
+		},
+		gas("tx_base", 8000, "reading and writing the signer's account", func(p *Params) *uint64 { return &p.Gas.TxBase }),
+		gas("per_byte", 10, "every byte is sent to and stored by all", func(p *Params) *uint64 { return &p.Gas.PerByte }),
+		gas("ed25519", 4000, "one verification, about 40 microseconds", func(p *Params) *uint64 { return &p.Gas.Ed25519 }),
+		gas("secp256k1", 8000, "one verification, about 80 microseconds", func(p *Params) *uint64 { return &p.Gas.Secp256k1 }),
+		gas("send", 5000, "two accounts", func(p *Params) *uint64 { return &p.Gas.Send }),
+		gas("bind_node", 20_000, "one signature and two records", func(p *Params) *uint64 { return &p.Gas.BindNode }),
+		gas("offer", 60_000, "one signature, one large record and five indexes", func(p *Params) *uint64 { return &p.Gas.Offer }),
+		gas("withdraw_offer", 20_000, "one record and five indexes", func(p *Params) *uint64 { return &p.Gas.WithdrawOffer }),
+		gas("request", 500_000, "matching looks at up to 64 offers a leg, again whenever the book changes", func(p *Params) *uint64 { return &p.Gas.Request }),
+		gas("cancel_request", 20_000, "one record and its indexes", func(p *Params) *uint64 { return &p.Gas.CancelRequest }),
+		gas("settle", 10_000, "the message itself", func(p *Params) *uint64 { return &p.Gas.Settle }),
+		gas("settle_item", 12_000, "each receipt: one signature, the lease, the split; or each close", func(p *Params) *uint64 { return &p.Gas.SettleItem }),
+		gas("close_lease", 20_000, "the lease and its queue", func(p *Params) *uint64 { return &p.Gas.CloseLease }),
+		{
+			"max_gas_per_tx", "gas", 20_000_000, 20_000_000, 1_000_000, 1_000_000_000,
+			"a transaction of 32 requests fits",
+			func(p *Params) *uint64 { return &p.MaxGasPerTx },
+		},
+		{
+			"max_gas_per_block", "gas", 120_000_000, 120_000_000, 1_000_000, 10_000_000_000,
+			"about one second of work on two cores; transfers meet the block's bytes first",
+			func(p *Params) *uint64 { return &p.MaxGasPerBlock },
+		},
+		{
+			"tx_max_bytes", "bytes", 64 << 10, 64 << 10, 4096, 64 << 10,
+			"the decoder's own limit is 64 KiB",
+			func(p *Params) *uint64 { return &p.TxMaxBytes },
+		},
+		{
+			"block_max_bytes", "bytes", 1 << 20, 1 << 20, 256 << 10, 16 << 20,
+			"CometBFT's own default is about 53 MiB, which home connections do not carry within a second",
+			func(p *Params) *uint64 { return &p.BlockMaxBytes },
+		},
+		{
+			"evidence_max_bytes", "bytes", 64 << 10, 64 << 10, 4096, 1 << 20,
+			"evidence may take a small part of a block",
+			func(p *Params) *uint64 { return &p.EvidenceMaxBytes },
+		},
+		{
+			"evidence_max_age_blocks", "blocks", 100_000, 1_814_400, 1, 100_000_000,
+			"evidence counts for three weeks in public, as long as stake can be slashed",
+			func(p *Params) *uint64 { return &p.EvidenceMaxBlocks },
+		},
+		{
+			"evidence_max_age_seconds", "seconds", 172_800, 1_814_400, 1, 31_536_000,
+			"the same in time: evidence expires when both ages are reached",
+			func(p *Params) *uint64 { return &p.EvidenceMaxSeconds },
+		},
+	}
+}
+
+// Defaults returns the default parameters of a network.
+func Defaults(network Network) Params {
+	var p Params
+	for _, row := range Table() {
+		*row.field(&p) = row.Public
+		if network == Local {
+			*row.field(&p) = row.Local
+		}
+	}
+	return p
+}
+
+// Validate checks every parameter against its bounds and the parameters against
+// each other; mman.ErrGenesis.
+func (p Params) Validate() error {
+	for _, row := range Table() {
+		if v := row.Of(p); v < row.Min || v > row.Max {
+			return fmt.Errorf("%w: params.%s is %d: %d to %d %s are allowed", mman.ErrGenesis, row.Name, v, row.Min, row.Max, row.Unit)
+		}
+	}
+	switch {
+	case p.MaxGasPerTx > p.MaxGasPerBlock:
+		return fmt.Errorf("%w: params.max_gas_per_tx %d is above max_gas_per_block %d", mman.ErrGenesis, p.MaxGasPerTx, p.MaxGasPerBlock)
+	case p.EvidenceMaxBytes > p.BlockMaxBytes:
+		return fmt.Errorf("%w: params.evidence_max_bytes %d is above block_max_bytes %d", mman.ErrGenesis, p.EvidenceMaxBytes, p.BlockMaxBytes)
+	}
+	return nil
+}
+
+// Fee returns what a transaction with the gas limit must pay at least: its gas
+// at the base fee, rounded up. ErrOverflow when no money can pay it.
+func (p Params) Fee(gas uint64) (mman.Amount, error) {
+	const micro = 1_000_000
+	return mman.Amount(gas).MulDivCeil(p.BaseFeeMicro, micro)
+}
