@@ -5,6 +5,9 @@ import (
 	"fmt"
 )
 
+// Codespace is the namespace of Code in transaction results, as wallets show it.
+const Codespace = "mman"
+
 // Code is an error's number on every wire: transaction results, session
 // frames, JSON. Numbers are append-only and never reused.
 type Code uint32

@@ -1,0 +1,167 @@
+// Package submit signs messages with an account's key and brings them into a
+// block: it prices the transaction, keeps the account's sequence, and waits for
+// the result. The client program and a node that acts for its own account use
+// it alike.
+package submit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/sdk/chain"
+)
+
+// Chain is where transactions go; *chain.Client is one.
+type Chain interface {
+	Account(ctx context.Context, a mman.Address) (chain.Account, error)
+	Fee(ctx context.Context) (chain.Fee, error)
+	Broadcast(ctx context.Context, raw []byte) error
+	Tx(ctx context.Context, hash mman.Hash) (chain.TxResult, error)
+}
+
+// Lock makes sure that the caller alone, among all processes, submits for the
+// account until it calls unlock.
+type Lock func(ctx context.Context, account mman.Address) (unlock func(), err error)
+
+// Submitter submits for one account. It is safe for concurrent use.
+type Submitter struct {
+	chain   Chain
+	chainID string
+	key     sig.PrivateKey
+	lock    Lock
+	after   func(time.Duration) <-chan time.Time
+
+	mu sync.Mutex
+	// next is the sequence after the latest transaction that was handed over:
+	// the ledger's own count lags behind by a block.
+	next uint64
+}
+
+// New returns a submitter for the account of key. after is the clock between
+// two looks for the result; time.After in a program.
+func New(c Chain, chainID string, key sig.PrivateKey, lock Lock, after func(time.Duration) <-chan time.Time) *Submitter {
+	return &Submitter{chain: c, chainID: chainID, key: key, lock: lock, after: after}
+}
+
+// Address returns the account.
+func (s *Submitter) Address() mman.Address { return s.key.Public().Address() }
+
+// Key returns the account's public key.
+func (s *Submitter) Key() sig.PublicKey { return s.key.Public() }
+
+const (
+	// tries bounds how often a transaction is signed again because another
+	// process used the sequence first.
+	tries = 3
+	// again is the pause before that: the other's transaction must be counted.
+	again = 300 * time.Millisecond
+	// look is the pause between two looks for the result, patience how long it
+	// is looked for.
+	look     = 15 * time.Millisecond
+	patience = 60 * time.Second
+	// slack is how many bytes the fee, the gas limit and the signature add to
+	// the draft that is priced.
+	slack = 128
+)
+
+// Submit signs the messages in one transaction, hands it to the node and waits
+// until it is in a block. The error is the one that the ledger gave:
+// mman.ErrFunds, ErrFeeTooLow, … When the result does not come in time the
+// error is mman.ErrTimeout and names the hash: the transaction may still land.
+func (s *Submitter) Submit(ctx context.Context, msgs ...tx.Msg) (chain.TxResult, error) {
+	fee, err := s.chain.Fee(ctx)
+	if err != nil {
+		return chain.TxResult{}, err
+	}
+	for try := 1; ; try++ {
+		hash, err := s.broadcast(ctx, fee, msgs)
+		if errors.Is(err, mman.ErrSequence) && try < tries {
+			select {
+			case <-ctx.Done():
+				return chain.TxResult{}, fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
+			case <-s.after(again):
+				continue
+			}
+		}
+		if err != nil {
+			return chain.TxResult{}, err
+		}
+		return s.wait(ctx, hash)
+	}
+}
+
+// broadcast holds the account's lock while it reads the sequence and hands the
+// transaction over.
+func (s *Submitter) broadcast(ctx context.Context, fee chain.Fee, msgs []tx.Msg) (mman.Hash, error) {
+	unlock, err := s.lock(ctx, s.Address())
+	if err != nil {
+		return mman.Hash{}, err
+	}
+	defer unlock()
+	account, err := s.chain.Account(ctx, s.Address())
+	if chain.Gone(err) {
+		return mman.Hash{}, fmt.Errorf("%w: account %s has never received anything: fund it first", mman.ErrFunds, s.Address())
+	}
+	if err != nil {
+		return mman.Hash{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	account.Sequence = max(account.Sequence, s.next)
+	t, err := s.sign(fee, account, msgs)
+	if err != nil {
+		return mman.Hash{}, err
+	}
+	if err := s.chain.Broadcast(ctx, t.Raw()); err != nil {
+		s.next = 0 // whatever was lost, the ledger's count is right
+		return mman.Hash{}, err
+	}
+	s.next = account.Sequence + 1
+	return t.Hash(), nil
+}
+
+func (s *Submitter) sign(fee chain.Fee, account chain.Account, msgs []tx.Msg) (*tx.Tx, error) {
+	size := slack
+	for _, m := range msgs {
+		size += len(tx.EncodeMsg(m).Value) + len(m.TypeURL()) + 16
+	}
+	size += 128 // public key, signature and their envelopes
+	gas, err := tx.Gas(fee.Gas, s.key.Type(), msgs, size)
+	if err != nil {
+		return nil, err
+	}
+	amount, err := genesis.Params{BaseFeeMicro: fee.BaseFeeMicro}.Fee(gas)
+	if err != nil {
+		return nil, err
+	}
+	return tx.Sign(s.key, s.chainID, account.Number, tx.Draft{Msgs: msgs, Sequence: account.Sequence, Fee: amount, GasLimit: gas})
+}
+
+func (s *Submitter) wait(ctx context.Context, hash mman.Hash) (chain.TxResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		r, err := s.chain.Tx(ctx, hash)
+		if err == nil {
+			if r.Err != nil {
+				return r, fmt.Errorf("transaction %s: %w", hash, r.Err)
+			}
+			return r, nil
+		}
+		if !chain.Gone(err) && ctx.Err() == nil {
+			return chain.TxResult{}, err
+		}
+		select {
+		case <-ctx.Done():
+			return chain.TxResult{}, fmt.Errorf("transaction %s: %w: it is in no block after %s; look again with: mman tx %s", hash, mman.ErrTimeout, patience, hash)
+		case <-s.after(look):
+		}
+	}
+}
