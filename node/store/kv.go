@@ -46,7 +46,7 @@ type Data struct {
 }
 
 func openData(cfg Config) (*Data, error) {
-	db, room, err := open(cfg, "data", 4<<10, 64<<20, false)
+	db, room, err := open(cfg, "data", 4<<10, 32<<20, false)
 	if err != nil {
 		return nil, err
 	}

@@ -365,12 +365,18 @@ func TestDeleteAllInSteps(t *testing.T) {
 func TestRunGC(t *testing.T) {
 	t.Parallel()
 	s := open(t, config(t.TempDir()))
+	b := s.Data().PublicBlocks()
+	block := blocks.NewBlock(bytes.Repeat([]byte("content"), 100_000))
+	require.NoError(t, b.Put(t.Context(), block))
 	ticks := make(chan time.Time)
 	done := make(chan error)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { done <- s.RunGC(ctx, ticks) }()
 	ticks <- time.Time{}
-	ticks <- time.Time{}
+	ticks <- time.Time{} // the first is done
+	got, err := b.Get(t.Context(), block.Cid())
+	require.NoError(t, err)
+	require.Equal(t, block.RawData(), got.RawData())
 	cancel()
 	require.NoError(t, <-done)
 }
