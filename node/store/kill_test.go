@@ -3,6 +3,7 @@ package store_test
 import (
 	"bufio"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -91,8 +92,11 @@ func TestKilledWriter(t *testing.T) {
 
 		s, err := store.Open(cfg)
 		require.NoError(t, err)
+		newest, err := s.State().Marker(math.MaxUint64)
+		require.NoError(t, err)
 		ledger, err := state.Open(s.State())
 		require.NoError(t, err)
+		require.Equal(t, newest.Height, ledger.Height(), "the newest height is whole")
 		for height := uint64(len(roots)); height <= ledger.Height(); height++ {
 			require.NoError(t, model.Commit(stageBlock(t, model, height), height, nil))
 			roots = append(roots, model.Root())
