@@ -1,0 +1,301 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ipfs/boxo/bitswap"
+	"github.com/ipfs/boxo/bitswap/network/bsnet"
+	"github.com/ipfs/boxo/blockservice"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/routing"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/p2p"
+)
+
+// Finder finds who has a block; *discovery.Discovery is one.
+type Finder interface {
+	FindProvidersAsync(ctx context.Context, key cid.Cid, limit int) <-chan peer.AddrInfo
+}
+
+// Config sets how public content moves.
+type Config struct {
+	// BlockTimeout is how long a fetch waits for the next block before it gives
+	// up. Default 30 s.
+	BlockTimeout time.Duration
+	// SearchDelay is how long a fetch asks connected peers only, before it
+	// searches for others. Default 50 ms.
+	SearchDelay time.Duration
+	// After is the clock behind BlockTimeout; time.After in a program.
+	// Required.
+	After func(time.Duration) <-chan time.Time
+}
+
+// Default returns the settings of a node; After is left to the caller.
+func Default() Config {
+	return Config{BlockTimeout: 30 * time.Second, SearchDelay: 50 * time.Millisecond}
+}
+
+// Validate reports the first setting out of its range, as mman.ErrInvalid.
+func (c Config) Validate() error {
+	switch {
+	case c.BlockTimeout <= 0 || c.SearchDelay <= 0:
+		return fmt.Errorf("%w: content: timeouts %s and %s must be positive", mman.ErrInvalid, c.BlockTimeout, c.SearchDelay)
+	case c.After == nil:
+		return fmt.Errorf("%w: content: After is not set", mman.ErrInvalid)
+	}
+	return nil
+}
+
+const (
+	// fetchBatch is how many blocks a fetch waits for at a time: 32 MiB of
+	// leaves.
+	fetchBatch = 32
+	// rebroadcast is how often wants are repeated to peers who came later.
+	rebroadcast = 10 * time.Second
+	// outstanding and message size measured best on loopback: 32 MiB in flight
+	// to a peer, 512 KiB in a message.
+	outstanding = 32 << 20
+	messageSize = 512 << 10
+	// maxWants bounds the wants that one peer may leave with us, and maxCID the
+	// bytes of each.
+	maxWants = 1024
+	maxCID   = 64
+)
+
+// Service serves a public store to everybody and fetches into it. All methods
+// are safe for concurrent use.
+type Service struct {
+	cfg    Config
+	public *PublicStore
+	swap   *bitswap.Bitswap
+	blocks blockservice.BlockService
+	stop   func() error
+}
+
+// New starts Bitswap for the public store on host. finder may be nil: then only
+// connected peers are asked. ctx bounds its life; the caller must also Close it,
+// before the host.
+func New(ctx context.Context, host *p2p.Host, public *PublicStore, finder Finder, cfg Config) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	var content routing.ContentDiscovery // stays a nil interface without a finder
+	if finder != nil {
+		content = finder
+	}
+	net := bsnet.NewFromIpfsHost(host.Libp2p())
+	swap := bitswap.New(ctx, net, content, public.bs,
+		bitswap.ProviderSearchDelay(cfg.SearchDelay),
+		bitswap.RebroadcastDelay(rebroadcast),
+		bitswap.MaxOutstandingBytesPerPeer(outstanding),
+		bitswap.WithTargetMessageSize(messageSize),
+		bitswap.MaxQueuedWantlistEntriesPerPeer(maxWants),
+		bitswap.MaxCidSize(maxCID),
+		bitswap.WithoutDuplicatedBlockStats(),
+	)
+	stop := sync.OnceValue(func() error {
+		net.Stop()
+		return swap.Close()
+	})
+	return &Service{cfg, public, swap, blockservice.New(public.bs, swap), stop}, nil
+}
+
+// Close stops serving and fetching. It is safe twice.
+func (s *Service) Close() error { return coded("stop bitswap", s.stop()) }
+
+// Public returns the store that is served.
+func (s *Service) Public() *PublicStore { return s.public }
+
+// AddPublic adds the file r to the public store and returns its CID and size.
+// From then on everybody who knows the CID can have it; announce it with
+// discovery.Provide.
+func (s *Service) AddPublic(ctx context.Context, r io.Reader) (mman.CID, uint64, error) {
+	return add(ctx, r, func(batch []Block) error { return s.put(ctx, batch) })
+}
+
+func (s *Service) put(ctx context.Context, batch []Block) error {
+	raw, err := toBlocks(batch)
+	if err != nil {
+		return err
+	}
+	if err := s.public.bs.PutMany(ctx, raw); err != nil {
+		return coded("store blocks", err)
+	}
+	return coded("tell peers of new blocks", s.swap.NotifyNewBlocks(ctx, raw...))
+}
+
+// PutBlock adds a manifest, one DAG-CBOR block of at most MaxManifest bytes, to
+// the public store.
+func (s *Service) PutBlock(ctx context.Context, data []byte) (mman.CID, error) {
+	if len(data) > MaxManifest {
+		return mman.CID{}, fmt.Errorf("%w: manifest of %d bytes where at most %d are allowed", mman.ErrTooLarge, len(data), MaxManifest)
+	}
+	b := NewBlock(mman.CodecDagCBOR, data)
+	return b.CID, s.put(ctx, []Block{b})
+}
+
+// GetBlock returns one public block of at most MaxManifest bytes, from here or
+// from the network. Nobody who has it is mman.ErrNotFound.
+func (s *Service) GetBlock(ctx context.Context, c mman.CID) ([]byte, error) {
+	var out []byte
+	err := s.get(ctx, []mman.CID{c}, func(b Block) error {
+		if len(b.Data) > MaxManifest {
+			return tooLarge(b.CID, uint64(len(b.Data)), MaxManifest)
+		}
+		out = b.Data
+		return nil
+	})
+	return out, err
+}
+
+// get hands each of the blocks to take, in the order they come. Those that come
+// from the network are in the public store then.
+func (s *Service) get(ctx context.Context, list []mman.CID, take func(Block) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	keys := make([]cid.Cid, len(list))
+	for i, c := range list {
+		var err error
+		if keys[i], err = toCid(c); err != nil {
+			return err
+		}
+	}
+	found := s.blocks.GetBlocks(ctx, keys)
+	for range keys {
+		select {
+		case b, ok := <-found:
+			if !ok {
+				return s.none(ctx, keys, list[0])
+			}
+			c, err := mman.CIDFromBytes(b.Cid().Bytes())
+			if err != nil {
+				return err
+			}
+			if err := take(Block{c, b.RawData()}); err != nil {
+				return err
+			}
+		case <-s.cfg.After(s.cfg.BlockTimeout):
+			return s.none(ctx, keys, list[0])
+		}
+	}
+	return nil
+}
+
+// none says why blocks did not come: the caller gave up, ours is damaged and
+// nobody has another, or nobody has it at all.
+func (s *Service) none(ctx context.Context, keys []cid.Cid, first mman.CID) error {
+	if err := ctx.Err(); err != nil {
+		return coded("fetch "+first.String(), err)
+	}
+	for _, k := range keys {
+		if _, err := s.public.bs.Get(ctx, k); errors.Is(err, mman.ErrContent) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: nobody reachable has one of %d blocks, such as %s (waited %s)", mman.ErrNotFound, len(keys), first, s.cfg.BlockTimeout)
+}
+
+// want is a block that a fetch still needs.
+type want struct {
+	size  uint64
+	depth int
+	root  bool
+}
+
+// Fetch makes sure that the whole file c is in the public store and returns its
+// size. A file above maxBytes is mman.ErrTooLarge and is not fetched further;
+// one whose nodes lie about sizes is mman.ErrContent; one that nobody sends,
+// block by block within BlockTimeout, is mman.ErrNotFound.
+func (s *Service) Fetch(ctx context.Context, c mman.CID, maxBytes uint64) (uint64, error) {
+	if empty := NewBlock(mman.CodecRaw, []byte{}); c == empty.CID {
+		// Bitswap does not send blocks without bytes, and nobody needs to.
+		return 0, s.public.Put(ctx, []Block{empty})
+	}
+	ctx = blockservice.ContextWithSession(ctx, s.blocks)
+	var size, raw uint64
+	seen := map[mman.CID]want{c: {root: true}}
+	stack := []mman.CID{c}
+	for len(stack) > 0 {
+		n := max(len(stack)-fetchBatch, 0)
+		batch := append([]mman.CID(nil), stack[n:]...)
+		stack = stack[:n]
+		err := s.get(ctx, batch, func(b Block) error {
+			w := seen[b.CID]
+			node, err := ParseNode(b.CID, b.Data)
+			if err != nil {
+				return err
+			}
+			if w.root {
+				size, w.size = node.Size, node.Size
+			}
+			raw += uint64(len(b.Data))
+			switch {
+			case node.Size != w.size:
+				return fmt.Errorf("%w: block %s holds %d bytes, its parent says %d", mman.ErrContent, b.CID, node.Size, w.size)
+			case size > maxBytes:
+				return tooLarge(c, size, maxBytes)
+			case raw > rawLimit(maxBytes):
+				return fmt.Errorf("%w: content %s needs more than %d bytes of nodes for %d bytes", mman.ErrTooLarge, c, raw, maxBytes)
+			case len(node.Children) > 0 && w.depth == MaxDepth:
+				return fmt.Errorf("%w: content %s is more than %d levels deep", mman.ErrContent, c, MaxDepth)
+			}
+			stack, err = s.plan(ctx, stack, seen, node.Children, w.depth+1)
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return size, nil
+}
+
+// rawLimit is how many bytes of blocks a file of n bytes may need: nodes are an
+// eighth at most, and small files get some room.
+func rawLimit(n uint64) uint64 {
+	if limit := n + n/8 + 1<<20; limit > n {
+		return limit
+	}
+	return n
+}
+
+// plan puts the children that are needed yet on the stack, the first one on top.
+// Leaves that are here are not read again: reading checks them.
+func (s *Service) plan(ctx context.Context, stack []mman.CID, seen map[mman.CID]want, children []Child, depth int) ([]mman.CID, error) {
+	for _, child := range slices.Backward(children) {
+		if before, ok := seen[child.CID]; ok {
+			if before.size != child.Size {
+				return nil, fmt.Errorf("%w: two nodes give block %s the sizes %d and %d", mman.ErrContent, child.CID, before.size, child.Size)
+			}
+			continue
+		}
+		seen[child.CID] = want{size: child.Size, depth: depth}
+		if child.CID.Codec() == mman.CodecRaw {
+			k, err := toCid(child.CID)
+			if err != nil {
+				return nil, err
+			}
+			if n, err := s.public.bs.GetSize(ctx, k); err == nil && n >= 0 && uint64(n) == child.Size {
+				continue
+			}
+		}
+		stack = append(stack, child.CID)
+	}
+	return stack, nil
+}
+
+// Open fetches the file c when it is not here, and opens it; ctx bounds every
+// later read. Errors are Fetch's.
+func (s *Service) Open(ctx context.Context, c mman.CID, maxBytes uint64) (*File, error) {
+	if _, err := s.Fetch(ctx, c, maxBytes); err != nil {
+		return nil, err
+	}
+	return OpenFrom(ctx, s.public, c, maxBytes)
+}
