@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -203,13 +202,6 @@ func (s *Service) none(ctx context.Context, keys []cid.Cid, first mman.CID) erro
 	return fmt.Errorf("%w: nobody reachable has one of %d blocks, such as %s (waited %s)", mman.ErrNotFound, len(keys), first, s.cfg.BlockTimeout)
 }
 
-// want is a block that a fetch still needs.
-type want struct {
-	size  uint64
-	depth int
-	root  bool
-}
-
 // Fetch makes sure that the whole file c is in the public store and returns its
 // size. A file above maxBytes is mman.ErrTooLarge and is not fetched further;
 // one whose nodes lie about sizes is mman.ErrContent; one that nobody sends,
@@ -220,75 +212,33 @@ func (s *Service) Fetch(ctx context.Context, c mman.CID, maxBytes uint64) (uint6
 		return 0, s.public.Put(ctx, []Block{empty})
 	}
 	ctx = blockservice.ContextWithSession(ctx, s.blocks)
-	var size, raw uint64
-	seen := map[mman.CID]want{c: {root: true}}
-	stack := []mman.CID{c}
-	for len(stack) > 0 {
-		n := max(len(stack)-fetchBatch, 0)
-		batch := append([]mman.CID(nil), stack[n:]...)
-		stack = stack[:n]
+	walk := NewWalk(c, maxBytes)
+	for {
+		batch := walk.Take(fetchBatch)
+		if len(batch) == 0 {
+			return walk.Size(), nil
+		}
 		err := s.get(ctx, batch, func(b Block) error {
-			w := seen[b.CID]
-			node, err := ParseNode(b.CID, b.Data)
-			if err != nil {
-				return err
-			}
-			if w.root {
-				size, w.size = node.Size, node.Size
-			}
-			raw += uint64(len(b.Data))
-			switch {
-			case node.Size != w.size:
-				return fmt.Errorf("%w: block %s holds %d bytes, its parent says %d", mman.ErrContent, b.CID, node.Size, w.size)
-			case size > maxBytes:
-				return tooLarge(c, size, maxBytes)
-			case raw > rawLimit(maxBytes):
-				return fmt.Errorf("%w: content %s needs more than %d bytes of nodes for %d bytes", mman.ErrTooLarge, c, raw, maxBytes)
-			case len(node.Children) > 0 && w.depth == MaxDepth:
-				return fmt.Errorf("%w: content %s is more than %d levels deep", mman.ErrContent, c, MaxDepth)
-			}
-			stack, err = s.plan(ctx, stack, seen, node.Children, w.depth+1)
-			return err
+			return walk.Accept(b, func(child Child) bool { return s.hasLeaf(ctx, child) })
 		})
 		if err != nil {
 			return 0, err
 		}
 	}
-	return size, nil
 }
 
-// rawLimit is how many bytes of blocks a file of n bytes may need: nodes are an
-// eighth at most, and small files get some room.
-func rawLimit(n uint64) uint64 {
-	if limit := n + n/8 + 1<<20; limit > n {
-		return limit
+// hasLeaf reports whether a leaf is here. It does not read it: reading the file
+// checks it.
+func (s *Service) hasLeaf(ctx context.Context, child Child) bool {
+	if child.CID.Codec() != mman.CodecRaw {
+		return false
 	}
-	return n
-}
-
-// plan puts the children that are needed yet on the stack, the first one on top.
-// Leaves that are here are not read again: reading checks them.
-func (s *Service) plan(ctx context.Context, stack []mman.CID, seen map[mman.CID]want, children []Child, depth int) ([]mman.CID, error) {
-	for _, child := range slices.Backward(children) {
-		if before, ok := seen[child.CID]; ok {
-			if before.size != child.Size {
-				return nil, fmt.Errorf("%w: two nodes give block %s the sizes %d and %d", mman.ErrContent, child.CID, before.size, child.Size)
-			}
-			continue
-		}
-		seen[child.CID] = want{size: child.Size, depth: depth}
-		if child.CID.Codec() == mman.CodecRaw {
-			k, err := toCid(child.CID)
-			if err != nil {
-				return nil, err
-			}
-			if n, err := s.public.bs.GetSize(ctx, k); err == nil && n >= 0 && uint64(n) == child.Size {
-				continue
-			}
-		}
-		stack = append(stack, child.CID)
+	k, err := toCid(child.CID)
+	if err != nil {
+		return false
 	}
-	return stack, nil
+	n, err := s.public.bs.GetSize(ctx, k)
+	return err == nil && n >= 0 && uint64(n) == child.Size
 }
 
 // Open fetches the file c when it is not here, and opens it; ctx bounds every

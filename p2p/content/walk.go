@@ -1,0 +1,110 @@
+package content
+
+import (
+	"fmt"
+	"slices"
+
+	mman "github.com/limboid/massive-man"
+)
+
+// Walk goes through the DAG of one file in depth-first order, children in the
+// order of the file, each block once, where it is first met. It knows which
+// blocks come next and refuses those that are not what their parents said, so
+// that whoever follows it reads a file that costs what its root declares. It is
+// for one goroutine.
+type Walk struct {
+	root  mman.CID
+	limit uint64
+	size  uint64
+	raw   uint64
+	known map[mman.CID]uint64 // the size that the first parent gave
+	done  map[mman.CID]struct{}
+	stack []step
+	taken map[mman.CID]step
+}
+
+type step struct {
+	cid   mman.CID
+	depth int
+}
+
+// NewWalk returns a walk from root through a file of at most maxBytes.
+func NewWalk(root mman.CID, maxBytes uint64) *Walk {
+	return &Walk{
+		root: root, limit: maxBytes,
+		known: make(map[mman.CID]uint64),
+		done:  make(map[mman.CID]struct{}),
+		taken: make(map[mman.CID]step),
+		stack: []step{{root, 0}},
+	}
+}
+
+// Take returns the next blocks in order, at most n; none when the walk is over
+// or waits for blocks that were taken and not accepted.
+func (w *Walk) Take(n int) []mman.CID {
+	var out []mman.CID
+	for len(out) < n && len(w.stack) > 0 {
+		next := w.stack[len(w.stack)-1]
+		w.stack = w.stack[:len(w.stack)-1]
+		if _, ok := w.done[next.cid]; ok {
+			continue
+		}
+		w.done[next.cid] = struct{}{}
+		w.taken[next.cid] = next
+		out = append(out, next.cid)
+	}
+	return out
+}
+
+// Accept checks a block that was taken, and makes its children next. Children
+// for which have returns true are left out; it may be nil. The block's hash is
+// the caller's to check.
+func (w *Walk) Accept(b Block, have func(Child) bool) error {
+	at, ok := w.taken[b.CID]
+	if !ok {
+		return fmt.Errorf("%w: block %s was not asked for", mman.ErrContent, b.CID)
+	}
+	delete(w.taken, b.CID)
+	node, err := ParseNode(b.CID, b.Data)
+	if err != nil {
+		return err
+	}
+	if at.depth == 0 {
+		w.size = node.Size
+		w.known[w.root] = node.Size
+	}
+	w.raw += uint64(len(b.Data))
+	switch {
+	case node.Size != w.known[b.CID]:
+		return fmt.Errorf("%w: block %s holds %d bytes, its parent says %d", mman.ErrContent, b.CID, node.Size, w.known[b.CID])
+	case w.size > w.limit:
+		return tooLarge(w.root, w.size, w.limit)
+	case w.raw > rawLimit(w.limit):
+		return fmt.Errorf("%w: content %s needs more than %d bytes of blocks for a file of at most %d", mman.ErrTooLarge, w.root, rawLimit(w.limit), w.limit)
+	case len(node.Children) > 0 && at.depth == MaxDepth:
+		return fmt.Errorf("%w: content %s is more than %d levels deep", mman.ErrContent, w.root, MaxDepth)
+	}
+	for _, child := range slices.Backward(node.Children) {
+		if before, ok := w.known[child.CID]; ok && before != child.Size {
+			return fmt.Errorf("%w: two nodes give block %s the sizes %d and %d", mman.ErrContent, child.CID, before, child.Size)
+		}
+		w.known[child.CID] = child.Size
+		if have != nil && have(child) {
+			continue
+		}
+		w.stack = append(w.stack, step{child.CID, at.depth + 1})
+	}
+	return nil
+}
+
+// Size returns the length of the file, once its root was accepted.
+func (w *Walk) Size() uint64 { return w.size }
+
+// rawLimit is how many bytes of blocks a file of n bytes may need: nodes are an
+// eighth at most, and small files get some room.
+func rawLimit(n uint64) uint64 {
+	if limit := n + n/8 + 1<<20; limit > n {
+		return limit
+	}
+	return n
+}
