@@ -2,7 +2,6 @@ package abci
 
 import (
 	"fmt"
-	"math/bits"
 	"sync"
 
 	mman "github.com/limboid/massive-man"
@@ -10,7 +9,6 @@ import (
 	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/genesis"
-	"github.com/limboid/massive-man/internal/sig"
 )
 
 // gate admits transactions: it checks everything that does not depend on what
@@ -44,7 +42,7 @@ func (g gate) open(raw []byte) (opened, error) {
 		return opened{}, err
 	}
 	o := opened{Tx: t, hash: t.Hash(), msgs: msgs}
-	if o.gas, err = gasNeeded(g.params.Gas, t, msgs, len(raw)); err != nil {
+	if o.gas, err = tx.Gas(g.params.Gas, t.Signer.Type(), msgs, len(raw)); err != nil {
 		return opened{}, err
 	}
 	switch {
@@ -94,57 +92,6 @@ func (g gate) verify(o opened, number uint64) error {
 	}
 	g.verified.add(key)
 	return nil
-}
-
-// gasNeeded is the static gas of a transaction.
-func gasNeeded(gas genesis.Gas, t *tx.Tx, msgs []tx.Msg, size int) (uint64, error) {
-	sum, over := gas.TxBase, uint64(0)
-	add := func(n, each uint64) {
-		hi, lo := bits.Mul64(n, each)
-		var carry uint64
-		sum, carry = bits.Add64(sum, lo, 0)
-		over |= hi | carry
-	}
-	add(uint64(size), gas.PerByte) //nolint:gosec // a length
-	switch t.Signer.Type() {
-	case sig.Ed25519:
-		add(1, gas.Ed25519)
-	case sig.Secp256k1:
-		add(1, gas.Secp256k1)
-	}
-	for _, msg := range msgs {
-		switch m := msg.(type) {
-		case tx.MsgSend:
-			add(1, gas.Send)
-		case tx.MsgBindNode:
-			add(1, gas.BindNode)
-		case tx.MsgOffer:
-			add(1, gas.Offer)
-		case tx.MsgWithdrawOffer:
-			add(1, gas.WithdrawOffer)
-		case tx.MsgRequest:
-			add(1, gas.Request)
-		case tx.MsgCancelRequest:
-			add(1, gas.CancelRequest)
-		case tx.MsgSettle:
-			add(1, gas.Settle)
-			add(uint64(len(m.Items)+len(m.Close)), gas.SettleItem)
-		case tx.MsgCloseLease:
-			add(1, gas.CloseLease)
-		default:
-			return 0, fmt.Errorf("%w: %s has no gas price", mman.ErrUnknownMsg, msg.TypeURL())
-		}
-	}
-	if over != 0 {
-		return 0, fmt.Errorf("%w: the gas of the transaction", mman.ErrOverflow)
-	}
-	return sum, nil
-}
-
-// Gas returns what a transaction of this size, signer and messages needs, for
-// clients that set a limit.
-func Gas(gas genesis.Gas, t *tx.Tx, msgs []tx.Msg, size int) (uint64, error) {
-	return gasNeeded(gas, t, msgs, size)
 }
 
 // verifiedTx names a signature that verified: the transaction's hash fixes the

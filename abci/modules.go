@@ -6,6 +6,7 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/bank"
 	"github.com/limboid/massive-man/abci/block"
+	"github.com/limboid/massive-man/abci/market"
 	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/genesis"
@@ -45,7 +46,7 @@ type Querier interface {
 // newModules wires the modules; the slice is their order in every block.
 func newModules() []Module {
 	b := bank.New()
-	return []Module{b}
+	return []Module{b, market.New(b)}
 }
 
 // routes finds the module of a message or of a question.

@@ -13,6 +13,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/block"
+	ledger "github.com/limboid/massive-man/abci/market"
 	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/genesis"
 )
@@ -120,7 +121,7 @@ type FeeAnswer struct {
 
 func (a *Application) ask(q block.Query) (any, error) {
 	switch q.Path[0] {
-	case "params", "fee", "chain":
+	case "params", "fee", "chain", "bootstrap":
 		if err := q.Allow(); err != nil {
 			return nil, err
 		}
@@ -138,8 +139,13 @@ func (a *Application) ask(q block.Query) (any, error) {
 }
 
 func (a *Application) askChain(q block.Query) (any, error) {
-	if q.Path[0] == "chain" {
+	switch q.Path[0] {
+	case "chain":
 		return readChain(q.State)
+	case "bootstrap":
+		nodes, err := bootstrap(q.State)
+		return block.Page[ledger.Node]{Items: nodes}, err
+	default:
 	}
 	p, err := readParams(q.State)
 	if err != nil || q.Path[0] == "params" {

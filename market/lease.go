@@ -156,20 +156,18 @@ func (l Lease) Settle(r Receipt) (Lease, mman.Amount, error) {
 	if r.Lease != l.ID {
 		return l, 0, fmt.Errorf("lease %s: %w: the receipt is for lease %s", l.ID, mman.ErrReceipt, r.Lease)
 	}
-	i, ok := l.findLane(r.Lane)
-	l.Lanes = slices.Clone(l.Lanes)
-	if !ok {
-		l.Lanes = slices.Insert(l.Lanes, i, LanePaid{Lane: r.Lane})
-	}
-	lane := &l.Lanes[i]
-	if r.Paid <= lane.Paid {
-		return l, 0, nil
-	}
-	delta := r.Paid - lane.Paid
+	before := l.LanePaid(r.Lane)
+	after := LanePaid{Lane: r.Lane, Seq: max(before.Seq, r.Seq), Paid: max(before.Paid, r.Paid)}
+	delta := after.Paid - before.Paid
 	if delta > l.Escrow() {
 		return l, 0, fmt.Errorf("lease %s: %w: the receipt asks for %s more, the escrow holds %s", l.ID, mman.ErrCapExceeded, delta, l.Escrow())
 	}
-	lane.Paid, lane.Seq = r.Paid, max(lane.Seq, r.Seq)
+	i, ok := l.findLane(r.Lane)
+	l.Lanes = slices.Clone(l.Lanes)
+	if !ok {
+		l.Lanes = slices.Insert(l.Lanes, i, after)
+	}
+	l.Lanes[i] = after
 	l.Paid += delta // within Cap, checked above
 	return l, delta, nil
 }

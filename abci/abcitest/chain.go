@@ -276,7 +276,7 @@ func (c *Chain) SignFor(chainID string, a Actor, msgs []tx.Msg, change ...func(*
 	draft := tx.Draft{Msgs: msgs, Sequence: acc.Sequence + c.signed[a.Address], GasLimit: params.MaxGasPerTx, Fee: 1_000_000}
 	measured, err := tx.Sign(a.Key, chainID, acc.Number, draft)
 	require.NoError(c.tb, err)
-	draft.GasLimit, err = abci.Gas(params.Gas, measured, msgs, len(measured.Raw())+8)
+	draft.GasLimit, err = tx.Gas(params.Gas, a.Key.Type(), msgs, len(measured.Raw())+8)
 	require.NoError(c.tb, err)
 	draft.Fee, err = params.Fee(draft.GasLimit)
 	require.NoError(c.tb, err)

@@ -114,3 +114,9 @@ func credit(w state.Writer, to mman.Address, amount mman.Amount) error {
 	}
 	return put(w, to, account)
 }
+
+// Escrow returns all that is held.
+func (m Module) Escrow(r state.Reader) (mman.Amount, error) {
+	n, err := total(totalEscrow).Get(r)
+	return mman.Amount(n), err
+}

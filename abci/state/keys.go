@@ -32,16 +32,18 @@ const (
 	MarketOffersByExpiry Prefix = "market/e"
 	// MarketRequests holds a request's record by its id.
 	MarketRequests Prefix = "market/q"
-	// MarketRequestQueue queues the open requests in the order of matching:
-	// height (u64be), request id.
+	// MarketRequestQueue queues the open requests in the order of matching: the
+	// version of the book after which to try again (u64be), request id.
 	MarketRequestQueue Prefix = "market/w"
 	// MarketRequestsByDeadline queues requests: deadline height (u64be), request id.
 	MarketRequestsByDeadline Prefix = "market/d"
-	// MarketRequestsByAccount indexes requests: consumer address, request id.
+	// MarketRequestsByAccount indexes requests: consumer address, 0 while it is
+	// queued or 1, request id.
 	MarketRequestsByAccount Prefix = "market/c"
 	// MarketLeases holds a lease's record by its id.
 	MarketLeases Prefix = "market/l"
-	// MarketLeasesByAccount indexes leases: address of provider or consumer, lease id.
+	// MarketLeasesByAccount indexes leases: address of provider or consumer, 0
+	// until it is closed or 1, lease id.
 	MarketLeasesByAccount Prefix = "market/a"
 	// MarketLeasesByExpiry queues leases: height of the next due step (u64be), lease id.
 	MarketLeasesByExpiry Prefix = "market/x"
@@ -51,7 +53,8 @@ const (
 	MarketNodes Prefix = "market/n"
 	// MarketNodesByAccount indexes node bindings: account address, peer id.
 	MarketNodesByAccount Prefix = "market/b"
-	// MarketUsage holds the capacity in use of an offer by its CID.
+	// MarketUsage holds the standing offer and the open leases of a line by the
+	// hash of provider, node, kind and resource.
 	MarketUsage Prefix = "market/u"
 	// MarketTotals holds the market's counters by name.
 	MarketTotals Prefix = "market/t"

@@ -1,0 +1,78 @@
+package market
+
+import (
+	"fmt"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/block"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/match"
+)
+
+// InitGenesis has nothing to write: a market starts empty.
+func (Module) InitGenesis(*block.Context, genesis.Document) error { return nil }
+
+// ExportGenesis gives the consumers back what their requests and leases hold:
+// they do not live on in another chain. The bank exports before it.
+func (Module) ExportGenesis(r state.Reader, doc *genesis.Document) error {
+	index := make(map[mman.Address]int, len(doc.Accounts))
+	for i, a := range doc.Accounts {
+		index[a.Address] = i
+	}
+	return walkEscrow(r, func(consumer mman.Address, held mman.Amount) error {
+		i, ok := index[consumer]
+		if !ok {
+			return fmt.Errorf("%w: %s holds escrow without an account", mman.ErrInvariant, consumer)
+		}
+		sum, err := doc.Accounts[i].Balance.Add(held)
+		doc.Accounts[i].Balance = sum
+		return err
+	})
+}
+
+// walkEscrow calls fn for every queued request and every lease that is not
+// closed.
+func walkEscrow(r state.Reader, fn func(consumer mman.Address, held mman.Amount) error) error {
+	err := each(r, requests(), func(_ []byte, record RequestRecord) error {
+		if record.State != match.Queued {
+			return nil
+		}
+		req, err := market.DecodeRequest(record.Bytes)
+		if err != nil {
+			return err
+		}
+		return fn(req.Consumer, req.Cap)
+	})
+	if err != nil {
+		return err
+	}
+	return each(r, leases(), func(_ []byte, l market.Lease) error {
+		if l.State == market.LeaseClosed {
+			return nil
+		}
+		return fn(l.Consumer, l.Escrow())
+	})
+}
+
+// each calls fn with every record of a table.
+func each[T any](r state.Reader, t state.Table[T], fn func(key []byte, record T) error) error {
+	const page = 256
+	var after []byte
+	for {
+		rows, err := t.Page(r, nil, after, page)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if err := fn(row.Key, row.Value); err != nil {
+				return err
+			}
+		}
+		if len(rows) < page {
+			return nil
+		}
+		after = rows[len(rows)-1].Key
+	}
+}

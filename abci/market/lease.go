@@ -1,0 +1,232 @@
+package market
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/block"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/settle"
+)
+
+func digits(a mman.Amount) string { return strconv.FormatUint(uint64(a), 10) }
+
+// settle turns receipts into transfers and closes what its provider agrees to
+// close. Bytes that are no receipt and signatures that do not verify fail the
+// message before anything moves. A receipt that cannot be paid any more, because
+// its lease was closed meanwhile or its escrow is used up, is skipped with an
+// event, so that one lease cannot hold up the others of a batch.
+func (m Module) settle(ctx *block.Context, msg tx.MsgSettle) error {
+	receipts := make([]market.Receipt, len(msg.Items))
+	known := make([]bool, len(msg.Items))
+	for i, item := range msg.Items {
+		r, err := market.DecodeReceipt(item.Receipt)
+		if err != nil {
+			return fmt.Errorf("items[%d]: %w", i, err)
+		}
+		l, ok, err := LookupLease(ctx.State, r.Lease)
+		if err != nil {
+			return err
+		}
+		if ok {
+			if _, err := market.OpenReceipt(ctx.ChainID, market.Signed{Bytes: item.Receipt, Signature: item.Signature}, l.LeaseKey); err != nil {
+				return fmt.Errorf("items[%d]: %w", i, err)
+			}
+		}
+		receipts[i], known[i] = r, ok
+	}
+	for i, r := range receipts {
+		if !known[i] {
+			skip(ctx, r.Lease, mman.ErrNotFound)
+			continue
+		}
+		if err := m.pay(ctx, r); err != nil {
+			return fmt.Errorf("items[%d]: %w", i, err)
+		}
+	}
+	for i, id := range msg.Close {
+		if err := m.closeNow(ctx, id, msg.Sender); err != nil {
+			return fmt.Errorf("close[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func skip(ctx *block.Context, id mman.LeaseID, reason error) {
+	ctx.Emit("mman.settle_skipped", "lease", id.String(), "code", strconv.FormatUint(uint64(mman.CodeOf(reason)), 10), "reason", reason.Error())
+}
+
+// pay applies one verified receipt.
+func (m Module) pay(ctx *block.Context, r market.Receipt) error {
+	l, _, err := LookupLease(ctx.State, r.Lease)
+	if err != nil {
+		return err
+	}
+	after, delta, err := l.Settle(r)
+	if errors.Is(err, mman.ErrLeaseState) || errors.Is(err, mman.ErrCapExceeded) {
+		skip(ctx, r.Lease, err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if delta > 0 {
+		payments, burned, err := settle.Split(after, after.Paid, delta, ctx.Params.BurnPPM)
+		if err != nil {
+			return err
+		}
+		for _, p := range payments {
+			if err := m.bank.Release(ctx, p.To, p.Amount); err != nil {
+				return err
+			}
+		}
+		if err := m.bank.Burn(ctx, burned); err != nil {
+			return err
+		}
+		after.Burned += burned // at most Paid
+		ctx.Emit("mman.settle", "lease", r.Lease.String(), "paid_uman", digits(delta), "burned_uman", digits(burned))
+	}
+	return leases().Set(ctx.State, r.Lease[:], after)
+}
+
+// closeNow closes a lease with the consent of its compute leg's provider.
+func (m Module) closeNow(ctx *block.Context, id mman.LeaseID, sender mman.Address) error {
+	l, ok, err := LookupLease(ctx.State, id)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		skip(ctx, id, mman.ErrNotFound)
+		return nil
+	case l.Compute().Provider != sender:
+		return fmt.Errorf("lease %s: %w: only the provider of its compute leg, %s, may close it at once", id, mman.ErrDenied, l.Compute().Provider)
+	case l.State == market.LeaseClosed:
+		skip(ctx, id, fmt.Errorf("%w: it is closed", mman.ErrLeaseState))
+		return nil
+	}
+	return m.end(ctx, l)
+}
+
+// closeLease opens the dispute window: until it ends, later receipts count.
+func (Module) closeLease(ctx *block.Context, msg tx.MsgCloseLease) error {
+	l, ok, err := LookupLease(ctx.State, msg.Lease)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return fmt.Errorf("%w: lease %s", mman.ErrNotFound, msg.Lease)
+	case !l.Involves(msg.Account):
+		return fmt.Errorf("lease %s: %w: %s is neither its consumer nor a provider of it", msg.Lease, mman.ErrDenied, msg.Account)
+	}
+	closing, err := l.BeginClose(ctx.Height, ctx.Params.DisputeBlocks)
+	if err != nil {
+		return err
+	}
+	queue := state.NewIndex(state.MarketLeasesByExpiry)
+	if err := queue.Remove(ctx.State, heightKey(l.CloseAt, l.ID[:])); err != nil {
+		return err
+	}
+	if err := queue.Add(ctx.State, heightKey(closing.CloseAt, l.ID[:])); err != nil {
+		return err
+	}
+	ctx.Emit("mman.closing", "lease", l.ID.String(), "close_at", strconv.FormatUint(closing.CloseAt, 10))
+	return leases().Set(ctx.State, l.ID[:], closing)
+}
+
+// open records a new lease and takes the capacity of its offers.
+func openLease(ctx *block.Context, l market.Lease) error {
+	if err := leases().Set(ctx.State, l.ID[:], l); err != nil {
+		return err
+	}
+	for _, a := range parties(l) {
+		if err := state.NewIndex(state.MarketLeasesByAccount).Add(ctx.State, accountKey(a, active, l.ID[:])); err != nil {
+			return err
+		}
+	}
+	if err := state.NewIndex(state.MarketLeasesByExpiry).Add(ctx.State, heightKey(l.CloseAt, l.ID[:])); err != nil {
+		return err
+	}
+	return takeCapacity(ctx.State, l, 1)
+}
+
+// end closes a lease: the rest of the escrow goes back, the capacity is free.
+func (m Module) end(ctx *block.Context, l market.Lease) error {
+	closed, refund, err := l.Close()
+	if err != nil {
+		return err
+	}
+	if err := m.bank.Release(ctx, l.Consumer, refund); err != nil {
+		return err
+	}
+	if err := leases().Set(ctx.State, l.ID[:], closed); err != nil {
+		return err
+	}
+	byAccount := state.NewIndex(state.MarketLeasesByAccount)
+	for _, a := range parties(l) {
+		if err := byAccount.Remove(ctx.State, accountKey(a, active, l.ID[:])); err != nil {
+			return err
+		}
+		if err := byAccount.Add(ctx.State, accountKey(a, settled, l.ID[:])); err != nil {
+			return err
+		}
+	}
+	if err := state.NewIndex(state.MarketLeasesByExpiry).Remove(ctx.State, heightKey(l.CloseAt, l.ID[:])); err != nil {
+		return err
+	}
+	ctx.Emit("mman.close", "lease", l.ID.String(), "refund_uman", digits(refund))
+	return takeCapacity(ctx.State, l, -1)
+}
+
+// parties returns the consumer and the providers, each once.
+func parties(l market.Lease) []mman.Address {
+	out := []mman.Address{l.Consumer}
+	for _, leg := range l.Legs {
+		if !leg.Supplied && !slices.Contains(out, leg.Provider) {
+			out = append(out, leg.Provider)
+		}
+	}
+	return out
+}
+
+// leaseLines returns the lines of a lease's offers, each once.
+func leaseLines(l market.Lease) [][]byte {
+	var out [][]byte
+	for _, leg := range l.Legs {
+		if leg.Supplied {
+			continue
+		}
+		key := lineKey(leg.Provider, leg.Peer, leg.Role.Kind(), leg.Resource)
+		if !slices.ContainsFunc(out, func(k []byte) bool { return bytes.Equal(k, key) }) {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
+// takeCapacity adds 1 or −1 to the open count of each of the lease's lines.
+func takeCapacity(w state.Writer, l market.Lease, by int) error {
+	for _, key := range leaseLines(l) {
+		n, _, err := lines().Get(w, key)
+		if err != nil {
+			return err
+		}
+		switch {
+		case by > 0:
+			n.Open++
+		case n.Open == 0:
+			return fmt.Errorf("%w: lease %s closes on a line without open leases", mman.ErrInvariant, l.ID)
+		default:
+			n.Open--
+		}
+		if err := setLine(w, key, n); err != nil {
+			return err
+		}
+	}
+	return changeBook(w)
+}

@@ -1,0 +1,52 @@
+package market
+
+import (
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/block"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/internal/sig"
+)
+
+// Bounds of one provider's and of one block's work.
+const (
+	// maxOffersPerProvider bounds the standing offers of one account.
+	maxOffersPerProvider = 1024
+	// maxNodesPerAccount bounds the nodes that are bound to one account.
+	maxNodesPerAccount = 64
+	// maxDue bounds how many leases close, offers expire and requests expire
+	// in one block, each.
+	maxDue = 1024
+)
+
+// Bank is what the market needs of the bank.
+type Bank interface {
+	// Hold moves coins of an account into escrow; mman.ErrFunds.
+	Hold(ctx *block.Context, from mman.Address, amount mman.Amount) error
+	// Release moves escrow to an account.
+	Release(ctx *block.Context, to mman.Address, amount mman.Amount) error
+	// Burn destroys escrow.
+	Burn(ctx *block.Context, amount mman.Amount) error
+	// Key returns an account's public key, zero when it never signed.
+	Key(r state.Reader, a mman.Address) (sig.PublicKey, error)
+	// Escrow returns all that is held.
+	Escrow(r state.Reader) (mman.Amount, error)
+}
+
+// Module is the market. It holds nothing but its bank: all it knows is in
+// state.
+type Module struct{ bank Bank }
+
+// New returns the module that pays through the bank.
+func New(bank Bank) Module { return Module{bank} }
+
+// Name returns "market".
+func (Module) Name() string { return "market" }
+
+// Messages returns the type URLs that the module executes.
+func (Module) Messages() []string {
+	return []string{
+		tx.TypeBindNode, tx.TypeOffer, tx.TypeWithdrawOffer, tx.TypeRequest,
+		tx.TypeCancelRequest, tx.TypeSettle, tx.TypeCloseLease,
+	}
+}

@@ -1,0 +1,325 @@
+package market
+
+import (
+	"encoding/hex"
+	"fmt"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/block"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/match"
+)
+
+// Bounds of one answer with offers.
+const (
+	// maxScanned is how many offers a filtered list looks at for one page.
+	maxScanned = 1024
+	// maxPageBytes bounds the offers' bytes in one page; a page may be shorter
+	// than its limit and still have a next one.
+	maxPageBytes = 256 << 10
+)
+
+// OfferAnswer is a standing offer with what a client needs to verify it.
+type OfferAnswer struct {
+	ID    mman.CID     `json:"id"`
+	Offer market.Offer `json:"offer"`
+	// Open is the number of open leases of its line.
+	Open uint64 `json:"open"`
+	// Bytes are what the provider's account key signed.
+	Bytes     []byte        `json:"bytes"`
+	Key       sig.PublicKey `json:"key"`
+	Signature []byte        `json:"signature"`
+}
+
+// RequestAnswer is a request and how it stands.
+type RequestAnswer struct {
+	ID      mman.RequestID  `json:"id"`
+	Request market.Request  `json:"request"`
+	State   match.Outcome   `json:"state"`
+	Made    uint64          `json:"made"`
+	Lease   *mman.LeaseID   `json:"lease,omitempty"`
+	Reason  *match.Decision `json:"decision,omitempty"`
+}
+
+// Nouns returns the first path elements that the module answers.
+func (Module) Nouns() []string {
+	return []string{"nodes", "offers", "requests", "leases", "decisions"}
+}
+
+// Query answers nodes/PEER, nodes?account=, offers, offers/CID, requests/ID,
+// requests?consumer=, leases/ID, leases?account= and decisions/ID. Lists take
+// limit and after.
+func (Module) Query(q block.Query) (any, error) {
+	if len(q.Path) == 2 {
+		if err := q.Allow(); err != nil {
+			return nil, err
+		}
+		return one(q, q.Path[1])
+	}
+	if len(q.Path) != 1 {
+		return nil, fmt.Errorf("%w: /mman/%s/… has one element more at most", mman.ErrInvalid, q.Path[0])
+	}
+	switch q.Path[0] {
+	case "nodes":
+		return listNodes(q)
+	case "offers":
+		return listOffers(q)
+	case "requests":
+		return listRequests(q)
+	case "leases":
+		return listLeases(q)
+	default:
+		return nil, fmt.Errorf("%w: use /mman/%s/ID", mman.ErrInvalid, q.Path[0])
+	}
+}
+
+func one(q block.Query, name string) (any, error) {
+	switch q.Path[0] {
+	case "nodes":
+		peer, err := mman.ParsePeerID(name)
+		if err != nil {
+			return nil, err
+		}
+		b, ok, err := LookupBinding(q.State, peer)
+		return found(Node{peer, b}, ok, err, "node", name)
+	case "offers":
+		id, err := mman.ParseCID(name)
+		if err != nil {
+			return nil, err
+		}
+		answer, ok, err := offerAnswer(q.State, id)
+		return found(answer, ok, err, "offer", name)
+	case "requests":
+		return oneRequest(q, name)
+	case "leases":
+		var id mman.LeaseID
+		if err := id.UnmarshalText([]byte(name)); err != nil {
+			return nil, err
+		}
+		l, ok, err := LookupLease(q.State, id)
+		return found(l, ok, err, "lease", name)
+	default:
+		var id mman.RequestID
+		if err := id.UnmarshalText([]byte(name)); err != nil {
+			return nil, err
+		}
+		d, ok, err := LookupDecision(q.State, id)
+		return found(d, ok, err, "decision on request", name)
+	}
+}
+
+func found(value any, ok bool, err error, what, name string) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, block.NotFound(what, name)
+	}
+	return value, nil
+}
+
+func oneRequest(q block.Query, name string) (any, error) {
+	var id mman.RequestID
+	if err := id.UnmarshalText([]byte(name)); err != nil {
+		return nil, err
+	}
+	answer, ok, err := requestAnswer(q.State, id)
+	if err != nil || !ok {
+		return found(answer, ok, err, "request", name)
+	}
+	d, ok, err := LookupDecision(q.State, id)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		answer.Reason = &d
+	}
+	return answer, nil
+}
+
+func offerAnswer(r state.Reader, id mman.CID) (OfferAnswer, bool, error) {
+	o, record, ok, err := LookupOffer(r, id)
+	if err != nil || !ok {
+		return OfferAnswer{}, false, err
+	}
+	open, err := OpenLeases(r, o)
+	return OfferAnswer{id, o, open, record.Bytes, record.Key, record.Signature}, err == nil, err
+}
+
+func requestAnswer(r state.Reader, id mman.RequestID) (RequestAnswer, bool, error) {
+	req, record, ok, err := LookupRequest(r, id)
+	if err != nil || !ok {
+		return RequestAnswer{}, false, err
+	}
+	answer := RequestAnswer{ID: id, Request: req, State: record.State, Made: record.Made}
+	if record.State == match.Matched {
+		lease := id.Lease()
+		answer.Lease = &lease
+	}
+	return answer, true, nil
+}
+
+// cursor reads the argument "after", which is the hex digits that an earlier
+// page gave as next.
+func cursor(q block.Query, prefix []byte) ([]byte, error) {
+	s, ok := q.Args["after"]
+	if !ok || s == "" {
+		return nil, nil
+	}
+	if len(s) > 2*state.MaxKey {
+		return nil, fmt.Errorf("%w: after %.32q…: use the next of an earlier page", mman.ErrInvalid, s)
+	}
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) == 0 {
+		return nil, fmt.Errorf("%w: after %.64q: use the next of an earlier page", mman.ErrInvalid, s)
+	}
+	return append(prefix[:len(prefix):len(prefix)], b...), nil
+}
+
+// list reads one page of an index under a prefix. Take turns the rest of a key
+// into an item; ok is false for one that is not wanted, full ends the page after
+// it.
+func list[T any](q block.Query, family state.Prefix, prefix []byte, take func(rest []byte) (item T, ok, full bool, err error)) (block.Page[T], error) {
+	page := block.Page[T]{Items: []T{}}
+	limit, err := q.Limit()
+	if err != nil {
+		return page, err
+	}
+	after, err := cursor(q, prefix)
+	if err != nil {
+		return page, err
+	}
+	for scanned := 0; scanned < maxScanned; {
+		keys, err := state.NewIndex(family).Page(q.State, prefix, after, block.MaxLimit)
+		if err != nil {
+			return page, err
+		}
+		for i, key := range keys {
+			item, ok, full, err := take(key[len(prefix):])
+			if err != nil {
+				return page, err
+			}
+			if ok {
+				page.Items = append(page.Items, item)
+			}
+			last := i == len(keys)-1 && len(keys) < block.MaxLimit
+			if !last && (full || len(page.Items) == limit) {
+				page.Next = hex.EncodeToString(key[len(prefix):])
+				return page, nil
+			}
+		}
+		if len(keys) < block.MaxLimit {
+			return page, nil
+		}
+		scanned += len(keys)
+		after = keys[len(keys)-1]
+	}
+	page.Next = hex.EncodeToString(after[len(prefix):])
+	return page, nil
+}
+
+func address(q block.Query, name string) (mman.Address, error) {
+	s, ok := q.Args[name]
+	if !ok {
+		return mman.Address{}, fmt.Errorf("%w: /mman/%s needs %s=ADDRESS", mman.ErrInvalid, q.Path[0], name)
+	}
+	return mman.ParseAddress(s)
+}
+
+func listNodes(q block.Query) (any, error) {
+	if err := q.Allow("account", "limit", "after"); err != nil {
+		return nil, err
+	}
+	a, err := address(q, "account")
+	if err != nil {
+		return nil, err
+	}
+	return list(q, state.MarketNodesByAccount, a[:], func(rest []byte) (Node, bool, bool, error) {
+		peer := mman.PeerID(rest)
+		b, ok, err := LookupBinding(q.State, peer)
+		return Node{peer, b}, ok, false, err
+	})
+}
+
+// listOffers lists standing offers, those of a resource, of a provider or of a
+// kind and facet, in the order of ids.
+func listOffers(q block.Query) (any, error) {
+	if err := q.Allow("kind", "facet", "resource", "provider", "limit", "after"); err != nil {
+		return nil, err
+	}
+	var resource mman.CID
+	var provider mman.Address
+	family, prefix := state.MarketOffersByFacet, []byte(nil)
+	if s, ok := q.Args["kind"]; ok {
+		prefix = state.AppendString(nil, s)
+	}
+	if s, ok := q.Args["provider"]; ok {
+		var err error
+		if provider, err = mman.ParseAddress(s); err != nil {
+			return nil, err
+		}
+		family, prefix = state.MarketOffersByProvider, provider[:]
+	}
+	if s, ok := q.Args["resource"]; ok {
+		var err error
+		if resource, err = mman.ParseCID(s); err != nil {
+			return nil, err
+		}
+		family, prefix = state.MarketOffersByResource, resource.Bytes()
+	}
+	total := 0
+	return list(q, family, prefix, func(rest []byte) (OfferAnswer, bool, bool, error) {
+		if len(rest) < mman.CIDSize {
+			return OfferAnswer{}, false, false, fmt.Errorf("%w: after: use the next of an earlier page", mman.ErrInvalid)
+		}
+		id, err := mman.CIDFromBytes(rest[len(rest)-mman.CIDSize:])
+		if err != nil {
+			return OfferAnswer{}, false, false, err
+		}
+		a, ok, err := offerAnswer(q.State, id)
+		if err != nil || !ok || !wanted(q, a.Offer, resource, provider) {
+			return OfferAnswer{}, false, false, err
+		}
+		total += len(a.Bytes)
+		return a, true, total > maxPageBytes, nil
+	})
+}
+
+func wanted(q block.Query, o market.Offer, resource mman.CID, provider mman.Address) bool {
+	kind, byKind := q.Args["kind"]
+	facet, byFacet := q.Args["facet"]
+	return o.Expires > q.Height &&
+		(!byKind || string(o.Kind) == kind) && (!byFacet || string(o.Facet) == facet) &&
+		(resource.IsZero() || o.Resource == resource) && (provider.IsZero() || o.Provider == provider)
+}
+
+func listRequests(q block.Query) (any, error) {
+	if err := q.Allow("consumer", "limit", "after"); err != nil {
+		return nil, err
+	}
+	a, err := address(q, "consumer")
+	if err != nil {
+		return nil, err
+	}
+	return list(q, state.MarketRequestsByAccount, a[:], func(rest []byte) (RequestAnswer, bool, bool, error) {
+		answer, ok, err := requestAnswer(q.State, mman.RequestID(rest[1:]))
+		return answer, ok, false, err
+	})
+}
+
+// listLeases lists an account's leases, those that are not closed first.
+func listLeases(q block.Query) (any, error) {
+	if err := q.Allow("account", "limit", "after"); err != nil {
+		return nil, err
+	}
+	a, err := address(q, "account")
+	if err != nil {
+		return nil, err
+	}
+	return list(q, state.MarketLeasesByAccount, a[:], func(rest []byte) (market.Lease, bool, bool, error) {
+		l, ok, err := LookupLease(q.State, mman.LeaseID(rest[1:]))
+		return l, ok, false, err
+	})
+}

@@ -1,0 +1,223 @@
+package market
+
+import (
+	"fmt"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/match"
+	"github.com/limboid/massive-man/resources"
+)
+
+// Binding says which account answers for a node.
+type Binding struct {
+	Account mman.Address `cbor:"account" json:"account"`
+	// Addrs are the node's multiaddrs.
+	Addrs []string `cbor:"addrs"   json:"addrs"`
+}
+
+// OfferRecord is a standing offer as it was signed.
+type OfferRecord struct {
+	Bytes     []byte        `cbor:"bytes"`
+	Key       sig.PublicKey `cbor:"key"`
+	Signature []byte        `cbor:"signature"`
+}
+
+// line counts the open leases of one provider's node for one resource. An offer
+// that is posted again takes the line over, with its leases.
+type line struct {
+	// Offer is the standing offer, zero when none stands any more.
+	Offer mman.CID `cbor:"offer,omitzero"`
+	Open  uint64   `cbor:"open"`
+}
+
+// RequestRecord is a request and how it stands.
+type RequestRecord struct {
+	Bytes []byte        `cbor:"bytes"`
+	State match.Outcome `cbor:"state"`
+	// Made is the height at which it was made.
+	Made uint64 `cbor:"made"`
+	// Try is the version of the book from which on another attempt can change
+	// anything; 0 before the first attempt.
+	Try uint64 `cbor:"try"`
+}
+
+// Bounds of the records in bytes.
+const (
+	bindingMaxBytes  = 2 << 10
+	offerMaxBytes    = market.OfferMaxBytes + 256
+	lineMaxBytes     = 128
+	requestMaxBytes  = market.RequestMaxBytes + 256
+	leaseMaxBytes    = 32 << 10
+	decisionMaxBytes = 1 << 10
+)
+
+func bindings() state.Table[Binding] {
+	return state.NewTable[Binding](state.MarketNodes, bindingMaxBytes)
+}
+
+func offers() state.Table[OfferRecord] {
+	return state.NewTable[OfferRecord](state.MarketOffers, offerMaxBytes)
+}
+
+func lines() state.Table[line] { return state.NewTable[line](state.MarketUsage, lineMaxBytes) }
+
+func requests() state.Table[RequestRecord] {
+	return state.NewTable[RequestRecord](state.MarketRequests, requestMaxBytes)
+}
+
+func leases() state.Table[market.Lease] {
+	return state.NewTable[market.Lease](state.MarketLeases, leaseMaxBytes)
+}
+
+func decisions() state.Table[match.Decision] {
+	return state.NewTable[match.Decision](state.MarketDecisions, decisionMaxBytes)
+}
+
+// bookVersion counts the changes of the book: offers come and go, leases open
+// and close.
+func bookVersion() state.Counter { return state.NewCounter(state.MarketTotals, "book") }
+
+func changeBook(w state.Writer) error {
+	n, err := bookVersion().Get(w)
+	if err != nil {
+		return err
+	}
+	return bookVersion().Set(w, n+1)
+}
+
+// lineKey names a line.
+func lineKey(provider mman.Address, peer mman.PeerID, kind resources.Kind, resource mman.CID) []byte {
+	sum := mman.Sum256(provider[:], peer[:], resource.Bytes(), []byte(kind))
+	return sum[:]
+}
+
+func offerLine(o market.Offer) []byte { return lineKey(o.Provider, o.Peer, o.Kind, o.Resource) }
+
+func setLine(w state.Writer, key []byte, l line) error {
+	if l.Open == 0 && l.Offer.IsZero() {
+		return lines().Delete(w, key)
+	}
+	return lines().Set(w, key, l)
+}
+
+// The marks in the indexes by account.
+const (
+	active  byte = 0
+	settled byte = 1
+)
+
+func accountKey(a mman.Address, mark byte, id []byte) []byte {
+	return append(append(a[:len(a):len(a)], mark), id...)
+}
+
+func facetKey(kind resources.Kind, facet resources.Facet) []byte {
+	return state.AppendString(state.AppendString(nil, string(kind)), string(facet))
+}
+
+func heightKey(height uint64, id []byte) []byte { return append(state.Uint64Key(height), id...) }
+
+// LookupBinding returns who answers for a node.
+func LookupBinding(r state.Reader, peer mman.PeerID) (Binding, bool, error) {
+	return bindings().Get(r, peer[:])
+}
+
+// LookupOffer returns a standing offer with its bytes and signature. An offer
+// that expired may be found until the block that removes it.
+func LookupOffer(r state.Reader, id mman.CID) (market.Offer, OfferRecord, bool, error) {
+	record, ok, err := offers().Get(r, id.Bytes())
+	if err != nil || !ok {
+		return market.Offer{}, OfferRecord{}, false, err
+	}
+	o, _, err := market.DecodeOffer(record.Bytes)
+	if err != nil {
+		return market.Offer{}, OfferRecord{}, false, fmt.Errorf("%w: offer %s: %w", mman.ErrCorrupt, id, err)
+	}
+	return o, record, true, nil
+}
+
+// OpenLeases returns how many leases of the offer's line are open.
+func OpenLeases(r state.Reader, o market.Offer) (uint64, error) {
+	l, _, err := lines().Get(r, offerLine(o))
+	return l.Open, err
+}
+
+// LookupRequest returns a request and how it stands.
+func LookupRequest(r state.Reader, id mman.RequestID) (market.Request, RequestRecord, bool, error) {
+	record, ok, err := requests().Get(r, id[:])
+	if err != nil || !ok {
+		return market.Request{}, RequestRecord{}, false, err
+	}
+	req, err := market.DecodeRequest(record.Bytes)
+	if err != nil {
+		return market.Request{}, RequestRecord{}, false, fmt.Errorf("%w: request %s: %w", mman.ErrCorrupt, id, err)
+	}
+	return req, record, true, nil
+}
+
+// LookupLease returns a lease, also one that is closed.
+func LookupLease(r state.Reader, id mman.LeaseID) (market.Lease, bool, error) {
+	return leases().Get(r, id[:])
+}
+
+// LookupDecision returns why a request was matched or not.
+func LookupDecision(r state.Reader, id mman.RequestID) (match.Decision, bool, error) {
+	return decisions().Get(r, id[:])
+}
+
+// ActiveLeases returns up to limit leases (1 to state.MaxPage) of which the
+// account is consumer or provider and which are not closed, those after the
+// given id; a nil after starts at the first.
+func ActiveLeases(r state.Reader, a mman.Address, after *mman.LeaseID, limit int) ([]market.Lease, error) {
+	var from []byte
+	if after != nil {
+		from = accountKey(a, active, after[:])
+	}
+	keys, err := state.NewIndex(state.MarketLeasesByAccount).Page(r, accountKey(a, active, nil), from, limit)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]market.Lease, 0, len(keys))
+	for _, key := range keys {
+		id := mman.LeaseID(key[len(a)+1:])
+		l, ok, err := LookupLease(r, id)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, fmt.Errorf("%w: lease %s is indexed and missing", mman.ErrCorrupt, id)
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// Node is a binding with its node.
+type Node struct {
+	Peer mman.PeerID `json:"peer"`
+	Binding
+}
+
+// Nodes returns the nodes for which the account answers, at most
+// maxNodesPerAccount.
+func Nodes(r state.Reader, a mman.Address) ([]Node, error) {
+	keys, err := state.NewIndex(state.MarketNodesByAccount).Page(r, a[:], nil, maxNodesPerAccount)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Node, 0, len(keys))
+	for _, key := range keys {
+		peer := mman.PeerID(key[len(a):])
+		b, ok, err := LookupBinding(r, peer)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, fmt.Errorf("%w: node %s is indexed and missing", mman.ErrCorrupt, peer)
+		}
+		out = append(out, Node{peer, b})
+	}
+	return out, nil
+}

@@ -1,0 +1,101 @@
+package abci
+
+import (
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/bank"
+	ledger "github.com/limboid/massive-man/abci/market"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/match"
+)
+
+// View is the committed state of one height for the node itself: a provider
+// reads its own node's state, not an RPC. It never changes and is safe for
+// concurrent use; take a new one after each commit. An error is ErrCorrupt,
+// with which a node cannot go on, unless a method says otherwise.
+type View struct{ snapshot *state.Snapshot }
+
+// View returns the last committed state.
+func (a *Application) View() View { return View{a.latest.Load().Latest()} }
+
+// Height returns the view's height, 0 before the first block.
+func (v View) Height() uint64 { return v.snapshot.Height() }
+
+// Root returns the root of the state.
+func (v View) Root() mman.Hash { return v.snapshot.Root() }
+
+// Chain returns what the state remembers of its genesis; ErrNotFound before the
+// first block.
+func (v View) Chain() (Chain, error) { return readChain(v.snapshot) }
+
+// Params returns the parameters in force; ErrNotFound before the first block.
+func (v View) Params() (genesis.Params, error) { return readParams(v.snapshot) }
+
+// Account returns an account; ok is false when it never received coins.
+func (v View) Account(a mman.Address) (account bank.Account, ok bool, err error) {
+	return bank.Lookup(v.snapshot, a)
+}
+
+// Lease returns a lease, also one that is closed.
+func (v View) Lease(id mman.LeaseID) (lease market.Lease, ok bool, err error) {
+	return ledger.LookupLease(v.snapshot, id)
+}
+
+// ActiveLeases returns up to limit leases (1 to state.MaxPage) of which the
+// account is consumer or provider and which are open or closing, in the order of
+// ids, those after the given one; nil starts at the first.
+func (v View) ActiveLeases(a mman.Address, after *mman.LeaseID, limit int) ([]market.Lease, error) {
+	return ledger.ActiveLeases(v.snapshot, a, after, limit)
+}
+
+// Request returns a request and how it stands.
+func (v View) Request(id mman.RequestID) (request market.Request, outcome match.Outcome, ok bool, err error) {
+	request, record, ok, err := ledger.LookupRequest(v.snapshot, id)
+	return request, record.State, ok, err
+}
+
+// Decision returns why a request was matched or not.
+func (v View) Decision(id mman.RequestID) (decision match.Decision, ok bool, err error) {
+	return ledger.LookupDecision(v.snapshot, id)
+}
+
+// Offer returns a standing offer as it was signed.
+func (v View) Offer(id mman.CID) (offer market.Offer, signed market.SignedOffer, ok bool, err error) {
+	offer, record, ok, err := ledger.LookupOffer(v.snapshot, id)
+	if err != nil || !ok || offer.Expires <= v.Height() {
+		return market.Offer{}, market.SignedOffer{}, false, err
+	}
+	return offer, market.SignedOffer{Bytes: record.Bytes, Key: record.Key, Signature: record.Signature}, true, nil
+}
+
+// Binding returns which account answers for a node.
+func (v View) Binding(peer mman.PeerID) (binding ledger.Binding, ok bool, err error) {
+	return ledger.LookupBinding(v.snapshot, peer)
+}
+
+// Bootstrap returns the nodes of the accounts that answer for the validators of
+// the first block; ErrNotFound before it.
+func (v View) Bootstrap() ([]ledger.Node, error) { return bootstrap(v.snapshot) }
+
+func bootstrap(r state.Reader) ([]ledger.Node, error) {
+	c, err := readChain(r)
+	if err != nil {
+		return nil, err
+	}
+	out := []ledger.Node{}
+	for _, operator := range c.Operators {
+		nodes, err := ledger.Nodes(r, operator)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, nodes...)
+		if len(out) >= maxBootstrap {
+			return out[:maxBootstrap], nil
+		}
+	}
+	return out, nil
+}
+
+// maxBootstrap bounds the answer to /mman/bootstrap.
+const maxBootstrap = 128
