@@ -1,0 +1,346 @@
+package blocks_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/dagcbor"
+	"github.com/limboid/massive-man/p2p"
+	"github.com/limboid/massive-man/p2p/content"
+	"github.com/limboid/massive-man/p2p/p2ptest"
+	"github.com/limboid/massive-man/p2p/protocol/blocks"
+	"github.com/limboid/massive-man/p2p/protocol/wire"
+)
+
+const unlimited = 1 << 40
+
+// desk is an Authorizer with one lease.
+type desk struct {
+	lease mman.LeaseID
+	key   ed25519.PublicKey
+	grant blocks.Grant
+	// When set, an answer says that it waits, and waits.
+	waits, hold chan struct{}
+}
+
+func (d *desk) Authorize(ctx context.Context, r blocks.Request, remote mman.PeerID) (blocks.Grant, error) {
+	if d.hold != nil {
+		d.waits <- struct{}{}
+		select {
+		case <-d.hold:
+		case <-ctx.Done():
+		}
+	}
+	switch {
+	case r.Lease != d.lease || r.Asker != remote:
+		return blocks.Grant{}, mman.ErrNotYourLease
+	case !r.Verify(p2ptest.NetworkID, d.key):
+		return blocks.Grant{}, mman.ErrBadSignature
+	case r.Root == d.grant.Root, len(d.grant.Salt) == blocks.SaltSize && r.Name == blocks.Name([blocks.SaltSize]byte(d.grant.Salt), d.grant.Root):
+		return d.grant, nil
+	}
+	g := d.grant
+	g.Root = r.Root // allowed, and perhaps not there
+	return g, nil
+}
+
+type scene struct {
+	asker, holder *p2p.Host
+	desk          *desk
+	key           ed25519.PrivateKey
+	data          []byte
+	into          *content.PrivateStore
+}
+
+func config() blocks.Config {
+	cfg := blocks.Default()
+	cfg.FrameTimeout = 10 * time.Second
+	return cfg
+}
+
+func setUp(t *testing.T, size int) *scene {
+	t.Helper()
+	hosts := p2ptest.New(t, 2)
+	p2ptest.Connect(t, hosts[0], hosts[1])
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	s := &scene{asker: hosts[0], holder: hosts[1], key: key, data: make([]byte, size), into: content.NewPrivateStore(content.Memory())}
+	_, err = rand.Read(s.data)
+	require.NoError(t, err)
+	store := content.NewPrivateStore(content.Memory())
+	root, _, err := content.AddTo(t.Context(), store, bytes.NewReader(s.data))
+	require.NoError(t, err)
+	s.desk = &desk{lease: mman.LeaseID{7}, key: pub, grant: blocks.Grant{Store: store, Root: root, Salt: bytes.Repeat([]byte{9}, blocks.SaltSize)}}
+	return s
+}
+
+func (s *scene) request(t *testing.T, change ...func(*blocks.Request)) blocks.Request {
+	t.Helper()
+	r := blocks.Request{Lease: s.desk.lease, Asker: s.asker.ID(), Root: s.desk.grant.Root}
+	for _, f := range change {
+		f(&r)
+	}
+	r, err := r.Sign(p2ptest.NetworkID, s.key)
+	require.NoError(t, err)
+	return r
+}
+
+func (s *scene) fetch(t *testing.T, r blocks.Request, maxBytes uint64) (blocks.Result, error) {
+	t.Helper()
+	return blocks.Fetch(t.Context(), s.asker, s.holder.ID(), r, s.into, maxBytes, config())
+}
+
+func TestFetch(t *testing.T) {
+	t.Parallel()
+	for name, size := range map[string]int{"empty": 0, "one block": 1000, "many blocks": 20<<20 + 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := setUp(t, size)
+			require.NoError(t, blocks.Serve(t.Context(), s.holder, s.desk, config()))
+			begin := time.Now()
+			got, err := s.fetch(t, s.request(t), uint64(size))
+			require.NoError(t, err)
+			t.Logf("%d bytes in %s", size, time.Since(begin))
+			require.Equal(t, blocks.Result{Root: s.desk.grant.Root, Salt: s.desk.grant.Salt, Size: uint64(size)}, got)
+			f, err := content.OpenFrom(t.Context(), s.into, got.Root, unlimited)
+			require.NoError(t, err)
+			data, err := io.ReadAll(f)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(s.data, data))
+			require.NoError(t, f.Close())
+
+			byName := s.request(t, func(r *blocks.Request) {
+				r.Root, r.Name = mman.CID{}, blocks.Name([blocks.SaltSize]byte(s.desk.grant.Salt), s.desk.grant.Root)
+			})
+			again, err := s.fetch(t, byName, uint64(size))
+			require.NoError(t, err)
+			require.Equal(t, got, again)
+		})
+	}
+}
+
+func TestRefusalLooksLikeMissing(t *testing.T) {
+	t.Parallel()
+	s := setUp(t, 1000)
+	require.NoError(t, blocks.Serve(t.Context(), s.holder, s.desk, config()))
+	_, missing := s.fetch(t, s.request(t, func(r *blocks.Request) { r.Root = mman.SumCID(mman.CodecRaw, []byte("missing")) }), unlimited)
+	require.ErrorIs(t, missing, mman.ErrNotFound)
+	_, stranger, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	for name, r := range map[string]blocks.Request{
+		"other lease": s.request(t, func(r *blocks.Request) { r.Lease = mman.LeaseID{8} }),
+		"other asker": s.request(t, func(r *blocks.Request) { r.Asker = s.holder.ID() }),
+		"other name":  s.request(t, func(r *blocks.Request) { r.Root, r.Name = mman.CID{}, mman.Hash{1} }),
+		"other key": func() blocks.Request {
+			r, err := s.request(t).Sign(p2ptest.NetworkID, stranger)
+			require.NoError(t, err)
+			return r
+		}(),
+		"other chain": func() blocks.Request {
+			r, err := s.request(t).Sign("other", s.key)
+			require.NoError(t, err)
+			return r
+		}(),
+	} {
+		_, err := s.fetch(t, r, unlimited)
+		require.ErrorIs(t, err, mman.ErrNotFound, name)
+		if name != "other lease" { // its text names the lease that was asked for
+			require.Equal(t, missing.Error(), err.Error(), name)
+		}
+	}
+	_, err = s.fetch(t, blocks.Request{}, unlimited)
+	require.ErrorIs(t, err, mman.ErrInvalid)
+}
+
+func TestOversizeIsRefusedBeforeItsBlocks(t *testing.T) {
+	t.Parallel()
+	s := setUp(t, 3<<20)
+	require.NoError(t, blocks.Serve(t.Context(), s.holder, s.desk, config()))
+	_, err := s.fetch(t, s.request(t), 3<<20-1)
+	require.ErrorIs(t, err, mman.ErrTooLarge)
+	has, err := s.into.Has(t.Context(), s.desk.grant.Root)
+	require.NoError(t, err)
+	require.False(t, has)
+}
+
+func TestIncompleteContent(t *testing.T) {
+	t.Parallel()
+	s := setUp(t, 3<<20)
+	store, ok := s.desk.grant.Store.(*content.PrivateStore)
+	require.True(t, ok)
+	data, err := store.Get(t.Context(), s.desk.grant.Root)
+	require.NoError(t, err)
+	node, err := content.ParseNode(s.desk.grant.Root, data)
+	require.NoError(t, err)
+	require.NoError(t, store.Delete(t.Context(), node.Children[1].CID))
+	require.NoError(t, blocks.Serve(t.Context(), s.holder, s.desk, config()))
+	_, err = s.fetch(t, s.request(t), unlimited)
+	require.ErrorIs(t, err, mman.ErrNotFound)
+}
+
+func TestBusyHolder(t *testing.T) {
+	t.Parallel()
+	s := setUp(t, 10)
+	s.desk.waits, s.desk.hold = make(chan struct{}, 1), make(chan struct{})
+	cfg := config()
+	cfg.MaxAnswers = 1
+	require.NoError(t, blocks.Serve(t.Context(), s.holder, s.desk, cfg))
+	ctx, cancel := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	r := s.request(t)
+	go func() {
+		_, err := blocks.Fetch(ctx, s.asker, s.holder.ID(), r, s.into, unlimited, config())
+		first <- err
+	}()
+	<-s.desk.waits
+	_, err := s.fetch(t, r, unlimited)
+	require.ErrorIs(t, err, mman.ErrBusy)
+	cancel()
+	require.ErrorIs(t, <-first, mman.ErrCanceled)
+	close(s.desk.hold)
+}
+
+type head struct {
+	Root mman.CID `cbor:"root"`
+	Salt []byte   `cbor:"salt"`
+	Size uint64   `cbor:"size"`
+}
+
+// TestLyingHolders scripts a holder frame by frame.
+func TestLyingHolders(t *testing.T) {
+	t.Parallel()
+	const kindHeader, kindBlock, kindEnd = 2, 3, 4
+	type holder struct {
+		c     *wire.Conn
+		root  mman.CID
+		first []byte
+		leafs [][]byte
+		size  uint64
+	}
+	begin := func(h holder) { _ = h.c.Send(kindHeader, head{h.root, nil, h.size}) }
+	for _, tc := range []struct {
+		name string
+		want error
+		act  func(holder)
+	}{
+		{"other root", mman.ErrContent, func(h holder) {
+			_ = h.c.Send(kindHeader, head{mman.SumCID(mman.CodecRaw, nil), nil, h.size})
+		}},
+		{"bad salt", mman.ErrProtocol, func(h holder) { _ = h.c.Send(kindHeader, head{h.root, []byte{1}, h.size}) }},
+		{"no header", mman.ErrProtocol, func(h holder) { _ = h.c.Write(kindBlock, h.first) }},
+		{"garbage header", mman.ErrProtocol, func(h holder) { _ = h.c.Write(kindHeader, []byte{0xff}) }},
+		{"other size", mman.ErrContent, func(h holder) {
+			_ = h.c.Send(kindHeader, head{h.root, nil, h.size - 1})
+			_ = h.c.Write(kindBlock, h.first)
+		}},
+		{"corrupted block", mman.ErrContent, func(h holder) {
+			begin(h)
+			_ = h.c.Write(kindBlock, h.first)
+			bad := bytes.Clone(h.leafs[0])
+			bad[5] ^= 1
+			_ = h.c.Write(kindBlock, bad)
+		}},
+		{"wrong order", mman.ErrContent, func(h holder) {
+			begin(h)
+			_ = h.c.Write(kindBlock, h.first)
+			_ = h.c.Write(kindBlock, h.leafs[1])
+		}},
+		{"one too many", mman.ErrProtocol, func(h holder) {
+			begin(h)
+			for _, b := range append([][]byte{h.first}, append(h.leafs, h.first)...) {
+				_ = h.c.Write(kindBlock, b)
+			}
+		}},
+		{"end too early", mman.ErrProtocol, func(h holder) {
+			begin(h)
+			_ = h.c.Write(kindBlock, h.first)
+			_ = h.c.Write(kindEnd)
+		}},
+		{"hangs up", mman.ErrPeerVanished, func(h holder) {
+			begin(h)
+			_ = h.c.CloseWrite()
+		}},
+		{"resets", mman.ErrPeerVanished, func(h holder) {
+			begin(h)
+			_ = h.c.Reset()
+		}},
+		{"oversize block", mman.ErrTooLarge, func(h holder) {
+			begin(h)
+			_ = h.c.Write(kindBlock, make([]byte, content.MaxBlock+1))
+		}},
+		{"stalls", mman.ErrTimeout, begin},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := setUp(t, 2<<20)
+			store := s.desk.grant.Store
+			first, err := store.Get(t.Context(), s.desk.grant.Root)
+			require.NoError(t, err)
+			node, err := content.ParseNode(s.desk.grant.Root, first)
+			require.NoError(t, err)
+			var leafs [][]byte
+			for _, child := range node.Children {
+				data, err := store.Get(t.Context(), child.CID)
+				require.NoError(t, err)
+				leafs = append(leafs, data)
+			}
+			s.holder.Handle(t.Context(), blocks.Protocol, func(_ context.Context, stream p2p.Stream) {
+				c := wire.New(stream, wire.Config{MaxRead: 4096, FrameTimeout: 10 * time.Second})
+				if _, err := c.Read(); err != nil {
+					return
+				}
+				tc.act(holder{c, s.desk.grant.Root, first, leafs, node.Size})
+				_, _ = c.Read() // until the asker is gone
+			})
+			cfg := config()
+			if errors.Is(tc.want, mman.ErrTimeout) {
+				cfg.FrameTimeout = 100 * time.Millisecond
+			}
+			_, err = blocks.Fetch(t.Context(), s.asker, s.holder.ID(), s.request(t), s.into, unlimited, cfg)
+			require.ErrorIs(t, err, tc.want)
+		})
+	}
+}
+
+func TestGarbageRequests(t *testing.T) {
+	t.Parallel()
+	s := setUp(t, 10)
+	require.NoError(t, blocks.Serve(t.Context(), s.holder, s.desk, config()))
+	for name, raw := range map[string][]byte{
+		"garbage":  {5, 1, 2, 3, 4, 5},
+		"oversize": {0xff, 0x7f, 1},
+		"kind":     {1, 9},
+	} {
+		stream, err := s.asker.Open(t.Context(), s.holder.ID(), blocks.Protocol)
+		require.NoError(t, err, name)
+		_, err = stream.Write(raw)
+		require.NoError(t, err, name)
+		_, err = io.ReadAll(stream)
+		require.ErrorIs(t, err, mman.ErrPeerVanished, name)
+	}
+}
+
+func TestRequestEncoding(t *testing.T) {
+	t.Parallel()
+	r := blocks.Request{Lease: mman.LeaseID{1}, Root: mman.SumCID(mman.CodecRaw, nil), Signature: make([]byte, 64)}
+	b, err := dagcbor.Marshal(r)
+	require.NoError(t, err)
+	got, err := dagcbor.Unmarshal[blocks.Request](b, 1024)
+	require.NoError(t, err)
+	require.Equal(t, r, got)
+	require.NoError(t, r.Validate())
+	r.Name = mman.Hash{1}
+	require.ErrorIs(t, r.Validate(), mman.ErrInvalid)
+	require.False(t, r.Verify("x", nil))
+	require.ErrorIs(t, blocks.Config{}.Validate(), mman.ErrInvalid)
+	require.ErrorIs(t, blocks.Serve(t.Context(), p2ptest.Start(t, 0), &desk{}, blocks.Config{}), mman.ErrInvalid)
+}

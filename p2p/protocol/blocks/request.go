@@ -1,0 +1,97 @@
+package blocks
+
+import (
+	"crypto/ed25519"
+	"fmt"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/dagcbor"
+	"github.com/limboid/massive-man/p2p/protocol/wire"
+)
+
+// Protocol is the name of the protocol.
+const Protocol = "/mman/blocks/1"
+
+const (
+	kindRequest wire.Kind = 1
+	kindHeader  wire.Kind = 2
+	kindBlock   wire.Kind = 3
+	kindEnd     wire.Kind = 4
+)
+
+const (
+	// SaltSize is the length of a salt in bytes.
+	SaltSize = 32
+	// NonceSize is the length of a nonce in bytes.
+	NonceSize = 16
+	// maxRequest bounds the frame of a request.
+	maxRequest = 1024
+)
+
+// Name returns the public name of private content, SHA-256(salt ‖ CID): with
+// it nobody can confirm a guess of the content.
+func Name(salt [SaltSize]byte, root mman.CID) mman.Hash { return mman.Sum256(salt[:], root.Bytes()) }
+
+// Request asks for one file within a lease, by its CID or by its public name.
+type Request struct {
+	// Lease is the lease that gives the right.
+	Lease mman.LeaseID `cbor:"lease"`
+	// Asker is the peer that asks; it must be the one that is connected.
+	Asker mman.PeerID `cbor:"asker"`
+	// Root is what is asked for, or zero when Name is given.
+	Root mman.CID `cbor:"root,omitzero"`
+	// Name is the public name of what is asked for, or zero when Root is given.
+	Name mman.Hash `cbor:"name,omitzero"`
+	// Nonce makes each request its own. Random.
+	Nonce [NonceSize]byte `cbor:"nonce"`
+	// Signature is the lease key's or the node key's, see Sign.
+	Signature []byte `cbor:"signature,omitempty"`
+}
+
+// Payload returns the bytes that are signed: the request without signature.
+func (r Request) Payload() ([]byte, error) {
+	r.Signature = nil
+	return dagcbor.Marshal(r)
+}
+
+// Sign returns the request with the signature of a lease key over
+// mman.SignDigest(mman.SignBlocks, chainID, payload). A node key signs with
+// p2p.Host.Sign over Payload instead.
+func (r Request) Sign(chainID string, key ed25519.PrivateKey) (Request, error) {
+	payload, err := r.Payload()
+	if err != nil {
+		return r, err
+	}
+	digest := mman.SignDigest(mman.SignBlocks, chainID, payload)
+	r.Signature = ed25519.Sign(key, digest[:])
+	return r, nil
+}
+
+// Verify reports whether the signature is key's.
+func (r Request) Verify(chainID string, key ed25519.PublicKey) bool {
+	payload, err := r.Payload()
+	if err != nil || len(key) != ed25519.PublicKeySize {
+		return false
+	}
+	digest := mman.SignDigest(mman.SignBlocks, chainID, payload)
+	return ed25519.Verify(key, digest[:], r.Signature)
+}
+
+// Validate reports whether the request is well formed, as mman.ErrInvalid. It
+// does not verify the signature.
+func (r Request) Validate() error {
+	switch {
+	case r.Root.IsZero() == r.Name.IsZero():
+		return fmt.Errorf("%w: a blocks request names either a root or a public name", mman.ErrInvalid)
+	case len(r.Signature) != ed25519.SignatureSize:
+		return fmt.Errorf("%w: a blocks request with a signature of %d bytes, ed25519 has %d", mman.ErrInvalid, len(r.Signature), ed25519.SignatureSize)
+	}
+	return nil
+}
+
+// header begins an answer.
+type header struct {
+	Root mman.CID `cbor:"root"`
+	Salt []byte   `cbor:"salt"`
+	Size uint64   `cbor:"size"`
+}
