@@ -5,6 +5,7 @@ import (
 	"crypto/sha512"
 	"encoding/hex"
 	"fmt"
+	"hash"
 )
 
 // Hash is a SHA-256 or SHA-512/256 digest.
@@ -18,6 +19,19 @@ func Sum256(parts ...[]byte) Hash {
 	}
 	return Hash(h.Sum(nil))
 }
+
+// Summer computes the SHA-256 digest of what is written to it. It is for one
+// goroutine.
+type Summer struct{ h hash.Hash }
+
+// NewSum256 returns an empty Summer.
+func NewSum256() Summer { return Summer{sha256.New()} }
+
+// Write adds p; it never fails.
+func (s Summer) Write(p []byte) (int, error) { return s.h.Write(p) }
+
+// Hash returns the digest of what was written so far.
+func (s Summer) Hash() Hash { return Hash(s.h.Sum(nil)) }
 
 // String returns 64 lower-case hex digits.
 func (h Hash) String() string { return hex.EncodeToString(h[:]) }

@@ -67,7 +67,7 @@ type Signed struct {
 
 // Signer signs a digest with an ed25519 key that never leaves its owner.
 type Signer interface {
-	SignDigest(context mman.SignContext, chainID string, payload []byte) []byte
+	Sign(purpose mman.SignContext, chainID string, payload []byte) []byte
 }
 
 // SignStatement encodes and signs a Statement with the node key, and returns
@@ -77,7 +77,7 @@ func SignStatement(chainID string, s Statement, node Signer) (Signed, mman.CID, 
 	if err != nil {
 		return Signed{}, mman.CID{}, err
 	}
-	return Signed{b, node.SignDigest(mman.SignStatement, chainID, b)}, mman.SumCID(mman.CodecDagCBOR, b), nil
+	return Signed{b, node.Sign(mman.SignStatement, chainID, b)}, mman.SumCID(mman.CodecDagCBOR, b), nil
 }
 
 // DecodeStatement reads a Statement without verifying who signed it.
@@ -111,7 +111,7 @@ func SignReceipt(chainID string, r Receipt, lease Signer) (Signed, error) {
 	if err != nil {
 		return Signed{}, err
 	}
-	return Signed{b, lease.SignDigest(mman.SignReceipt, chainID, b)}, nil
+	return Signed{b, lease.Sign(mman.SignReceipt, chainID, b)}, nil
 }
 
 // DecodeReceipt reads a Receipt without verifying who signed it.
@@ -154,15 +154,16 @@ func (l Lease) Progress() mman.Amount {
 
 // Owed is what a payer knows of a lane before it signs the next receipt.
 type Owed struct {
-	// Last is the latest receipt that it signed on the lane, zero at the start.
-	Last Receipt
-	// Usage is that of the statement under Last.
+	// Seq and Paid are of the latest receipt that it signed on the lane, Usage
+	// of the statement under it; zero at the start.
+	Seq   uint64
+	Paid  mman.Amount
 	Usage resources.Usage
 	// OtherLanes is the sum of what it signed on the lease's other lanes.
 	OtherLanes mman.Amount
-	// Bound is the most that the usage can have grown since Last: elapsed wall
-	// time, bytes that the payer saw itself.
-	Bound resources.Usage
+	// Most is the usage that the lane can have reached by what the payer saw
+	// itself: elapsed wall time, bytes given and received.
+	Most resources.Usage
 }
 
 // Acknowledge decides whether the payer signs a receipt under the statement and
@@ -176,15 +177,11 @@ func (l Lease) Acknowledge(s Statement, id mman.CID, owed Owed) (r Receipt, ok b
 	if s.Lease != l.ID {
 		return refuse("it is for lease %s", s.Lease)
 	}
-	if s.Seq <= owed.Last.Seq {
-		return refuse("number %d was already signed", owed.Last.Seq)
+	if s.Seq <= owed.Seq {
+		return refuse("number %d was already signed", owed.Seq)
 	}
-	most, err := owed.Usage.Add(owed.Bound)
-	if err != nil {
-		return Receipt{}, false, err
-	}
-	if !owed.Usage.AtMost(s.Usage) || !s.Usage.AtMost(most) {
-		return refuse("it claims %+v, seen were at most %+v", s.Usage, most)
+	if !owed.Usage.AtMost(s.Usage) || !s.Usage.AtMost(owed.Most) {
+		return refuse("it claims %+v, signed were %+v, and at most %+v can have been used", s.Usage, owed.Usage, owed.Most)
 	}
 	gross, err := l.Gross(s.Lane, s.Usage)
 	if err != nil {
@@ -202,6 +199,6 @@ func (l Lease) Acknowledge(s Statement, id mman.CID, owed Owed) (r Receipt, ok b
 	}
 	return Receipt{
 		Version: objectVersion, Statement: id, Lease: l.ID, Lane: s.Lane, Seq: s.Seq,
-		Paid: max(gross, owed.Last.Paid), Final: final,
+		Paid: max(gross, owed.Paid), Final: final,
 	}, true, nil
 }

@@ -98,6 +98,15 @@ func (u Usage) Add(v Usage) (Usage, error) {
 	return w, nil
 }
 
+// Since returns what was used after earlier, which must be at most u.
+func (u Usage) Since(earlier Usage) Usage {
+	return Usage{
+		Fuel: u.Fuel - earlier.Fuel, CPUMs: u.CPUMs - earlier.CPUMs, WallMs: u.WallMs - earlier.WallMs,
+		MemoryMs: u.MemoryMs - earlier.MemoryMs, InBytes: u.InBytes - earlier.InBytes, OutBytes: u.OutBytes - earlier.OutBytes,
+		CallCount: u.CallCount - earlier.CallCount, Tokens: u.Tokens - earlier.Tokens, Steps: u.Steps - earlier.Steps,
+	}
+}
+
 // AtMost reports whether every counter of u is at or below that of bound.
 func (u Usage) AtMost(bound Usage) bool {
 	return u.Fuel <= bound.Fuel && u.CPUMs <= bound.CPUMs && u.WallMs <= bound.WallMs &&

@@ -116,11 +116,11 @@ func arguments(t *testing.T, s *suite) {
 		require.NoError(t, got.err)
 		_, rest, found := strings.Cut(got.stdout, "\x00")
 		require.True(t, found, "the program's name is missing")
-		want := ""
+		var want strings.Builder
 		for _, a := range args {
-			want += a + "\x00"
+			want.WriteString(a + "\x00")
 		}
-		require.Equal(t, want, rest)
+		require.Equal(t, want.String(), rest)
 	}
 }
 

@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"encoding/binary"
+	"math"
 	"path"
 	"strconv"
 	"strings"
@@ -66,7 +67,7 @@ func (r *run) openStreams() {
 }
 
 func (r *run) file(fd uint64) (*file, errno) {
-	if fd = uint64(uint32(fd)); fd >= uint64(len(r.files)) || r.files[fd] == nil {
+	if fd = uint64(i32(fd)); fd >= uint64(len(r.files)) || r.files[fd] == nil {
 		return nil, errBadFD
 	}
 	return r.files[fd], success
@@ -97,7 +98,7 @@ func (r *run) fdClose(_ guestMemory, args []uint64) errno {
 	if _, e := r.file(args[0]); e != success {
 		return e
 	}
-	r.files[uint32(args[0])] = nil
+	r.files[i32(args[0])] = nil
 	return success
 }
 
@@ -110,8 +111,8 @@ func (r *run) fdRenumber(_ guestMemory, args []uint64) errno {
 	if _, e := r.file(args[1]); e != success {
 		return e
 	}
-	r.files[uint32(args[0])] = nil
-	r.files[uint32(args[1])] = f
+	r.files[i32(args[0])] = nil
+	r.files[i32(args[1])] = f
 	return success
 }
 
@@ -173,7 +174,7 @@ func (r *run) fdPrestatDirName(mem guestMemory, args []uint64) errno {
 	if e != success || f.inode != dirFD {
 		return errBadFD
 	}
-	if uint32(args[2]) < uint32(len(DataDir)) {
+	if i32(args[2]) < uint32(len(DataDir)) {
 		return errLongName
 	}
 	return mem.put(args[1], []byte(DataDir))
@@ -190,7 +191,7 @@ func (r *run) fdSeek(mem guestMemory, args []uint64) errno {
 		return errPipeSeek
 	}
 	base := uint64(0)
-	switch uint32(args[2]) {
+	switch i32(args[2]) {
 	case 0: // from the beginning
 	case 1:
 		base = f.offset
@@ -199,11 +200,11 @@ func (r *run) fdSeek(mem guestMemory, args []uint64) errno {
 	default:
 		return errInval
 	}
-	target := int64(base) + int64(args[1])
-	if target < 0 {
+	target := base + args[1] // in two's complement
+	if target > math.MaxInt64 {
 		return errInval
 	}
-	f.offset = uint64(target)
+	f.offset = target
 	return mem.putU64(args[3], f.offset)
 }
 
@@ -230,7 +231,7 @@ func (r *run) fdRead(mem guestMemory, args []uint64) errno {
 		return e
 	}
 	f.offset += n
-	return mem.putU32(args[3], uint32(n))
+	return mem.putU32(args[3], i32(n))
 }
 
 func (r *run) fdPread(mem guestMemory, args []uint64) errno {
@@ -247,7 +248,7 @@ func (r *run) fdPread(mem guestMemory, args []uint64) errno {
 	if e != success {
 		return e
 	}
-	return mem.putU32(args[4], uint32(n))
+	return mem.putU32(args[4], i32(n))
 }
 
 func (r *run) readable(fd uint64) (*file, errno) {
@@ -265,14 +266,14 @@ func (r *run) readable(fd uint64) (*file, errno) {
 
 // vectors returns the guest's buffers.
 func (r *run) vectors(mem guestMemory, address, count uint64) ([][]byte, errno) {
-	if uint32(count) > maxVectors {
+	if i32(count) > maxVectors {
 		return nil, errInval
 	}
 	list, ok := mem.array(address, count, 8)
 	if !ok {
 		return nil, errFault
 	}
-	buffers := make([][]byte, 0, uint32(count))
+	buffers := make([][]byte, 0, i32(count))
 	for ; len(list) > 0; list = list[8:] {
 		b, ok := mem.view(uint64(binary.LittleEndian.Uint32(list)), uint64(binary.LittleEndian.Uint32(list[4:])))
 		if !ok {
@@ -290,9 +291,9 @@ func (r *run) readVectors(mem guestMemory, address, count uint64, from *source, 
 	if e != success {
 		return 0, e
 	}
-	want := 0
+	want := uint64(0)
 	for _, b := range buffers {
-		want = min(chunkBytes, want+len(b))
+		want = min(chunkBytes, want+uint64(len(b)))
 	}
 	got := r.readAt(from, offset, want)
 	n := uint64(len(got))
@@ -321,7 +322,7 @@ func (r *run) fdWrite(mem guestMemory, args []uint64) errno {
 		r.write(f.out, b)
 		total += uint64(len(b))
 	}
-	return mem.putU32(args[3], uint32(total))
+	return mem.putU32(args[3], i32(total))
 }
 
 // fdReaddir lists the folder in a fixed order: itself, its parent, the inputs by
@@ -338,27 +339,28 @@ func (r *run) fdReaddir(mem guestMemory, args []uint64) errno {
 	if !ok {
 		return errFault
 	}
-	used := 0
-	for cookie := args[3]; cookie < uint64(len(r.inputs))+2 && used < len(dst); cookie++ {
+	used := uint64(0)
+	for cookie := args[3]; cookie < uint64(len(r.inputs))+2 && used < uint64(len(dst)); cookie++ {
 		name, kind, inode := ".", byte(typeDirectory), uint64(dirFD)
 		switch cookie {
 		case 0:
 		case 1:
 			name = ".."
 		default:
-			name, kind, inode = strconv.FormatUint(cookie-2, 10), typeRegular, inputInode(int(cookie-2))
+			name, kind, inode = strconv.FormatUint(cookie-2, 10), typeRegular, inputInode(cookie-2)
 		}
 		record := binary.LittleEndian.AppendUint64(nil, cookie+1)
 		record = binary.LittleEndian.AppendUint64(record, inode)
-		record = binary.LittleEndian.AppendUint32(record, uint32(len(name)))
+		record = binary.LittleEndian.AppendUint32(record, i32(uint64(len(name))))
 		record = append(record, kind, 0, 0, 0)
 		record = append(record, name...)
-		used += copy(dst[used:], record)
+		copy(dst[used:], record)
+		used = min(used+uint64(len(record)), uint64(len(dst)))
 	}
-	return mem.putU32(args[4], uint32(used))
+	return mem.putU32(args[4], i32(used))
 }
 
-func inputInode(i int) uint64 { return uint64(i) + dirFD + 1 }
+func inputInode(i uint64) uint64 { return i + dirFD + 1 }
 
 // lookup finds what a path under an open folder names: the folder itself or an
 // input.
@@ -369,7 +371,7 @@ func (r *run) lookup(mem guestMemory, fd, address, length uint64) (*file, errno)
 		return nil, e
 	case dir.kind != typeDirectory:
 		return nil, errNotDir
-	case uint32(length) > maxPath:
+	case i32(length) > maxPath:
 		return nil, errLongName
 	}
 	b, ok := mem.view(address, length)
@@ -395,7 +397,7 @@ func (r *run) lookup(mem guestMemory, fd, address, length uint64) (*file, errno)
 	if nested && rest != "" || strings.HasSuffix(name, "/") {
 		return nil, errNotDir
 	}
-	return &file{kind: typeRegular, source: r.inputs[i], inode: inputInode(int(i))}, success
+	return &file{kind: typeRegular, source: r.inputs[i], inode: inputInode(i)}, success
 }
 
 // The flags of path_open that ask for something that is not there.
@@ -406,7 +408,7 @@ const (
 )
 
 func (r *run) pathOpen(mem guestMemory, args []uint64) errno {
-	flags := uint32(args[4])
+	flags := i32(args[4])
 	f, e := r.lookup(mem, args[0], args[2], args[3])
 	switch {
 	case e == errNoEnt && flags&openCreate != 0:
@@ -422,17 +424,17 @@ func (r *run) pathOpen(mem guestMemory, args []uint64) errno {
 	case args[5]&rightsWrite != 0:
 		return errReadOnly
 	}
-	fd := 0
-	for fd < len(r.files) && r.files[fd] != nil {
+	fd := uint64(0)
+	for fd < uint64(len(r.files)) && r.files[fd] != nil {
 		fd++
 	}
 	if fd == maxFiles {
 		return errManyFD
 	}
-	if e := mem.putU32(args[8], uint32(fd)); e != success {
+	if e := mem.putU32(args[8], i32(fd)); e != success {
 		return e
 	}
-	if fd == len(r.files) {
+	if fd == uint64(len(r.files)) {
 		r.files = append(r.files, nil)
 	}
 	r.files[fd] = f

@@ -130,7 +130,7 @@ func instantiateHost(ctx context.Context, runtime wazero.Runtime) error {
 func (f hostFunc) handler() api.GoModuleFunc {
 	if f.call == nil {
 		return func(ctx context.Context, _ api.Module, stack []uint64) {
-			hosted(ctx).exit(uint32(stack[0]))
+			hosted(ctx).exit(i32(stack[0]))
 		}
 	}
 	n := len(f.params)
@@ -138,6 +138,9 @@ func (f hostFunc) handler() api.GoModuleFunc {
 		stack[0] = uint64(f.call(hosted(ctx), guestMemory{mod.Memory()}, stack[:n]))
 	}
 }
+
+// i32 returns an i32 of the guest's: the low half of the slot that it came in.
+func i32(slot uint64) uint32 { return uint32(slot) } //nolint:gosec // cut on purpose
 
 func hosted(ctx context.Context) *run {
 	r, ok := ctx.Value(runKey{}).(*run)
@@ -156,12 +159,12 @@ func (g guestMemory) view(address, length uint64) ([]byte, bool) {
 	if g.mem == nil {
 		return nil, false
 	}
-	return g.mem.Read(uint32(address), uint32(length))
+	return g.mem.Read(i32(address), i32(length))
 }
 
 // array returns count records of size bytes each.
 func (g guestMemory) array(address, count, size uint64) ([]byte, bool) {
-	length := uint64(uint32(count)) * size
+	length := uint64(i32(count)) * size
 	if length > 1<<32-1 {
 		return nil, false
 	}

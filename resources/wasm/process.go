@@ -10,20 +10,20 @@ import (
 // every machine.
 
 func (r *run) argsSizesGet(mem guestMemory, args []uint64) errno {
-	size := 0
+	size := uint64(0)
 	for _, a := range r.args {
-		size += len(a) + 1
+		size += uint64(len(a)) + 1
 	}
-	if e := mem.putU32(args[0], uint32(len(r.args))); e != success {
+	if e := mem.putU32(args[0], i32(uint64(len(r.args)))); e != success {
 		return e
 	}
-	return mem.putU32(args[1], uint32(size))
+	return mem.putU32(args[1], i32(size))
 }
 
 func (r *run) argsGet(mem guestMemory, args []uint64) errno {
 	pointers, address := args[0], args[1]
 	for _, a := range r.args {
-		if e := mem.putU32(pointers, uint32(address)); e != success {
+		if e := mem.putU32(pointers, i32(address)); e != success {
 			return e
 		}
 		if e := mem.put(address, append([]byte(a), 0)); e != success {
@@ -49,18 +49,18 @@ const (
 )
 
 func (r *run) clockResGet(mem guestMemory, args []uint64) errno {
-	if uint32(args[0]) >= clockCount {
+	if i32(args[0]) >= clockCount {
 		return errInval
 	}
 	return mem.putU64(args[1], ClockStep)
 }
 
 func (r *run) clockTimeGet(mem guestMemory, args []uint64) errno {
-	if uint32(args[0]) >= clockCount {
+	if i32(args[0]) >= clockCount {
 		return errInval
 	}
 	r.advance(ClockStep)
-	return mem.putU64(args[2], r.clock(uint32(args[0])))
+	return mem.putU64(args[2], r.clock(i32(args[0])))
 }
 
 // clock returns what the clock shows, in nanoseconds.
@@ -118,7 +118,7 @@ type subscription struct {
 // pollOneoff answers at once: every file is ready, and without files the clocks
 // move to the first deadline.
 func (r *run) pollOneoff(mem guestMemory, args []uint64) errno {
-	count := uint64(uint32(args[2]))
+	count := uint64(i32(args[2]))
 	if count == 0 || count > maxSubscriptions {
 		return errInval
 	}
@@ -152,7 +152,7 @@ func (r *run) pollOneoff(mem guestMemory, args []uint64) errno {
 		}
 		events++
 		out = binary.LittleEndian.AppendUint64(out, s.user)
-		out = binary.LittleEndian.AppendUint16(out, uint16(s.code))
+		out = binary.LittleEndian.AppendUint16(out, uint16(s.code&math.MaxUint16))
 		out = append(out, s.kind, 0, 0, 0, 0, 0)
 		out = binary.LittleEndian.AppendUint64(out, s.size)
 		out = append(out, make([]byte, 8)...)

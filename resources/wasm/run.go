@@ -112,8 +112,8 @@ func (r *run) await(operation func() error) error {
 }
 
 // readAt returns up to want bytes of s from offset, all that there are.
-func (r *run) readAt(s *source, offset uint64, want int) []byte {
-	n := min(uint64(want), s.size-min(offset, s.size))
+func (r *run) readAt(s *source, offset, want uint64) []byte {
+	n := min(want, s.size-min(offset, s.size))
 	if n == 0 {
 		return nil
 	}
@@ -139,13 +139,13 @@ func (s *source) readAt(open func(mman.CID) (resources.Blob, error), b []byte, o
 		s.blob = blob
 	}
 	if s.at != offset {
-		if _, err := s.blob.Seek(int64(offset), io.SeekStart); err != nil {
+		if _, err := s.blob.Seek(int64(offset), io.SeekStart); err != nil { //nolint:gosec // below the content's size
 			return fmt.Errorf("read %s: %w", s.id, err)
 		}
 		s.at = offset
 	}
 	n, err := io.ReadFull(s.blob, b)
-	s.at += uint64(n)
+	s.at += uint64(n) //nolint:gosec // io.Reader counts upwards
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: %s ends at byte %d of %d", mman.ErrContent, s.id, s.at, s.size)
@@ -215,7 +215,8 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 		<-e.places
 		return resources.Result{}, err
 	}
-	ctx, stopTimer := context.WithTimeoutCause(ctx, time.Duration(p.task.Limits.WallMs)*time.Millisecond, errWallTime)
+	wall := time.Duration(p.task.Limits.WallMs) * time.Millisecond //nolint:gosec // a day at most
+	ctx, stopTimer := context.WithTimeoutCause(ctx, wall, errWallTime)
 	defer stopTimer()
 
 	r := newRun(ctx, p, streams)
@@ -223,9 +224,9 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 	usage := func() resources.Usage {
 		// Waking the guest up takes its time; nobody pays for what lies
 		// beyond the limit.
-		wall := uint64(max(0, e.config.Clock().Sub(started)+time.Millisecond-1) / time.Millisecond)
+		spent := min(wall, max(0, e.config.Clock().Sub(started)))
 		return resources.Usage{
-			WallMs: min(wall, p.task.Limits.WallMs), InBytes: p.inBytes, OutBytes: r.outBytes.Load(), CallCount: 1,
+			WallMs: uint64((spent + time.Millisecond - 1) / time.Millisecond), InBytes: p.inBytes, OutBytes: r.outBytes.Load(), CallCount: 1,
 		}
 	}
 	stopProgress := e.progress(streams.Progress, usage)

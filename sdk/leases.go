@@ -1,0 +1,285 @@
+package sdk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/dagcbor"
+	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/sdk/keyring"
+)
+
+// LeaseBook keeps a consumer's leases in a folder: one sub-folder for each with
+// the lease as it was opened, its key and, for each lane, the latest receipt.
+// Several processes may share it: a lane belongs to the one that holds its
+// lock.
+type LeaseBook struct{ dir string }
+
+// OpenLeaseBook returns the book in dir, which need not exist yet.
+func OpenLeaseBook(dir string) *LeaseBook { return &LeaseBook{dir} }
+
+// OwnLease is a lease of this consumer.
+type OwnLease struct {
+	ChainID string       `cbor:"chain"`
+	Lease   market.Lease `cbor:"lease"`
+	// Wanted is the digest of what was asked for, so that the same request can
+	// use the lease again.
+	Wanted mman.Hash `cbor:"wanted"`
+	// InBytes is the size of the leased data that each run reads.
+	InBytes uint64 `cbor:"in_bytes"`
+
+	dir string
+}
+
+// laneState is what the consumer knows of a lane.
+type laneState struct {
+	Receipt *market.Signed  `cbor:"receipt,omitempty"`
+	Seq     uint64          `cbor:"seq"`
+	Paid    mman.Amount     `cbor:"paid"`
+	Usage   resources.Usage `cbor:"usage"`
+	Run     uint64          `cbor:"run"`
+}
+
+// Bounds of the book's files.
+const (
+	ownLeaseMax  = 64 << 10
+	laneStateMax = 4 << 10
+	leaseFile    = "lease"
+	keyFolder    = "keys"
+)
+
+// newKey makes the key of a lease that will be requested.
+func (b *LeaseBook) newKey(random io.Reader) (sig.PrivateKey, error) {
+	return keyring.NewLeaseKey(filepath.Join(b.dir, keyFolder), random)
+}
+
+// add remembers a lease that was opened.
+func (b *LeaseBook) add(o OwnLease) (*OwnLease, error) {
+	o.dir = filepath.Join(b.dir, o.Lease.ID.String())
+	if err := os.MkdirAll(o.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	enc, err := dagcbor.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+	return &o, replace(filepath.Join(o.dir, leaseFile), enc)
+}
+
+// Get returns a lease of this book, or mman.ErrNotFound.
+func (b *LeaseBook) Get(id mman.LeaseID) (*OwnLease, error) {
+	dir := filepath.Join(b.dir, id.String())
+	enc, err := os.ReadFile(filepath.Join(dir, leaseFile)) //nolint:gosec // the name is an id
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("lease %s: %w: it was not opened from this home", id, mman.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	o, err := dagcbor.Unmarshal[OwnLease](enc, ownLeaseMax)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", mman.ErrCorrupt, dir, err)
+	}
+	o.dir = dir
+	return &o, nil
+}
+
+// All returns the leases of this book, those that expire last first.
+func (b *LeaseBook) All() ([]*OwnLease, error) {
+	entries, err := os.ReadDir(b.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	var out []*OwnLease
+	for _, e := range entries {
+		var id mman.LeaseID
+		if id.UnmarshalText([]byte(e.Name())) != nil {
+			continue // the folder of keys
+		}
+		o, err := b.Get(id)
+		if errors.Is(err, mman.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, o)
+	}
+	slices.SortFunc(out, func(a, b *OwnLease) int { return int(b.Lease.Expires) - int(a.Lease.Expires) }) //nolint:gosec // heights
+	return out, nil
+}
+
+// forget drops a lease that is closed. Its key stays.
+func (o *OwnLease) forget() error {
+	if err := os.RemoveAll(o.dir); err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	return nil
+}
+
+// key returns the lease's private key.
+func (b *LeaseBook) key(o *OwnLease) (sig.PrivateKey, error) {
+	name := keyring.LeaseKeyName(sig.Ed25519Key(o.Lease.LeaseKey))
+	return keyring.LoadLeaseKey(filepath.Join(b.dir, keyFolder), name)
+}
+
+// Lane is a lane of an own lease that this process holds. Close gives it back.
+type Lane struct {
+	own   *OwnLease
+	n     uint64
+	lock  *os.File
+	state laneState
+}
+
+// takeLane takes the first free lane.
+func (o *OwnLease) takeLane() (*Lane, error) {
+	for n := range uint64(market.MaxLanes) {
+		lock, err := tryLock(o.laneFile(n) + ".lock")
+		if errors.Is(err, mman.ErrOtherHolder) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		l := &Lane{own: o, n: n, lock: lock}
+		if l.state, err = o.readLane(n); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		return l, nil
+	}
+	return nil, fmt.Errorf("lease %s: %w: all of its %d lanes are in use, use --new-lease", o.Lease.ID, mman.ErrBusy, market.MaxLanes)
+}
+
+func (o *OwnLease) laneFile(n uint64) string { return filepath.Join(o.dir, fmt.Sprintf("lane-%d", n)) }
+
+func (o *OwnLease) readLane(n uint64) (laneState, error) {
+	enc, err := os.ReadFile(o.laneFile(n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return laneState{}, nil
+	}
+	if err != nil {
+		return laneState{}, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	s, err := dagcbor.Unmarshal[laneState](enc, laneStateMax)
+	if err != nil {
+		return laneState{}, fmt.Errorf("%w: %s: %w", mman.ErrCorrupt, o.laneFile(n), err)
+	}
+	return s, nil
+}
+
+// Close gives the lane back. It is safe twice.
+func (l *Lane) Close() error {
+	if l.lock == nil {
+		return nil
+	}
+	err := l.lock.Close()
+	l.lock = nil
+	return err
+}
+
+// save writes the lane's state, whole or not at all.
+func (l *Lane) save(next laneState) error {
+	enc, err := dagcbor.Marshal(next)
+	if err != nil {
+		return err
+	}
+	if err := replace(l.own.laneFile(l.n), enc); err != nil {
+		return err
+	}
+	l.state = next
+	return nil
+}
+
+// others returns what was signed on the lease's other lanes.
+func (l *Lane) others() (mman.Amount, error) {
+	var sum mman.Amount
+	for n := range uint64(market.MaxLanes) {
+		if n == l.n {
+			continue
+		}
+		s, err := l.own.readLane(n)
+		if err != nil {
+			return 0, err
+		}
+		if sum, err = sum.Add(s.Paid); err != nil {
+			return 0, err
+		}
+	}
+	return sum, nil
+}
+
+// Paid returns what this consumer signed on all lanes of the lease.
+func (o *OwnLease) Paid() (mman.Amount, error) {
+	var sum mman.Amount
+	for n := range uint64(market.MaxLanes) {
+		s, err := o.readLane(n)
+		if err != nil {
+			return 0, err
+		}
+		if sum, err = sum.Add(s.Paid); err != nil {
+			return 0, err
+		}
+	}
+	return sum, nil
+}
+
+// locked runs do while this process alone counts the lease's money.
+func (o *OwnLease) locked(ctx context.Context, do func() error) error {
+	f, err := os.OpenFile(filepath.Join(o.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	// Whoever holds it counts for microseconds: waiting is bounded without ctx.
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return errors.Join(fmt.Errorf("%w: lock %s: %w", mman.ErrHome, f.Name(), err), f.Close())
+	}
+	if err := ctx.Err(); err != nil {
+		return errors.Join(fmt.Errorf("%w: %w", mman.ErrCanceled, err), f.Close())
+	}
+	return errors.Join(do(), f.Close())
+}
+
+func tryLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // below the home
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		closing := f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("%w: %s", mman.ErrOtherHolder, path), closing)
+		}
+		return nil, errors.Join(fmt.Errorf("%w: lock %s: %w", mman.ErrHome, path, err), closing)
+	}
+	return f, nil
+}
+
+// replace writes a file so that a reader and a crash see the old or the new
+// content. Nothing is synced: a crash of the process loses nothing.
+func replace(path string, data []byte) error {
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		if errors.Is(err, unix.ENOSPC) {
+			return fmt.Errorf("%w: %w", mman.ErrDiskFull, err)
+		}
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package sdk
+
+import (
+	"context"
+	"io"
+	"time"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/resources"
+)
+
+// leaseSigner signs with a lease key.
+type leaseSigner struct{ key sig.PrivateKey }
+
+// Sign signs a domain-separated payload.
+func (s leaseSigner) Sign(purpose mman.SignContext, chainID string, payload []byte) []byte {
+	digest := mman.SignDigest(purpose, chainID, payload)
+	return s.key.Sign(digest[:])
+}
+
+// payer answers the Statements of one run; see session.Payer.
+type payer struct {
+	ctx   context.Context //nolint:containedctx // a payer lives as long as one call of Run
+	lane  *Lane
+	key   leaseSigner
+	peer  mman.PeerID
+	now   func() time.Time
+	begun time.Time
+	base  resources.Usage // of the lane before the run
+	// in is what the run was given, out counts what it wrote.
+	in, out uint64
+	last    market.Statement
+}
+
+// Acknowledge signs for what the statement may ask, and remembers it before it
+// lets it go.
+func (p *payer) Acknowledge(signed market.Signed) (r market.Signed, ok bool, err error) {
+	own := p.lane.own
+	st, id, err := market.OpenStatement(own.ChainID, signed, p.peer)
+	if err != nil {
+		return r, false, err
+	}
+	err = own.locked(p.ctx, func() error {
+		others, err := p.lane.others()
+		if err != nil {
+			return err
+		}
+		before := p.lane.state
+		most, err := p.base.Add(p.bound())
+		if err != nil {
+			return err
+		}
+		receipt, sign, err := own.Lease.Acknowledge(st, id, market.Owed{Seq: before.Seq, Paid: before.Paid, Usage: before.Usage, OtherLanes: others, Most: most})
+		if err != nil || !sign {
+			return err
+		}
+		if r, err = market.SignReceipt(own.ChainID, receipt, p.key); err != nil {
+			return err
+		}
+		ok = true
+		return p.lane.save(laneState{Receipt: &r, Seq: receipt.Seq, Paid: receipt.Paid, Usage: st.Usage, Run: before.Run})
+	})
+	p.last = st
+	return r, ok, err
+}
+
+// bound is the most that the run can have used: the time that passed here, the
+// bytes that were given and seen, one call.
+func (p *payer) bound() resources.Usage {
+	elapsed := p.now().Sub(p.begun)
+	return resources.Usage{
+		WallMs:  uint64(elapsed/time.Millisecond) + 1, //nolint:gosec // time passes forward
+		InBytes: p.in, OutBytes: p.out, CallCount: 1,
+	}
+}
+
+// counter counts what a run wrote on its way to w.
+type counter struct {
+	w io.Writer
+	n *uint64
+}
+
+// Write counts p and hands it on.
+func (c counter) Write(p []byte) (int, error) {
+	*c.n += uint64(len(p))
+	return c.w.Write(p)
+}

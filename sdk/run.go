@@ -1,0 +1,305 @@
+package sdk
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/p2p/content"
+	"github.com/limboid/massive-man/p2p/protocol/session"
+	"github.com/limboid/massive-man/resources"
+)
+
+// Session is an open session on a lease. One goroutine uses it.
+type Session struct {
+	client *Client
+	lease  *Lease
+	lane   *Lane
+	key    leaseSigner
+	peer   mman.PeerID
+	conn   *session.Client
+}
+
+// introduce tells the host where a peer is: from the chain, or else from the
+// DHT.
+func (c *Client) introduce(ctx context.Context, peer mman.PeerID) error {
+	n, err := c.join(ctx)
+	if err != nil {
+		return err
+	}
+	b, err := c.chain.Node(ctx, peer)
+	if err == nil && len(b.Addrs) > 0 {
+		_, err = n.host.Connect(ctx, b.Addrs)
+		return err
+	}
+	addrs, err := n.disc.FindPeer(ctx, peer)
+	if err != nil {
+		return err
+	}
+	_, err = n.host.Connect(ctx, addrs)
+	return err
+}
+
+// behind is how long a provider whose node has not seen the lease's block yet
+// is asked again.
+const (
+	behind     = 10 * time.Second
+	behindStep = 25 * time.Millisecond
+)
+
+// Open opens a session with the lease's compute provider on a free lane.
+func (c *Client) Open(ctx context.Context, lease *Lease) (*Session, error) {
+	n, err := c.join(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key, err := c.leases.key(lease.OwnLease)
+	if err != nil {
+		return nil, err
+	}
+	peer := lease.Lease.Compute().Peer
+	if err := c.introduce(ctx, peer); err != nil {
+		return nil, fmt.Errorf("provider %s of lease %s: %w", peer, lease.Lease.ID, err)
+	}
+	lane, err := lease.takeLane()
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{client: c, lease: lease, lane: lane, key: leaseSigner{key}, peer: peer}
+	if err := s.dial(ctx, n); err != nil {
+		return nil, errors.Join(err, lane.Close())
+	}
+	return s, nil
+}
+
+func (s *Session) dial(ctx context.Context, n *network) error {
+	deadline := s.client.cfg.Now().Add(behind)
+	for {
+		o := session.Opening{ChainID: s.client.chainID, Lease: s.lease.Lease.ID, Lane: s.lane.n, Provider: s.peer, Last: s.lane.state.Receipt}
+		if _, err := io.ReadFull(rand.Reader, o.Nonce[:]); err != nil {
+			return fmt.Errorf("%w: %w", mman.ErrInternal, err)
+		}
+		conn, err := session.Dial(ctx, n.host, o, s.key)
+		if err == nil {
+			s.conn = conn
+			return nil
+		}
+		// A lane whose session was cut is free once the provider noticed.
+		if !errors.Is(err, mman.ErrLeaseUnknown) && !errors.Is(err, mman.ErrRunConflict) || !s.client.cfg.Now().Before(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
+		case <-s.client.cfg.After(behindStep):
+		}
+	}
+}
+
+// Work is one run's input.
+type Work struct {
+	Args []string
+	// Stdin is what the algorithm reads on standard input; nil for nothing.
+	// It is read twice.
+	Stdin io.ReadSeeker
+	Seed  mman.Hash
+	// Limits default to the lease's.
+	Limits resources.Limits
+	// Stdout and Stderr take the output as it comes. It is verified only when
+	// Run has returned.
+	Stdout, Stderr io.Writer
+}
+
+// Outcome is a verified run.
+type Outcome struct {
+	Statement market.Statement
+	Result    market.RunResult
+	// SHA256 is the digest of the output bytes.
+	SHA256 mman.Hash
+	// Usage is this run's own, Paid what it added to the lease's bill.
+	Usage resources.Usage
+	Paid  mman.Amount
+	Time  time.Duration
+}
+
+// Run has the lease's algorithm run once, pays for it, and checks that the
+// output is the one that the provider signed for. An algorithm that failed or
+// was stopped is no error: see Outcome.Result.
+func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
+	run, err := s.prepare(ctx, w)
+	if err != nil {
+		return Outcome{}, err
+	}
+	before := s.lane.state
+	before.Run = run.Number
+	if err := s.lane.save(before); err != nil {
+		return Outcome{}, err
+	}
+	p := &payer{ctx: ctx, lane: s.lane, key: s.key, peer: s.peer, now: s.client.cfg.Now, begun: s.client.cfg.Now(), base: before.Usage, in: s.lease.InBytes + run.StdinBytes}
+	if p.in, err = s.suppliedBytes(p.in); err != nil {
+		return Outcome{}, err
+	}
+	check := newChecker(ctx)
+	_, err = s.conn.Run(ctx, run, s.source(w, run), p, session.Sinks{
+		Stdout: counter{io.MultiWriter(check, w.Stdout), &p.out},
+		Stderr: counter{w.Stderr, &p.out},
+	})
+	got, sha, size, checkErr := check.end()
+	if err = errors.Join(err, checkErr); err != nil {
+		return Outcome{}, err
+	}
+	result := *p.last.Result
+	if result.Output != got || result.OutputBytes != size {
+		return Outcome{}, fmt.Errorf("run %d of lease %s: %w: the provider signed for output %s of %d bytes, what came is %s of %d bytes", run.Number, s.lease.Lease.ID, mman.ErrContent, result.Output, result.OutputBytes, got, size)
+	}
+	return Outcome{
+		Statement: p.last, Result: result, SHA256: sha, Usage: p.last.Usage.Since(before.Usage),
+		Paid: s.lane.state.Paid - before.Paid, Time: s.client.cfg.Now().Sub(p.begun),
+	}, nil
+}
+
+// prepare makes the run's message.
+func (s *Session) prepare(ctx context.Context, w Work) (session.Run, error) {
+	run := session.Run{Number: s.lane.state.Run + 1, Args: w.Args, Seed: w.Seed, Limits: s.lease.Lease.Limits.Tighten(w.Limits)}
+	if w.Stdin == nil {
+		return run, run.Validate()
+	}
+	var err error
+	if run.Stdin, run.StdinBytes, err = content.SumUnixFS(ctx, w.Stdin); err != nil {
+		return run, err
+	}
+	if _, err := w.Stdin.Seek(0, io.SeekStart); err != nil {
+		return run, fmt.Errorf("input: %w: it can be read only once: %w", mman.ErrInvalid, err)
+	}
+	if run.StdinBytes <= session.InlineMax {
+		run.Inline = make([]byte, run.StdinBytes)
+		if _, err := io.ReadFull(w.Stdin, run.Inline); err != nil {
+			return run, fmt.Errorf("input: %w: it changed while it was read: %w", mman.ErrInvalid, err)
+		}
+	}
+	return run, run.Validate()
+}
+
+// suppliedBytes adds the consumer's own data, which every run reads.
+func (s *Session) suppliedBytes(n uint64) (uint64, error) {
+	for _, leg := range s.lease.Lease.Data() {
+		if !leg.Supplied {
+			continue
+		}
+		info, err := os.Stat(s.lease.files[leg.Resource])
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", mman.ErrNotFound, err)
+		}
+		n += uint64(info.Size()) //nolint:gosec // sizes are not negative
+	}
+	return n, nil
+}
+
+// source opens what the provider asks for: the lease's local files and the
+// run's input.
+func (s *Session) source(w Work, run session.Run) session.Source {
+	return func(id mman.CID) (io.ReadCloser, uint64, error) {
+		if path, ok := s.lease.files[id]; ok {
+			f, err := os.Open(path) //nolint:gosec // the user named it
+			if err != nil {
+				return nil, 0, fmt.Errorf("%w: %w", mman.ErrNotFound, err)
+			}
+			info, err := f.Stat()
+			if err != nil {
+				return nil, 0, errors.Join(err, f.Close())
+			}
+			return f, uint64(info.Size()), nil //nolint:gosec // sizes are not negative
+		}
+		if id == run.Stdin && w.Stdin != nil {
+			if _, err := w.Stdin.Seek(0, io.SeekStart); err != nil {
+				return nil, 0, fmt.Errorf("input: %w", err)
+			}
+			return io.NopCloser(w.Stdin), run.StdinBytes, nil
+		}
+		return nil, 0, fmt.Errorf("%w: the provider asks for %s, which is no part of this run", mman.ErrProtocol, id)
+	}
+}
+
+// Close ends the session. The lease stays open for the next one.
+func (s *Session) Close(ctx context.Context) error {
+	_, err := s.conn.Close(ctx, false)
+	return errors.Join(err, s.lane.Close())
+}
+
+// Settle ends the session and the lease: the provider settles the receipts and
+// agrees to close, so that the rest of the escrow comes back at once.
+func (s *Session) Settle(ctx context.Context) (mman.Hash, error) {
+	closed, err := s.conn.Close(ctx, true)
+	if err = errors.Join(err, s.lane.Close()); err != nil {
+		return mman.Hash{}, err
+	}
+	return closed.TxHash, s.lease.forget()
+}
+
+// CloseLease ends a lease: through its provider when that can be reached,
+// otherwise alone, which opens the dispute window. waits is the height at which
+// the rest comes back, 0 when it already has.
+func (c *Client) CloseLease(ctx context.Context, id mman.LeaseID) (waits uint64, err error) {
+	own, err := c.leases.Get(id)
+	if err == nil {
+		var s *Session
+		if s, err = c.Open(ctx, &Lease{OwnLease: own, Request: own.Lease.Request}); err == nil {
+			_, err = s.Settle(ctx)
+		}
+	}
+	if err == nil || errors.Is(err, mman.ErrCanceled) {
+		return 0, err
+	}
+	submitter, serr := c.Submitter()
+	if serr != nil {
+		return 0, errors.Join(err, serr)
+	}
+	if _, err := submitter.Submit(ctx, tx.MsgCloseLease{Account: submitter.Address(), Lease: id}); err != nil {
+		return 0, fmt.Errorf("close lease %s: %w", id, err)
+	}
+	now, err := c.chain.Lease(ctx, id)
+	return now.CloseAt, err
+}
+
+// checker hashes the output while it comes: its CID as the provider must have
+// computed it, and its SHA-256.
+type checker struct {
+	w    *io.PipeWriter
+	done chan checked
+}
+
+type checked struct {
+	id   mman.CID
+	sha  mman.Hash
+	size uint64
+	err  error
+}
+
+func newChecker(ctx context.Context) *checker {
+	r, w := io.Pipe()
+	c := &checker{w, make(chan checked, 1)}
+	go func() {
+		sha := mman.NewSum256()
+		id, size, err := content.SumUnixFS(ctx, io.TeeReader(r, sha))
+		_ = r.CloseWithError(err) // always nil; a failed sum fails the writes that follow
+		c.done <- checked{id, sha.Hash(), size, err}
+	}()
+	return c
+}
+
+func (c *checker) Write(p []byte) (int, error) { return c.w.Write(p) }
+
+func (c *checker) end() (mman.CID, mman.Hash, uint64, error) {
+	if err := c.w.Close(); err != nil {
+		return mman.CID{}, mman.Hash{}, 0, err
+	}
+	got := <-c.done
+	return got.id, got.sha, got.size, got.err
+}
