@@ -61,7 +61,7 @@ func Dial(ctx context.Context, d Dialer, o Opening, key market.Signer) (*Client,
 	if err != nil {
 		return nil, err
 	}
-	hello.Signature = key.SignDigest(mman.SignHandshake, o.ChainID, payload)
+	hello.Signature = key.Sign(mman.SignHandshake, o.ChainID, payload)
 	stream, err := d.Open(ctx, o.Provider, Protocol)
 	if err != nil {
 		return nil, fmt.Errorf("open session on lease %s: %w", o.Lease, err)

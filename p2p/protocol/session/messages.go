@@ -98,7 +98,7 @@ func (a Accept) Sign(chainID string, node market.Signer) (Accept, error) {
 	if err != nil {
 		return Accept{}, err
 	}
-	a.Signature = node.SignDigest(mman.SignAccept, chainID, b)
+	a.Signature = node.Sign(mman.SignAccept, chainID, b)
 	return a, nil
 }
 
