@@ -261,7 +261,7 @@ func fileNode(t *testing.T, children []content.Block, sizes []uint64, extra uint
 	nd := new(merkledag.ProtoNode)
 	require.NoError(t, nd.SetCidBuilder(cid.V1Builder{Codec: cid.DagProtobuf, MhType: 0x12}))
 	for i, b := range children {
-		c, err := cid.Cast(b.CID.Bytes())
+		c, err := cid.Cast(b.CID().Bytes())
 		require.NoError(t, err)
 		meta.AddBlockSize(sizes[i])
 		require.NoError(t, nd.AddRawLink("", &ipld.Link{Cid: c, Size: 1}))
@@ -306,7 +306,7 @@ func TestLyingFilesAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			require.NoError(t, a.store.Put(t.Context(), append(tc.with, tc.root)))
-			size, err := b.Fetch(t.Context(), tc.root.CID, unlimited)
+			size, err := b.Fetch(t.Context(), tc.root.CID(), unlimited)
 			if tc.want != nil {
 				require.ErrorIs(t, err, tc.want)
 				return
@@ -421,7 +421,7 @@ func TestFaultsOfTheDisk(t *testing.T) {
 		require.NoError(t, err)
 		data, err := store.Get(t.Context(), c)
 		require.NoError(t, err)
-		root, err := content.ParseNode(c, data)
+		root, err := content.ParseNode(data)
 		require.NoError(t, err)
 		require.Len(t, root.Children, 3)
 		require.NoError(t, store.Delete(t.Context(), root.Children[2].CID))
@@ -439,12 +439,15 @@ func TestFaultsOfTheDisk(t *testing.T) {
 		_, _, err := content.SumUnixFS(t.Context(), io.MultiReader(bytes.NewReader(make([]byte, 100)), broken{}))
 		require.ErrorContains(t, err, "unplugged")
 	})
-	t.Run("block that is not its cid", func(t *testing.T) {
+	t.Run("block that is not one", func(t *testing.T) {
 		t.Parallel()
 		store := content.NewPrivateStore(content.Memory())
-		b := content.NewBlock(mman.CodecRaw, []byte("a"))
-		b.Data = []byte("b")
-		require.ErrorIs(t, store.Put(t.Context(), []content.Block{b}), mman.ErrContent)
+		a, err := content.CheckBlock(mman.SumCID(mman.CodecRaw, []byte("a")), []byte("a"))
+		require.NoError(t, err)
+		require.Equal(t, []byte("a"), a.Data())
+		_, err = content.CheckBlock(a.CID(), []byte("b"))
+		require.ErrorIs(t, err, mman.ErrContent)
+		require.ErrorIs(t, store.Put(t.Context(), []content.Block{{}}), mman.ErrInvalid)
 		big := content.NewBlock(mman.CodecRaw, make([]byte, content.MaxBlock+1))
 		require.ErrorIs(t, store.Put(t.Context(), []content.Block{big}), mman.ErrTooLarge)
 	})
@@ -474,7 +477,7 @@ func FuzzParseNode(f *testing.F) {
 	f.Add(unixfs.EmptyFileNode().RawData())
 	f.Add(unixfs.EmptyDirNode().RawData())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		node, err := content.ParseNode(mman.SumCID(mman.CodecDagPB, data), data)
+		node, err := content.ParseNode(content.NewBlock(mman.CodecDagPB, data))
 		if err != nil {
 			var coded *mman.Error
 			require.ErrorAs(t, err, &coded)

@@ -138,7 +138,7 @@ func (s *Service) PutBlock(ctx context.Context, data []byte) (mman.CID, error) {
 		return mman.CID{}, fmt.Errorf("%w: manifest of %d bytes where at most %d are allowed", mman.ErrTooLarge, len(data), MaxManifest)
 	}
 	b := NewBlock(mman.CodecDagCBOR, data)
-	return b.CID, s.put(ctx, []Block{b})
+	return b.cid, s.put(ctx, []Block{b})
 }
 
 // GetBlock returns one public block of at most MaxManifest bytes, from here or
@@ -146,10 +146,10 @@ func (s *Service) PutBlock(ctx context.Context, data []byte) (mman.CID, error) {
 func (s *Service) GetBlock(ctx context.Context, c mman.CID) ([]byte, error) {
 	var out []byte
 	err := s.get(ctx, []mman.CID{c}, func(b Block) error {
-		if len(b.Data) > MaxManifest {
-			return tooLarge(b.CID, uint64(len(b.Data)), MaxManifest)
+		if len(b.data) > MaxManifest {
+			return tooLarge(b.cid, uint64(len(b.data)), MaxManifest)
 		}
-		out = b.Data
+		out = b.data
 		return nil
 	})
 	return out, err
@@ -207,7 +207,7 @@ func (s *Service) none(ctx context.Context, keys []cid.Cid, first mman.CID) erro
 // one whose nodes lie about sizes is mman.ErrContent; one that nobody sends,
 // block by block within BlockTimeout, is mman.ErrNotFound.
 func (s *Service) Fetch(ctx context.Context, c mman.CID, maxBytes uint64) (uint64, error) {
-	if empty := NewBlock(mman.CodecRaw, []byte{}); c == empty.CID {
+	if empty := NewBlock(mman.CodecRaw, []byte{}); c == empty.cid {
 		// Bitswap does not send blocks without bytes, and nobody needs to.
 		return 0, s.public.Put(ctx, []Block{empty})
 	}

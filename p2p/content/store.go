@@ -24,14 +24,32 @@ const (
 	MaxManifest = 256 << 10
 )
 
-// Block is some bytes and the CID that they have.
+// Block is some bytes and the CID that they have: the two always match, because
+// NewBlock and CheckBlock are the only ways to make one, so that bytes are
+// hashed once on their way.
 type Block struct {
-	CID  mman.CID
-	Data []byte
+	cid  mman.CID
+	data []byte
 }
 
-// NewBlock returns data with its CID. It keeps data.
+// NewBlock returns data with its CID. It keeps data, which must not change any
+// more.
 func NewBlock(codec mman.Codec, data []byte) Block { return Block{mman.SumCID(codec, data), data} }
+
+// CheckBlock returns data as the block c, or mman.ErrContent when it is not. It
+// keeps data, which must not change any more.
+func CheckBlock(c mman.CID, data []byte) (Block, error) {
+	if b := NewBlock(c.Codec(), data); b.cid == c {
+		return b, nil
+	}
+	return Block{}, fmt.Errorf("%w: %d bytes came for block %s", mman.ErrContent, len(data), c)
+}
+
+// CID returns what the block is called.
+func (b Block) CID() mman.CID { return b.cid }
+
+// Data returns the block's bytes. The caller must not change them.
+func (b Block) Data() []byte { return b.data }
 
 // Blockstore is what has to be below a store; it is boxo's interface, and
 // node/store implements it on disk. A missing block may be mman.ErrNotFound or
@@ -40,9 +58,9 @@ type Blockstore = blockstore.Blockstore
 
 // Reader reads blocks of a store, public or private.
 type Reader interface {
-	// Get returns a block whose bytes match c. The caller must not change them.
-	// A missing block is mman.ErrNotFound, a damaged one mman.ErrContent.
-	Get(ctx context.Context, c mman.CID) ([]byte, error)
+	// Get returns the block c. A missing block is mman.ErrNotFound, a damaged
+	// one mman.ErrContent.
+	Get(ctx context.Context, c mman.CID) (Block, error)
 	// Has reports whether the block is here.
 	Has(ctx context.Context, c mman.CID) (bool, error)
 }
@@ -50,8 +68,8 @@ type Reader interface {
 // Store is a PublicStore or a PrivateStore, where it does not matter which.
 type Store interface {
 	Reader
-	// Put stores blocks in one batch; each must match its CID, or the whole
-	// batch is mman.ErrContent. A full disk is mman.ErrDiskFull.
+	// Put stores blocks in one batch. A block above MaxBlock is
+	// mman.ErrTooLarge and nothing is stored; a full disk is mman.ErrDiskFull.
 	Put(ctx context.Context, list []Block) error
 	// Delete removes a block; one that is not here is no error.
 	Delete(ctx context.Context, c mman.CID) error
@@ -79,16 +97,16 @@ func Memory() Blockstore {
 
 type store struct{ bs *checked }
 
-func (s store) Get(ctx context.Context, c mman.CID) ([]byte, error) {
+func (s store) Get(ctx context.Context, c mman.CID) (Block, error) {
 	k, err := toCid(c)
 	if err != nil {
-		return nil, err
+		return Block{}, err
 	}
-	b, err := s.bs.Get(ctx, k)
+	b, err := s.bs.Get(ctx, k) // compares it with its CID
 	if err != nil {
-		return nil, coded("read block "+c.String(), err)
+		return Block{}, coded("read block "+c.String(), err)
 	}
-	return b.RawData(), nil
+	return Block{c, b.RawData()}, nil
 }
 
 func (s store) Has(ctx context.Context, c mman.CID) (bool, error) {
@@ -116,22 +134,18 @@ func (s store) Delete(ctx context.Context, c mman.CID) error {
 	return coded("delete block "+c.String(), s.bs.DeleteBlock(ctx, k))
 }
 
-// toBlocks checks every block against its CID.
 func toBlocks(list []Block) ([]blocks.Block, error) {
 	raw := make([]blocks.Block, len(list))
 	for i, b := range list {
-		if len(b.Data) > MaxBlock {
-			return nil, fmt.Errorf("%w: block %s of %d bytes where at most %d are allowed", mman.ErrTooLarge, b.CID, len(b.Data), MaxBlock)
+		if len(b.data) > MaxBlock {
+			return nil, fmt.Errorf("%w: block %s of %d bytes where at most %d are allowed", mman.ErrTooLarge, b.cid, len(b.data), MaxBlock)
 		}
-		if mman.SumCID(b.CID.Codec(), b.Data) != b.CID {
-			return nil, fmt.Errorf("%w: block %s of %d bytes", mman.ErrContent, b.CID, len(b.Data))
-		}
-		k, err := toCid(b.CID)
+		k, err := toCid(b.cid)
 		if err != nil {
 			return nil, err
 		}
-		if raw[i], err = blocks.NewBlockWithCid(b.Data, k); err != nil {
-			return nil, fmt.Errorf("%w: block %s: %w", mman.ErrInvalid, b.CID, err)
+		if raw[i], err = blocks.NewBlockWithCid(b.data, k); err != nil {
+			return nil, fmt.Errorf("%w: block %s: %w", mman.ErrInvalid, b.cid, err)
 		}
 	}
 	return raw, nil

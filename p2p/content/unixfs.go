@@ -46,7 +46,6 @@ type builder struct {
 }
 
 // build reads r to its end and emits every block of its DAG, children first.
-// The data of an emitted block is the receiver's.
 func build(ctx context.Context, r io.Reader, emit func(Block) error) (mman.CID, uint64, error) {
 	b := builder{emit: emit}
 	var size uint64
@@ -89,7 +88,7 @@ func (b *builder) leaf(data []byte) error {
 		data = []byte{}
 	}
 	block := NewBlock(mman.CodecRaw, data)
-	k, err := toCid(block.CID)
+	k, err := toCid(block.cid)
 	if err != nil {
 		return err
 	}
@@ -157,7 +156,7 @@ func (b *builder) node(children []link) (link, error) {
 		return link{}, fmt.Errorf("%w: encode a file node: %w", mman.ErrInternal, err)
 	}
 	block := NewBlock(mman.CodecDagPB, data)
-	if out.cid, err = toCid(block.CID); err != nil {
+	if out.cid, err = toCid(block.cid); err != nil {
 		return link{}, err
 	}
 	out.total += uint64(len(data))
@@ -183,7 +182,7 @@ func add(ctx context.Context, r io.Reader, put func([]Block) error) (mman.CID, u
 	var held int
 	c, size, err := build(ctx, r, func(b Block) error {
 		batch = append(batch, b)
-		held += len(b.Data)
+		held += len(b.data)
 		if held < batchBytes {
 			return nil
 		}
@@ -220,12 +219,13 @@ type Node struct {
 // ParseNode reads a block that somebody sent as a part of a file: a raw leaf, a
 // DAG-CBOR block, which has no children here, or a node of a UnixFS file whose
 // sizes add up. Anything else is mman.ErrContent, and mman.ErrUnsupported when
-// it is sound but not a file, such as a directory. It does not check the hash.
-func ParseNode(c mman.CID, data []byte) (Node, error) {
+// it is sound but not a file, such as a directory.
+func ParseNode(b Block) (Node, error) {
+	c := b.cid
 	if c.Codec() != mman.CodecDagPB {
-		return Node{Size: uint64(len(data))}, nil
+		return Node{Size: uint64(len(b.data))}, nil
 	}
-	nd, err := merkledag.DecodeProtobuf(data)
+	nd, err := merkledag.DecodeProtobuf(b.data)
 	if err != nil {
 		return Node{}, fmt.Errorf("%w: block %s is not DAG-PB: %w", mman.ErrContent, c, err)
 	}

@@ -57,15 +57,14 @@ func (w *Walk) Take(n int) []mman.CID {
 }
 
 // Accept checks a block that was taken, and makes its children next. Children
-// for which have returns true are left out; it may be nil. The block's hash is
-// the caller's to check.
+// for which have returns true are left out; it may be nil.
 func (w *Walk) Accept(b Block, have func(Child) bool) error {
-	at, ok := w.taken[b.CID]
+	at, ok := w.taken[b.cid]
 	if !ok {
-		return fmt.Errorf("%w: block %s was not asked for", mman.ErrContent, b.CID)
+		return fmt.Errorf("%w: block %s was not asked for", mman.ErrContent, b.cid)
 	}
-	delete(w.taken, b.CID)
-	node, err := ParseNode(b.CID, b.Data)
+	delete(w.taken, b.cid)
+	node, err := ParseNode(b)
 	if err != nil {
 		return err
 	}
@@ -73,10 +72,10 @@ func (w *Walk) Accept(b Block, have func(Child) bool) error {
 		w.size = node.Size
 		w.known[w.root] = node.Size
 	}
-	w.raw += uint64(len(b.Data))
+	w.raw += uint64(len(b.data))
 	switch {
-	case node.Size != w.known[b.CID]:
-		return fmt.Errorf("%w: block %s holds %d bytes, its parent says %d", mman.ErrContent, b.CID, node.Size, w.known[b.CID])
+	case node.Size != w.known[b.cid]:
+		return fmt.Errorf("%w: block %s holds %d bytes, its parent says %d", mman.ErrContent, b.cid, node.Size, w.known[b.cid])
 	case w.size > w.limit:
 		return tooLarge(w.root, w.size, w.limit)
 	case w.raw > rawLimit(w.limit):

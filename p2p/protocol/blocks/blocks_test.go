@@ -179,7 +179,7 @@ func TestIncompleteContent(t *testing.T) {
 	require.True(t, ok)
 	data, err := store.Get(t.Context(), s.desk.grant.Root)
 	require.NoError(t, err)
-	node, err := content.ParseNode(s.desk.grant.Root, data)
+	node, err := content.ParseNode(data)
 	require.NoError(t, err)
 	require.NoError(t, store.Delete(t.Context(), node.Children[1].CID))
 	require.NoError(t, blocks.Serve(t.Context(), s.holder, s.desk, config()))
@@ -285,20 +285,20 @@ func TestLyingHolders(t *testing.T) {
 			store := s.desk.grant.Store
 			first, err := store.Get(t.Context(), s.desk.grant.Root)
 			require.NoError(t, err)
-			node, err := content.ParseNode(s.desk.grant.Root, first)
+			node, err := content.ParseNode(first)
 			require.NoError(t, err)
 			var leafs [][]byte
 			for _, child := range node.Children {
 				data, err := store.Get(t.Context(), child.CID)
 				require.NoError(t, err)
-				leafs = append(leafs, data)
+				leafs = append(leafs, data.Data())
 			}
 			s.holder.Handle(t.Context(), blocks.Protocol, func(_ context.Context, stream p2p.Stream) {
 				c := wire.New(stream, wire.Config{MaxRead: 4096, FrameTimeout: 10 * time.Second})
 				if _, err := c.Read(); err != nil {
 					return
 				}
-				tc.act(holder{c, s.desk.grant.Root, first, leafs, node.Size})
+				tc.act(holder{c, s.desk.grant.Root, first.Data(), leafs, node.Size})
 				_, _ = c.Read() // until the asker is gone
 			})
 			cfg := config()

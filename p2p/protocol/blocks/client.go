@@ -75,11 +75,11 @@ func receive(ctx context.Context, conn *wire.Conn, req Request, into *content.Pr
 		if err := walk.Accept(b, nil); err != nil {
 			return Result{}, err
 		}
-		if b.CID == head.Root && walk.Size() != head.Size {
+		if b.CID() == head.Root && walk.Size() != head.Size {
 			return Result{}, fmt.Errorf("%w: %d bytes were announced, the root has %d", mman.ErrContent, head.Size, walk.Size())
 		}
 		batch = append(batch, b)
-		if held += len(b.Data); held >= batchBytes {
+		if held += len(b.Data()); held >= batchBytes {
 			if err := into.Put(ctx, batch); err != nil {
 				return Result{}, err
 			}
@@ -102,10 +102,7 @@ func readBlock(conn *wire.Conn, next mman.CID) (content.Block, error) {
 	if err != nil {
 		return content.Block{}, fmt.Errorf("block %s: %w", next, err)
 	}
-	if mman.SumCID(next.Codec(), data) != next {
-		return content.Block{}, fmt.Errorf("%w: %d bytes came for block %s", mman.ErrContent, len(data), next)
-	}
-	return content.Block{CID: next, Data: data}, nil
+	return content.CheckBlock(next, data)
 }
 
 // readFrame reads a frame that must be of one kind; a clean end is an error.

@@ -103,7 +103,7 @@ func (s *server) answer(ctx context.Context, conn *wire.Conn) error {
 		s.cfg.Logger.DebugContext(ctx, "blocks request refused", slog.String("peer", conn.RemotePeer().String()), slog.String("lease", req.Lease.String()), slog.Any("error", err))
 		return conn.Fail(errNothing())
 	}
-	node, err := content.ParseNode(grant.Root, first)
+	node, err := content.ParseNode(first)
 	if err != nil {
 		return conn.Fail(errNothing())
 	}
@@ -121,16 +121,16 @@ func (s *server) answer(ctx context.Context, conn *wire.Conn) error {
 
 // grant asks the Authorizer and reads the root, so that a refusal and a missing
 // root cannot be told apart by the asker.
-func (s *server) grant(ctx context.Context, req Request, remote mman.PeerID) (Grant, []byte, error) {
+func (s *server) grant(ctx context.Context, req Request, remote mman.PeerID) (Grant, content.Block, error) {
 	if err := req.Validate(); err != nil {
-		return Grant{}, nil, err
+		return Grant{}, content.Block{}, err
 	}
 	if req.Asker != remote {
-		return Grant{}, nil, fmt.Errorf("%w: peer %s asks in the name of %s", mman.ErrDenied, remote, req.Asker)
+		return Grant{}, content.Block{}, fmt.Errorf("%w: peer %s asks in the name of %s", mman.ErrDenied, remote, req.Asker)
 	}
 	grant, err := s.auth.Authorize(ctx, req, remote)
 	if err != nil {
-		return Grant{}, nil, err
+		return Grant{}, content.Block{}, err
 	}
 	root, err := grant.Store.Get(ctx, grant.Root)
 	return grant, root, err
@@ -139,14 +139,14 @@ func (s *server) grant(ctx context.Context, req Request, remote mman.PeerID) (Gr
 func (s *server) stream(ctx context.Context, conn *wire.Conn, grant Grant) error {
 	walk := content.NewWalk(grant.Root, math.MaxUint64)
 	for next := walk.Take(1); len(next) > 0; next = walk.Take(1) {
-		data, err := grant.Store.Get(ctx, next[0])
+		b, err := grant.Store.Get(ctx, next[0])
 		if err != nil {
 			return conn.Fail(fmt.Errorf("%w: the content is not complete here", mman.ErrNotFound))
 		}
-		if err := walk.Accept(content.Block{CID: next[0], Data: data}, nil); err != nil {
+		if err := walk.Accept(b, nil); err != nil {
 			return conn.Fail(fmt.Errorf("%w: the content is not sound here", mman.ErrContent))
 		}
-		if err := conn.Write(kindBlock, data); err != nil {
+		if err := conn.Write(kindBlock, b.Data()); err != nil {
 			return err
 		}
 	}
