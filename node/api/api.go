@@ -1,0 +1,215 @@
+package api
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/node/provider"
+	"github.com/limboid/massive-man/sdk/chain"
+)
+
+// Config is what the API stands on.
+type Config struct {
+	// Listen is a loopback host:port; port 0 takes a free one.
+	Listen   string
+	Token    string
+	Chain    *chain.Client
+	Provider *provider.Provider
+	Logger   *slog.Logger
+}
+
+// Server serves the API.
+type Server struct {
+	cfg  Config
+	ln   net.Listener
+	http *http.Server
+}
+
+const (
+	headerTimeout = 5 * time.Second
+	stopTimeout   = 2 * time.Second
+	maxBody       = 64 << 10
+)
+
+// New listens. It serves nothing before Run.
+func New(ctx context.Context, cfg Config) (*Server, error) {
+	ap, err := netip.ParseAddrPort(cfg.Listen)
+	if err != nil || !ap.Addr().IsLoopback() {
+		return nil, fmt.Errorf("%w: --api %.64q: it listens on loopback only, write 127.0.0.1:8642", mman.ErrInvalid, cfg.Listen)
+	}
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", cfg.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%w: %s: stop what listens there or choose another port with --api", mman.ErrPortInUse, cfg.Listen)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: --api %s: %w", mman.ErrInvalid, cfg.Listen, err)
+	}
+	s := &Server{cfg: cfg, ln: ln}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/listings", s.listings)
+	mux.HandleFunc("POST /v1/listings", s.own(s.publish))
+	mux.HandleFunc("DELETE /v1/listings/{resource}", s.own(s.withdraw))
+	mux.HandleFunc("GET /v1/", s.query)
+	s.http = &http.Server{Handler: s.local(mux), ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: 16 << 10}
+	return s, nil
+}
+
+// Addr returns the host:port that was chosen.
+func (s *Server) Addr() string { return s.ln.Addr().String() }
+
+// Run serves until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		if s.http.Shutdown(last) != nil {
+			_ = s.http.Close() // whatever is still open has had its time
+		}
+	})
+	defer stop()
+	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
+	if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("api: %w", err)
+	}
+	return nil
+}
+
+// Close stops listening at once.
+func (s *Server) Close() error { return s.http.Close() }
+
+// local refuses requests that a web page of somebody else's could make.
+func (s *Server) local(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !loopback(r.Host) {
+			s.fail(w, http.StatusForbidden, fmt.Errorf("%w: host %.64q: this API is for 127.0.0.1 and localhost", mman.ErrDenied, r.Host))
+			return
+		}
+		if origin := r.Header.Get("Origin"); origin != "" {
+			u, err := url.Parse(origin)
+			if err != nil || u.Host != r.Host {
+				s.fail(w, http.StatusForbidden, fmt.Errorf("%w: origin %.64q is another site", mman.ErrDenied, origin))
+				return
+			}
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		next.ServeHTTP(w, r)
+	})
+}
+
+func loopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport
+	}
+	host = strings.Trim(host, "[]")
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && ip.IsLoopback())
+}
+
+// own asks for the token.
+func (s *Server) own(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.Token)) != 1 {
+			s.fail(w, http.StatusUnauthorized, fmt.Errorf("%w: the bearer token of this node's run.json is needed", mman.ErrDenied))
+			return
+		}
+		next(w, r)
+	}
+}
+
+// query answers GET /v1/<path> with the ledger's /mman/<path>.
+func (s *Server) query(w http.ResponseWriter, r *http.Request) {
+	path := "/mman/" + strings.TrimPrefix(r.URL.Path, "/v1/")
+	if r.URL.RawQuery != "" {
+		path += "?" + r.URL.RawQuery
+	}
+	var answer json.RawMessage
+	if _, err := s.cfg.Chain.Query(r.Context(), path, &answer); err != nil {
+		s.fail(w, status(err), err)
+		return
+	}
+	s.answer(w, http.StatusOK, answer)
+}
+
+func (s *Server) listings(w http.ResponseWriter, _ *http.Request) {
+	s.answer(w, http.StatusOK, map[string]any{"items": s.cfg.Provider.Published()})
+}
+
+// publish reads a listing from a file of this machine and offers it.
+func (s *Server) publish(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Path string `json:"path"`
+	}
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&body); err != nil || !filepath.IsAbs(body.Path) {
+		s.fail(w, http.StatusBadRequest, fmt.Errorf(`%w: send {"path": "/absolute/path/of/listing.yaml"}`, mman.ErrInvalid))
+		return
+	}
+	listing, err := provider.ReadListing(body.Path)
+	if err != nil {
+		s.fail(w, status(err), err)
+		return
+	}
+	published, err := s.cfg.Provider.Publish(r.Context(), listing)
+	if err != nil {
+		s.fail(w, status(err), err)
+		return
+	}
+	s.answer(w, http.StatusCreated, published)
+}
+
+func (s *Server) withdraw(w http.ResponseWriter, r *http.Request) {
+	id, err := mman.ParseCID(r.PathValue("resource"))
+	if err == nil {
+		err = s.cfg.Provider.Withdraw(r.Context(), id)
+	}
+	if err != nil {
+		s.fail(w, status(err), err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *Server) answer(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		s.cfg.Logger.Debug("answer not sent", slog.Any("error", err))
+	}
+}
+
+func (s *Server) fail(w http.ResponseWriter, code int, err error) {
+	s.answer(w, code, map[string]any{"error": map[string]any{"code": mman.CodeOf(err), "text": err.Error()}})
+}
+
+func status(err error) int {
+	switch {
+	case errors.Is(err, mman.ErrNotFound):
+		return http.StatusNotFound
+	case errors.Is(err, mman.ErrInvalid), errors.Is(err, mman.ErrTooLarge), errors.Is(err, mman.ErrUnsupported):
+		return http.StatusBadRequest
+	case errors.Is(err, mman.ErrFunds), errors.Is(err, mman.ErrDenied), errors.Is(err, mman.ErrPolicy):
+		return http.StatusForbidden
+	case errors.Is(err, mman.ErrUnreachable), errors.Is(err, mman.ErrBusy), errors.Is(err, mman.ErrTimeout):
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusInternalServerError
+	}
+}

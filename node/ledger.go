@@ -1,0 +1,78 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci"
+	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/node/store"
+	"github.com/limboid/massive-man/p2p/content"
+	"github.com/limboid/massive-man/sdk/submit"
+)
+
+// ledger shows a provider this node's own committed state; see provider.Ledger.
+type ledger struct{ app *abci.Application }
+
+func (l ledger) Height() uint64 { return l.app.View().Height() }
+
+func (l ledger) Lease(id mman.LeaseID) (market.Lease, error) {
+	lease, ok, err := l.app.View().Lease(id)
+	if err == nil && !ok {
+		err = fmt.Errorf("lease %s: %w", id, mman.ErrNotFound)
+	}
+	return lease, err
+}
+
+func (l ledger) Offer(id mman.CID) (market.Offer, error) {
+	offer, _, ok, err := l.app.View().Offer(id)
+	if err == nil && !ok {
+		err = fmt.Errorf("offer %s: %w", id, mman.ErrNotFound)
+	}
+	return offer, err
+}
+
+func (l ledger) Bound(peer mman.PeerID) (mman.Address, []string, error) {
+	b, ok, err := l.app.View().Binding(peer)
+	if err == nil && !ok {
+		err = fmt.Errorf("node %s: %w", peer, mman.ErrNotFound)
+	}
+	return b.Account, b.Addrs, err
+}
+
+// submitter acts for this node's account; see provider.Submitter.
+type submitter struct {
+	chainID string
+	key     sig.PrivateKey
+	submit  *submit.Submitter
+}
+
+func (s submitter) Address() mman.Address { return s.submit.Address() }
+
+func (s submitter) SignOffer(o market.Offer) (market.SignedOffer, mman.CID, error) {
+	return market.SignOffer(s.chainID, o, s.key)
+}
+
+func (s submitter) Submit(ctx context.Context, msgs ...tx.Msg) (mman.Hash, error) {
+	r, err := s.submit.Submit(ctx, msgs...)
+	return r.Hash, err
+}
+
+// stores hands out the places of private content; see provider.Stores.
+type stores struct {
+	data    *store.Data
+	private *content.PrivateStore
+}
+
+func (s stores) Private() *content.PrivateStore { return s.private }
+
+func (s stores) Lease(id mman.LeaseID) *content.PrivateStore {
+	return content.NewPrivateStore(s.data.LeaseBlocks(id))
+}
+
+func (s stores) DropLease(ctx context.Context, id mman.LeaseID) error {
+	return s.data.DropLease(ctx, id)
+}

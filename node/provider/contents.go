@@ -1,0 +1,200 @@
+package provider
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/p2p/content"
+	"github.com/limboid/massive-man/p2p/protocol/blocks"
+	"github.com/limboid/massive-man/p2p/protocol/session"
+	"github.com/limboid/massive-man/resources"
+)
+
+// contents finds what the runs of one lease read, and keeps what they write. It
+// opens nothing that the lease does not name.
+type contents struct {
+	p     *Provider
+	lease market.Lease
+	own   *content.PrivateStore // the lease's own store
+}
+
+func (p *Provider) contents(lease market.Lease) contents {
+	return contents{p, lease, p.stores.Lease(lease.ID)}
+}
+
+// missing lists the contents of a run that only the consumer has.
+func (c contents) missing(ctx context.Context, run session.Run) ([]mman.CID, error) {
+	var out []mman.CID
+	want := func(id mman.CID) error {
+		has, err := c.own.Has(ctx, id)
+		if err == nil && !has {
+			out = append(out, id)
+		}
+		return err
+	}
+	for _, leg := range c.lease.Legs {
+		if leg.Supplied {
+			if err := want(leg.Resource); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !run.Stdin.IsZero() && len(run.Inline) == 0 && run.StdinBytes > 0 {
+		if err := want(run.Stdin); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// supply stores a content under the lease and refuses one that is not id.
+func (c contents) supply(ctx context.Context, id mman.CID, size uint64, r io.Reader) error {
+	if size > c.lease.Limits.InputBytes {
+		return fmt.Errorf("%w: %d bytes, the lease allows %d", mman.ErrInputLimit, size, c.lease.Limits.InputBytes)
+	}
+	got, n, err := content.AddTo(ctx, c.own, r)
+	if err != nil {
+		return err
+	}
+	if got != id || n != size {
+		return fmt.Errorf("%w: %d bytes came that make %s, announced were %d of %s", mman.ErrContent, n, got, size, id)
+	}
+	return nil
+}
+
+// inline stores a run's standard input that came with it.
+func (c contents) inline(ctx context.Context, run session.Run) error {
+	if run.Stdin.IsZero() || len(run.Inline) == 0 && run.StdinBytes > 0 {
+		return nil
+	}
+	return c.supply(ctx, run.Stdin, run.StdinBytes, bytes.NewReader(run.Inline))
+}
+
+// keep stores a run's output under the lease.
+func (c contents) keep(ctx context.Context, r io.Reader) (mman.CID, uint64, error) {
+	return content.AddTo(ctx, c.own, r)
+}
+
+// task resolves the lease's legs to contents that are here.
+func (c contents) task(ctx context.Context, run session.Run, limits resources.Limits) (resources.Task, error) {
+	open := opener{}
+	resolve := func(leg market.Leg) (mman.CID, error) {
+		id, from, err := c.resolve(ctx, leg, limits)
+		if err != nil {
+			return mman.CID{}, fmt.Errorf("%s %s: %w", leg.Role, leg.Resource, err)
+		}
+		open[id] = from
+		return id, nil
+	}
+	algorithm, err := resolve(c.lease.Algorithm())
+	if err != nil {
+		return resources.Task{}, err
+	}
+	task := resources.Task{Algorithm: algorithm, Args: run.Args, Stdin: run.Stdin, Seed: run.Seed, Limits: limits, Content: open}
+	for _, leg := range c.lease.Data() {
+		id, err := resolve(leg)
+		if err != nil {
+			return resources.Task{}, err
+		}
+		task.Inputs = append(task.Inputs, id)
+	}
+	if !run.Stdin.IsZero() {
+		open[run.Stdin] = c.local(c.own, run.Stdin)
+	}
+	return task, task.Validate()
+}
+
+// source opens one content.
+type source func(ctx context.Context) (resources.Blob, error)
+
+// opener opens the contents of one task and no other.
+type opener map[mman.CID]source
+
+// Open opens a content of the task.
+func (o opener) Open(ctx context.Context, id mman.CID) (resources.Blob, error) {
+	open, ok := o[id]
+	if !ok {
+		return nil, fmt.Errorf("content %s: %w: the task does not name it", id, mman.ErrNotFound)
+	}
+	return open(ctx)
+}
+
+func (c contents) local(from *content.PrivateStore, id mman.CID) source {
+	return func(ctx context.Context) (resources.Blob, error) { return content.OpenFrom(ctx, from, id, maxOpen) }
+}
+
+// resolve finds the content behind a leg: supplied by the consumer, held here,
+// public, or private at another provider, from whom it is fetched within the
+// lease and kept in the lease's own store.
+func (c contents) resolve(ctx context.Context, leg market.Leg, limits resources.Limits) (mman.CID, source, error) {
+	if leg.Supplied {
+		return leg.Resource, c.local(c.own, leg.Resource), nil
+	}
+	if h, ok := c.p.holdings.get(leg.Resource); ok {
+		if h.Private {
+			return h.Content, c.local(c.p.stores.Private(), h.Content), nil
+		}
+		return h.Content, c.public(h.Content), nil
+	}
+	manifest, err := c.p.Manifest(ctx, leg.Resource)
+	if err != nil {
+		return mman.CID{}, nil, err
+	}
+	if manifest.Content.Bytes > max(limits.InputBytes, maxAlgorithmBytes) {
+		return mman.CID{}, nil, fmt.Errorf("%w: %d bytes, the lease allows %d", mman.ErrInputLimit, manifest.Content.Bytes, limits.InputBytes)
+	}
+	if !manifest.Content.Public.IsZero() {
+		return manifest.Content.Public, c.public(manifest.Content.Public), nil
+	}
+	id, err := c.fetch(ctx, leg, manifest)
+	return id, c.local(c.own, id), err
+}
+
+// maxOpen bounds the contents that are opened; the executor holds them to the
+// lease's limits.
+const maxOpen = resources.MaxContentBytes
+
+// maxAlgorithmBytes is the largest module that is fetched whatever the input
+// limit says.
+const maxAlgorithmBytes = 32 << 20
+
+func (c contents) public(id mman.CID) source {
+	return func(ctx context.Context) (resources.Blob, error) { return c.p.public.Open(ctx, id, maxOpen) }
+}
+
+// fetch brings private content from the leg's provider into the lease's store,
+// once for each lease.
+func (c contents) fetch(ctx context.Context, leg market.Leg, manifest resources.Manifest) (mman.CID, error) {
+	key := fetchKey{c.lease.ID, leg.Resource}
+	if id, ok := c.p.fetched.get(key); ok {
+		has, err := c.own.Has(ctx, id)
+		if has || err != nil {
+			return id, err
+		}
+	}
+	if _, addrs, err := c.p.ledger.Bound(leg.Peer); err == nil {
+		if err := c.p.host.Remember(addrs); err != nil {
+			return mman.CID{}, err
+		}
+	}
+	req := blocks.Request{Lease: c.lease.ID, Asker: c.p.peer, Name: manifest.Content.Private}
+	if _, err := rand.Read(req.Nonce[:]); err != nil {
+		return mman.CID{}, fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	}
+	payload, err := req.Payload()
+	if err != nil {
+		return mman.CID{}, err
+	}
+	req.Signature = c.p.host.Sign(mman.SignBlocks, c.p.cfg.ChainID, payload)
+	got, err := blocks.Fetch(ctx, c.p.host, leg.Peer, req, c.own, manifest.Content.Bytes, blocks.Default())
+	if err != nil {
+		return mman.CID{}, err
+	}
+	c.p.fetched.set(key, got.Root)
+	return got.Root, nil
+}

@@ -1,0 +1,149 @@
+package provider
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/goccy/go-yaml"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/market/price"
+	"github.com/limboid/massive-man/resources"
+)
+
+// listingMaxBytes bounds a listing file.
+const listingMaxBytes = 64 << 10
+
+// Listing is what a holder says about one resource: what it is, who may use it
+// and for how much.
+type Listing struct {
+	Manifest resources.Manifest // without Content
+	// Content is the path of the file behind it, "" for compute.
+	Content string
+	// Private content is served within leases only; a private dataset is
+	// sealed: it never leaves this node.
+	Private  bool
+	Policy   policy.Policy
+	Price    price.Price
+	Capacity uint64
+	Region   string
+}
+
+// listingFile is the YAML form of a Listing.
+type listingFile struct {
+	Resource struct {
+		Kind       resources.Kind    `yaml:"kind"`
+		Facet      resources.Facet   `yaml:"facet"`
+		Name       string            `yaml:"name"`
+		Summary    string            `yaml:"summary"`
+		Licence    string            `yaml:"licence"`
+		Source     string            `yaml:"source"`
+		Content    string            `yaml:"content"`
+		Private    bool              `yaml:"private"`
+		Attributes map[string]string `yaml:"attributes"`
+	} `yaml:"resource"`
+	Policy yaml.MapSlice `yaml:"policy"`
+	Price  struct {
+		PerLease string `yaml:"per_lease"`
+		ShareBP  uint64 `yaml:"share_bp"`
+		Units    []struct {
+			Unit  resources.Unit `yaml:"unit"`
+			Per   uint64         `yaml:"per"`
+			Price string         `yaml:"price"`
+		} `yaml:"units"`
+	} `yaml:"price"`
+	Capacity uint64 `yaml:"capacity"`
+	Region   string `yaml:"region"`
+}
+
+// ReadListing reads a listing file. A content path is relative to the file.
+func ReadListing(path string) (_ Listing, err error) {
+	f, err := os.Open(path) //nolint:gosec // the operator names it
+	if err != nil {
+		return Listing{}, fmt.Errorf("listing %s: %w: %w", path, mman.ErrNotFound, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	b, err := io.ReadAll(io.LimitReader(f, listingMaxBytes+1))
+	if err != nil {
+		return Listing{}, fmt.Errorf("listing %s: %w", path, err)
+	}
+	l, err := ParseListing(b)
+	if err != nil {
+		return Listing{}, fmt.Errorf("listing %s: %w", path, err)
+	}
+	if l.Content != "" && !filepath.IsAbs(l.Content) {
+		l.Content = filepath.Join(filepath.Dir(path), l.Content)
+	}
+	return l, nil
+}
+
+// ParseListing reads a listing; unknown keys are refused.
+func ParseListing(b []byte) (Listing, error) {
+	if len(b) > listingMaxBytes {
+		return Listing{}, fmt.Errorf("%w: at most %d bytes are allowed", mman.ErrTooLarge, listingMaxBytes)
+	}
+	var f listingFile
+	if err := yaml.UnmarshalWithOptions(b, &f, yaml.Strict()); err != nil {
+		return Listing{}, fmt.Errorf("%w: %s", mman.ErrInvalid, yaml.FormatError(err, false, false))
+	}
+	l := Listing{
+		Manifest: resources.Manifest{
+			Version: 1, Kind: f.Resource.Kind, Facet: f.Resource.Facet, Name: f.Resource.Name,
+			Summary: f.Resource.Summary, Licence: f.Resource.Licence, Source: f.Resource.Source,
+		},
+		Content: f.Resource.Content, Private: f.Resource.Private, Capacity: f.Capacity, Region: f.Region,
+	}
+	l.Manifest.Attributes = resources.SortedAttributes(f.Resource.Attributes)
+	policyYAML, err := yaml.Marshal(yaml.MapSlice{{Key: "policy", Value: f.Policy}})
+	if err != nil {
+		return Listing{}, fmt.Errorf("%w: policy: %w", mman.ErrInvalid, err)
+	}
+	if l.Policy, err = policy.ParseYAML(policyYAML); err != nil {
+		return Listing{}, err
+	}
+	if l.Price, err = f.price(); err != nil {
+		return Listing{}, err
+	}
+	if l.Capacity == 0 {
+		l.Capacity = DefaultCapacity
+	}
+	return l, l.validate()
+}
+
+// DefaultCapacity is the number of open leases of an offer that names none.
+const DefaultCapacity = 64
+
+func (f listingFile) price() (price.Price, error) {
+	p := price.Price{Share: f.Price.ShareBP}
+	var err error
+	if f.Price.PerLease != "" {
+		if p.PerLease, err = mman.ParseAmount(f.Price.PerLease); err != nil {
+			return p, fmt.Errorf("price.per_lease: %w", err)
+		}
+	}
+	for i, u := range f.Price.Units {
+		amount, err := mman.ParseAmount(u.Price)
+		if err != nil {
+			return p, fmt.Errorf("price.units[%d]: %w", i, err)
+		}
+		p.Units = append(p.Units, price.UnitPrice{Unit: u.Unit, Per: u.Per, UMan: amount})
+	}
+	return p, nil
+}
+
+func (l Listing) validate() error {
+	if l.Manifest.Kind == resources.KindCompute && l.Content != "" {
+		return fmt.Errorf("%w: resource.content: compute has none", mman.ErrInvalid)
+	}
+	if l.Manifest.Kind != resources.KindCompute && l.Content == "" {
+		return fmt.Errorf("%w: resource.content: name the file behind the %s", mman.ErrInvalid, l.Manifest.Kind)
+	}
+	if err := l.Policy.Validate(); err != nil {
+		return err
+	}
+	return l.Price.Validate(l.Manifest.Kind, l.Manifest.Facet)
+}

@@ -1,0 +1,208 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/node/store"
+	"github.com/limboid/massive-man/node/worker"
+	"github.com/limboid/massive-man/p2p"
+	"github.com/limboid/massive-man/p2p/content"
+	"github.com/limboid/massive-man/p2p/discovery"
+	"github.com/limboid/massive-man/resources"
+)
+
+// Config sets how a provider behaves.
+type Config struct {
+	ChainID string
+	// Addrs returns the addresses at which this node can be reached, to be
+	// bound to the account.
+	Addrs func() []string
+	// OfferBlocks is how long an offer stands before it must be renewed; it is
+	// renewed at half of that.
+	OfferBlocks uint64
+	// SettleBlocks is how many blocks receipts wait for company before they are
+	// settled. At least 1.
+	SettleBlocks uint64
+	// RetainBlocks is how long the contents of a closed lease are kept.
+	RetainBlocks uint64
+	Logger       *slog.Logger
+}
+
+// Default returns the settings of a local network; ChainID and Addrs are left
+// to the caller.
+func Default() Config {
+	return Config{OfferBlocks: 20_000, SettleBlocks: 20, RetainBlocks: 86_400, Logger: slog.New(slog.DiscardHandler)}
+}
+
+// Validate reports the first setting out of its range.
+func (c Config) Validate() error {
+	if c.ChainID == "" || c.Addrs == nil || c.Logger == nil {
+		return fmt.Errorf("%w: provider: chain id, addresses and logger are needed", mman.ErrInvalid)
+	}
+	if c.OfferBlocks < 4 || c.SettleBlocks == 0 {
+		return fmt.Errorf("%w: provider: offers of %d blocks, settlement every %d: at least 4 and 1", mman.ErrInvalid, c.OfferBlocks, c.SettleBlocks)
+	}
+	return nil
+}
+
+// Stores are the places of content that is not public.
+type Stores interface {
+	// Private holds this provider's own private content.
+	Private() *content.PrivateStore
+	// Lease holds what one lease brought and made.
+	Lease(id mman.LeaseID) *content.PrivateStore
+	// DropLease empties the latter.
+	DropLease(ctx context.Context, id mman.LeaseID) error
+}
+
+// Parts are what a provider stands on.
+type Parts struct {
+	Ledger    Ledger
+	Submitter Submitter
+	Host      *p2p.Host
+	Discovery *discovery.Discovery
+	Public    *content.Service
+	Stores    Stores
+	Records   *store.KV
+	Worker    *worker.Worker
+	Facets    []resources.Facet // that Worker can run
+}
+
+// Provider lends resources. Its methods are safe for concurrent use.
+type Provider struct {
+	cfg       Config
+	log       *slog.Logger
+	ledger    Ledger
+	submitter Submitter
+	host      *p2p.Host
+	peer      mman.PeerID
+	discovery *discovery.Discovery
+	public    *content.Service
+	stores    Stores
+	worker    *worker.Worker
+	facets    []resources.Facet
+
+	records  *store.KV
+	book     *ledgerBook
+	holdings *holdings
+	fetched  fetched
+	heights  chan uint64 // the newest height, for Run
+}
+
+// New opens the provider's records. It starts nothing.
+func New(cfg Config, parts Parts) (*Provider, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	book, err := newBook(parts.Records)
+	if err != nil {
+		return nil, fmt.Errorf("open the provider's accounts: %w", err)
+	}
+	held, err := openHoldings(parts.Records)
+	if err != nil {
+		return nil, fmt.Errorf("open the provider's resources: %w", err)
+	}
+	return &Provider{
+		cfg: cfg, log: cfg.Logger, ledger: parts.Ledger, submitter: parts.Submitter, host: parts.Host,
+		peer: parts.Host.ID(), discovery: parts.Discovery, public: parts.Public,
+		stores: parts.Stores, worker: parts.Worker, facets: parts.Facets,
+		records: parts.Records, book: book, holdings: held, heights: make(chan uint64, 1),
+	}, nil
+}
+
+// AtHeight tells the provider of a new block. It never blocks.
+func (p *Provider) AtHeight(height uint64) {
+	select {
+	case <-p.heights:
+	default:
+	}
+	select {
+	case p.heights <- height:
+	default:
+	}
+}
+
+// finalSettle bounds the settlement at the end of Run.
+const finalSettle = 10 * time.Second
+
+// Run keeps the node bound, its offers standing and its receipts settled until
+// ctx ends; then it settles once more.
+func (p *Provider) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), finalSettle)
+			defer cancel()
+			return p.settle(last, p.ledger.Height(), true)
+		case height := <-p.heights:
+			for _, step := range []struct {
+				name string
+				do   func(context.Context, uint64) error
+			}{
+				{"keep the node bound", p.bind},
+				{"keep the offers standing", p.renew},
+				{"settle", func(ctx context.Context, h uint64) error { return p.settle(ctx, h, false) }},
+				{"drop what closed leases left", p.retire},
+			} {
+				if err := step.do(ctx, height); err != nil && ctx.Err() == nil {
+					p.log.LogAttrs(ctx, slog.LevelWarn, "provider step failed, it is tried again at the next block", slog.String("step", step.name), slog.Any("error", err))
+				}
+			}
+		}
+	}
+}
+
+// fetchKey names a private content that was fetched within a lease.
+type fetchKey struct {
+	lease    mman.LeaseID
+	resource mman.CID
+}
+
+// fetched remembers the CIDs behind salted names within their leases.
+type fetched struct {
+	mu sync.Mutex
+	m  map[fetchKey]mman.CID
+}
+
+func (f *fetched) get(k fetchKey) (mman.CID, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	id, ok := f.m[k]
+	return id, ok
+}
+
+func (f *fetched) set(k fetchKey, id mman.CID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.m == nil {
+		f.m = make(map[fetchKey]mman.CID)
+	}
+	f.m[k] = id
+}
+
+func (f *fetched) drop(lease mman.LeaseID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for k := range f.m {
+		if k.lease == lease {
+			delete(f.m, k)
+		}
+	}
+}
+
+// Manifest returns the manifest of a resource, from here or from a peer.
+func (p *Provider) Manifest(ctx context.Context, id mman.CID) (resources.Manifest, error) {
+	b, err := p.public.GetBlock(ctx, id)
+	if err != nil {
+		return resources.Manifest{}, fmt.Errorf("manifest %s: %w", id, err)
+	}
+	return resources.DecodeManifest(id, b)
+}
+
+func notFound(err error) bool { return errors.Is(err, mman.ErrNotFound) }

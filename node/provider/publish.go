@@ -1,0 +1,323 @@
+package provider
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/internal/dagcbor"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/market/price"
+	"github.com/limboid/massive-man/node/store"
+	"github.com/limboid/massive-man/p2p/content"
+	"github.com/limboid/massive-man/p2p/discovery"
+	"github.com/limboid/massive-man/resources"
+)
+
+// holding is a resource that this provider lends, and its terms.
+type holding struct {
+	Resource mman.CID        `cbor:"resource"`
+	Name     string          `cbor:"name"`
+	Kind     resources.Kind  `cbor:"kind"`
+	Facet    resources.Facet `cbor:"facet"`
+	Content  mman.CID        `cbor:"content,omitzero"`
+	Salt     mman.Hash       `cbor:"salt"`
+	Private  bool            `cbor:"private"`
+	// Attributes, Policy, Price, Capacity and Region go into each offer.
+	Attributes []resources.Attribute `cbor:"attributes"`
+	Policy     policy.Policy         `cbor:"policy"`
+	Price      price.Price           `cbor:"price"`
+	Capacity   uint64                `cbor:"capacity"`
+	Region     string                `cbor:"region"`
+	// Offer is the one that stands, with its signed bytes.
+	Offer   mman.CID            `cbor:"offer,omitzero"`
+	Signed  *market.SignedOffer `cbor:"signed,omitempty"`
+	Expires uint64              `cbor:"expires"`
+	// Withdrawn: lent no more, but leases made before still run.
+	Withdrawn bool `cbor:"withdrawn"`
+}
+
+const holdingMax = 64 << 10
+
+// holdings are all of them, on disk first.
+type holdings struct {
+	kv *store.KV
+	mu sync.Mutex
+	m  map[mman.CID]holding
+}
+
+func openHoldings(kv *store.KV) (*holdings, error) {
+	h := &holdings{kv: kv, m: make(map[mman.CID]holding)}
+	it, err := kv.Iterate([]byte{prefixResource}, []byte{prefixResource + 1}, false)
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	for ; it.Valid(); it.Next() {
+		one, err := dagcbor.Unmarshal[holding](it.Value(), holdingMax)
+		if err != nil {
+			return nil, fmt.Errorf("%w: resource record under key %x: %w", mman.ErrCorrupt, it.Key(), err)
+		}
+		h.m[one.Resource] = one
+	}
+	return h, it.Err()
+}
+
+func (h *holdings) get(id mman.CID) (holding, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	one, ok := h.m[id]
+	return one, ok
+}
+
+func (h *holdings) put(one holding) error {
+	b, err := dagcbor.Marshal(one)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.kv.Set(append([]byte{prefixResource}, one.Resource.Bytes()...), b); err != nil {
+		return fmt.Errorf("resource %s: %w", one.Resource, err)
+	}
+	h.m[one.Resource] = one
+	return nil
+}
+
+// all returns the holdings sorted by resource.
+func (h *holdings) all() []holding {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := make([]holding, 0, len(h.m))
+	for _, one := range h.m {
+		out = append(out, one)
+	}
+	slices.SortFunc(out, func(a, b holding) int { return slices.Compare(a.Resource.Bytes(), b.Resource.Bytes()) })
+	return out
+}
+
+// Published is a resource as this provider lends it.
+type Published struct {
+	Resource mman.CID        `json:"resource"`
+	Name     string          `json:"name"`
+	Kind     resources.Kind  `json:"kind"`
+	Facet    resources.Facet `json:"facet"`
+	Private  bool            `json:"private"`
+	Offer    mman.CID        `json:"offer,omitzero"`
+	Expires  uint64          `json:"expires"`
+}
+
+func (h holding) published() Published {
+	return Published{h.Resource, h.Name, h.Kind, h.Facet, h.Private, h.Offer, h.Expires}
+}
+
+// Published lists what this provider lends.
+func (p *Provider) Published() []Published {
+	out := []Published{}
+	for _, h := range p.holdings.all() {
+		if !h.Withdrawn {
+			out = append(out, h.published())
+		}
+	}
+	return out
+}
+
+// Publish adds the listing's content, makes its manifest findable, and puts
+// its offer on the chain. Publishing the same again renews the offer with the
+// listing's terms.
+func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
+	fail := func(err error) (Published, error) {
+		return Published{}, fmt.Errorf("publish %q: %w", l.Manifest.Name, err)
+	}
+	if err := l.validate(); err != nil {
+		return fail(err)
+	}
+	if l.Manifest.Kind == resources.KindCompute && !slices.Contains(p.facets, l.Manifest.Facet) {
+		return fail(fmt.Errorf("%w: this node cannot run %s", mman.ErrUnsupported, l.Manifest.Facet))
+	}
+	h, manifest, err := p.hold(ctx, l)
+	if err != nil {
+		return fail(err)
+	}
+	if _, err := p.public.PutBlock(ctx, manifest); err != nil {
+		return fail(err)
+	}
+	if err := p.holdings.put(h); err != nil {
+		return fail(err)
+	}
+	if err := p.announce(ctx, h); err != nil {
+		return fail(err)
+	}
+	if err := p.bind(ctx, p.ledger.Height()); err != nil {
+		return fail(err)
+	}
+	if h, err = p.offer(ctx, h); err != nil {
+		return fail(err)
+	}
+	p.log.LogAttrs(ctx, slog.LevelInfo, "resource published", slog.String("name", h.Name), slog.String("resource", h.Resource.String()), slog.String("offer", h.Offer.String()))
+	return h.published(), nil
+}
+
+// hold stores the listing's content and returns its record and manifest.
+func (p *Provider) hold(ctx context.Context, l Listing) (holding, []byte, error) {
+	h := holding{
+		Name: l.Manifest.Name, Kind: l.Manifest.Kind, Facet: l.Manifest.Facet, Private: l.Private,
+		Attributes: l.Manifest.Attributes, Policy: l.Policy, Price: l.Price, Capacity: l.Capacity, Region: l.Region,
+	}
+	if l.Content != "" {
+		if err := p.holdContent(ctx, l, &h); err != nil {
+			return h, nil, err
+		}
+		size, err := fileSize(l.Content)
+		if err != nil {
+			return h, nil, err
+		}
+		l.Manifest.Content = resources.Content{Public: h.Content, Bytes: size}
+		if h.Private {
+			l.Manifest.Content = resources.Content{Private: resources.SaltedName(h.Salt, h.Content), Bytes: size}
+		}
+	}
+	b, id, err := l.Manifest.Encode()
+	h.Resource = id
+	return h, b, err
+}
+
+func (p *Provider) holdContent(ctx context.Context, l Listing, h *holding) (err error) {
+	f, err := os.Open(l.Content)
+	if err != nil {
+		return fmt.Errorf("%w: content: %w", mman.ErrNotFound, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if !l.Private {
+		h.Content, _, err = p.public.AddPublic(ctx, f)
+		return err
+	}
+	if h.Content, _, err = content.AddTo(ctx, p.stores.Private(), f); err != nil {
+		return err
+	}
+	// The same content keeps its salt, so that publishing again gives the same
+	// manifest.
+	for _, old := range p.holdings.all() {
+		if old.Private && old.Content == h.Content {
+			h.Salt = old.Salt
+			return nil
+		}
+	}
+	_, err = io.ReadFull(rand.Reader, h.Salt[:])
+	return err
+}
+
+func fileSize(path string) (uint64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, fmt.Errorf("%w: content: %w", mman.ErrNotFound, err)
+	}
+	return uint64(info.Size()), nil //nolint:gosec // sizes are not negative
+}
+
+// announce makes a resource findable: its manifest, its public content and the
+// topic of its offer.
+func (p *Provider) announce(ctx context.Context, h holding) error {
+	ids := []mman.CID{h.Resource, discovery.Topic(p.cfg.ChainID, string(h.Kind), string(h.Facet))}
+	if !h.Private && !h.Content.IsZero() {
+		ids = append(ids, h.Content)
+	}
+	for _, id := range ids {
+		if err := p.discovery.Provide(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// offer signs a new offer for the holding and brings it to the chain.
+func (p *Provider) offer(ctx context.Context, h holding) (holding, error) {
+	height := p.ledger.Height()
+	o := market.Offer{
+		Version: 1, Provider: p.submitter.Address(), Peer: p.peer, Kind: h.Kind, Facet: h.Facet, Resource: h.Resource,
+		Sealed: h.Private && h.Kind == resources.KindDataset, Region: h.Region, Attributes: h.Attributes,
+		Policy: h.Policy, Price: h.Price, Capacity: h.Capacity, Expires: height + p.cfg.OfferBlocks,
+	}
+	signed, id, err := p.submitter.SignOffer(o)
+	if err != nil {
+		return h, err
+	}
+	if _, err := p.submitter.Submit(ctx, tx.MsgOffer{Provider: o.Provider, Offer: signed.Bytes, Signature: signed.Signature}); err != nil {
+		return h, err
+	}
+	h.Offer, h.Signed, h.Expires, h.Withdrawn = id, &signed, o.Expires, false
+	return h, p.holdings.put(h)
+}
+
+// Withdraw takes a resource's offer off the market. Its open leases go on.
+func (p *Provider) Withdraw(ctx context.Context, resource mman.CID) error {
+	h, ok := p.holdings.get(resource)
+	if !ok || h.Withdrawn {
+		return fmt.Errorf("resource %s: %w: this node does not lend it", resource, mman.ErrNotFound)
+	}
+	if _, err := p.submitter.Submit(ctx, tx.MsgWithdrawOffer{Provider: p.submitter.Address(), Offer: h.Offer}); err != nil {
+		return fmt.Errorf("withdraw %q: %w", h.Name, err)
+	}
+	h.Withdrawn = true
+	return p.holdings.put(h)
+}
+
+// bind tells the chain that this node serves the account, and where it is.
+func (p *Provider) bind(ctx context.Context, _ uint64) error {
+	addrs := p.cfg.Addrs()
+	if len(addrs) > tx.MaxAddrs {
+		addrs = addrs[:tx.MaxAddrs]
+	}
+	account, known, err := p.ledger.Bound(p.peer)
+	if err != nil && !notFound(err) {
+		return err
+	}
+	if err == nil && account == p.submitter.Address() && slices.Equal(known, addrs) {
+		return nil
+	}
+	msg := tx.MsgBindNode{Account: p.submitter.Address(), Peer: p.peer, Addrs: addrs}
+	msg.NodeSignature = p.host.Sign(mman.SignBind, p.cfg.ChainID, msg.NodePayload())
+	_, err = p.submitter.Submit(ctx, msg)
+	switch {
+	case errors.Is(err, mman.ErrFunds) && len(p.Published()) == 0:
+		return nil // a node that lends nothing need not have an account with funds
+	case err != nil:
+		return fmt.Errorf("bind node %s: %w", p.peer, err)
+	}
+	return nil
+}
+
+// renew offers again what is past half of its time, or fell off the chain.
+func (p *Provider) renew(ctx context.Context, height uint64) error {
+	var errs []error
+	for _, h := range p.holdings.all() {
+		if h.Withdrawn || height+p.cfg.OfferBlocks/2 < h.Expires {
+			continue
+		}
+		if _, err := p.offer(ctx, h); err != nil {
+			errs = append(errs, fmt.Errorf("renew the offer of %q: %w", h.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Announce makes everything that this node lends findable again, after a
+// restart.
+func (p *Provider) Announce(ctx context.Context) error {
+	var errs []error
+	for _, h := range p.holdings.all() {
+		if !h.Withdrawn {
+			errs = append(errs, p.announce(ctx, h))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,102 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/p2p/protocol/blocks"
+	"github.com/limboid/massive-man/p2p/protocol/offers"
+)
+
+// Offers answers a peer that asks for this node's offers; see offers.Source.
+func (p *Provider) Offers(_ context.Context, q offers.Query) ([]offers.Signed, error) {
+	var out []offers.Signed
+	for _, h := range p.holdings.all() {
+		switch {
+		case h.Withdrawn || h.Signed == nil:
+		case !q.Resource.IsZero() && h.Resource != q.Resource:
+		case q.Kind != "" && (string(h.Kind) != q.Kind || (q.Facet != "" && string(h.Facet) != q.Facet)):
+		default:
+			out = append(out, offers.Signed{Offer: h.Signed.Bytes, Signature: h.Signed.Signature, Key: []byte(h.Signed.Key.String())})
+		}
+	}
+	return out, nil
+}
+
+// Authorize decides who may have private blocks; see blocks.Authorizer. Within
+// an open lease the compute leg's node may fetch what this node lends to the
+// lease, and the consumer what this node keeps for it.
+func (p *Provider) Authorize(ctx context.Context, r blocks.Request, remote mman.PeerID) (blocks.Grant, error) {
+	lease, err := p.ledger.Lease(r.Lease)
+	if err != nil {
+		return blocks.Grant{}, err
+	}
+	payload, err := r.Payload()
+	if err != nil {
+		return blocks.Grant{}, err
+	}
+	digest := mman.SignDigest(mman.SignBlocks, p.cfg.ChainID, payload)
+	switch {
+	case sig.VerifyEd25519(lease.LeaseKey, digest[:], r.Signature):
+		return p.kept(ctx, lease, r)
+	case remote == lease.Compute().Peer && sig.VerifyEd25519(remote, digest[:], r.Signature):
+		return p.lent(lease, r)
+	default:
+		return blocks.Grant{}, fmt.Errorf("lease %s: %w: neither its consumer nor its compute provider asks", r.Lease, mman.ErrNotYourLease)
+	}
+}
+
+// kept grants the consumer what its runs left here.
+func (p *Provider) kept(ctx context.Context, lease market.Lease, r blocks.Request) (blocks.Grant, error) {
+	own := p.stores.Lease(lease.ID)
+	if lease.Compute().Peer != p.peer || r.Root.IsZero() || !p.produced(lease, r.Root) {
+		return blocks.Grant{}, fmt.Errorf("lease %s: %w: %s is no result of it", r.Lease, mman.ErrNotFound, r.Root)
+	}
+	has, err := own.Has(ctx, r.Root)
+	if err == nil && !has {
+		err = mman.ErrNotFound
+	}
+	return blocks.Grant{Store: own, Root: r.Root}, err
+}
+
+// produced reports whether root is the output that a lane's latest statement
+// names. The lease's store also holds what other providers lent to the lease:
+// that is not the consumer's.
+func (p *Provider) produced(lease market.Lease, root mman.CID) bool {
+	account := p.book.account(lease.ID)
+	for n := range uint64(market.MaxLanes) {
+		rec := account.snapshot(n)
+		if rec.Issued == 0 || !rec.Ended {
+			continue
+		}
+		st, err := market.DecodeStatement(rec.Statement.Bytes)
+		if err == nil && st.Result != nil && st.Result.Output == root {
+			return true
+		}
+	}
+	return false
+}
+
+// lent grants the compute provider the private content of this node's own
+// unsealed legs.
+func (p *Provider) lent(lease market.Lease, r blocks.Request) (blocks.Grant, error) {
+	if err := p.usable(lease); err != nil {
+		return blocks.Grant{}, err
+	}
+	if err := p.decide(lease); err != nil {
+		return blocks.Grant{}, err
+	}
+	for _, leg := range lease.Legs {
+		if leg.Supplied || leg.Sealed || leg.Peer != p.peer {
+			continue
+		}
+		h, ok := p.holdings.get(leg.Resource)
+		if ok && h.Private && (r.Root == h.Content || r.Name == blocks.Name(h.Salt, h.Content)) {
+			return blocks.Grant{Store: p.stores.Private(), Root: h.Content, Salt: h.Salt[:]}, nil
+		}
+	}
+	return blocks.Grant{}, fmt.Errorf("lease %s: %w: this node lends it no such content", r.Lease, mman.ErrNotFound)
+}

@@ -1,0 +1,314 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci"
+	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/node/api"
+	"github.com/limboid/massive-man/node/consensus"
+	"github.com/limboid/massive-man/node/provider"
+	"github.com/limboid/massive-man/node/store"
+	"github.com/limboid/massive-man/node/worker"
+	"github.com/limboid/massive-man/p2p"
+	"github.com/limboid/massive-man/p2p/content"
+	"github.com/limboid/massive-man/p2p/discovery"
+	"github.com/limboid/massive-man/p2p/protocol/blocks"
+	"github.com/limboid/massive-man/p2p/protocol/offers"
+	"github.com/limboid/massive-man/p2p/protocol/session"
+	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/wasm"
+	"github.com/limboid/massive-man/sdk/chain"
+	"github.com/limboid/massive-man/sdk/submit"
+)
+
+const (
+	// sessionIdle is how long a session may rest between two runs.
+	sessionIdle = 10 * time.Minute
+	// collectEvery is how often the databases give disk and memory back.
+	collectEvery = 10 * time.Minute
+)
+
+// Node is one running node.
+type Node struct {
+	cfg     Config
+	log     *slog.Logger
+	doc     genesis.Document
+	key     sig.PrivateKey
+	closers []func() error
+
+	store     *store.Store
+	app       *abci.Application
+	consensus *consensus.Node
+	host      *p2p.Host
+	discovery *discovery.Discovery
+	content   *content.Service
+	executor  *wasm.Executor
+
+	running chan Running // one value, when the node is ready
+	lender  chan *provider.Provider
+}
+
+// New opens the home and builds every part, in the order in which they stand on
+// each other. It starts nothing but what listens: Run does. On an error
+// everything that was opened is closed.
+func New(ctx context.Context, cfg Config) (_ *Node, err error) {
+	cfg = cfg.withDefaults()
+	if cfg.Logger == nil || cfg.Clock.Now == nil || cfg.Clock.After == nil || cfg.Clock.Tick == nil {
+		return nil, fmt.Errorf("%w: node: logger and clock are needed", mman.ErrInvalid)
+	}
+	n := &Node{cfg: cfg, log: cfg.Logger, running: make(chan Running, 1), lender: make(chan *provider.Provider, 1)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if n.doc, err = ReadGenesis(cfg.Home); err != nil {
+		return nil, err
+	}
+	if err := n.openKey(); err != nil {
+		return nil, err
+	}
+
+	// Storage, then the ledger on it.
+	if n.store, err = store.Open(store.DefaultConfig(filepath.Join(cfg.Home, folderStore), cfg.Logger)); err != nil {
+		return nil, err
+	}
+	n.closers = append(n.closers, n.store.Close)
+	if n.app, err = abci.New(abci.Config{DB: n.store.State(), Log: cfg.Logger}); err != nil {
+		return nil, err
+	}
+
+	// The peer-to-peer host, what it finds and what it serves.
+	if err := n.buildNetwork(ctx); err != nil {
+		return nil, err
+	}
+
+	// Where work runs.
+	if err := n.buildExecutor(); err != nil {
+		return nil, err
+	}
+
+	// Consensus last: it starts to change the state as soon as it runs.
+	ccfg := consensus.DefaultConfig(cfg.Home, n.doc, cfg.Logger)
+	ccfg.RPCListen, ccfg.P2PListen, ccfg.Peers, ccfg.Moniker, ccfg.Index = cfg.RPC, cfg.P2P, cfg.Peers, cfg.Moniker, !cfg.NoIndex
+	n.consensus, err = consensus.New(ccfg, n.app, n.store.Data())
+	return n, err
+}
+
+func (n *Node) openKey() error {
+	ring, err := OpenKeyring(n.cfg.Home, true)
+	if err != nil {
+		return err
+	}
+	n.key, err = ring.Get(n.cfg.Account, n.cfg.Passphrase)
+	return err
+}
+
+func (n *Node) buildNetwork(ctx context.Context) (err error) {
+	pcfg := p2p.Default()
+	pcfg.Listen, pcfg.Bootstrap, pcfg.NetworkID = n.cfg.Listen, n.cfg.Bootstrap, n.doc.ChainID
+	pcfg.IdentityFile, pcfg.Now, pcfg.Logger = filepath.Join(n.cfg.Home, fileIdentity), n.cfg.Clock.Now, n.log
+	if n.host, err = p2p.New(pcfg); err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.host.Close)
+	if err := n.host.Start(ctx); err != nil {
+		return err
+	}
+	dcfg := discovery.Default()
+	dcfg.After, dcfg.Logger = n.cfg.Clock.After, n.log
+	if n.discovery, err = discovery.New(n.host, dcfg); err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.discovery.Close)
+	ccfg := content.Default()
+	ccfg.After = n.cfg.Clock.After
+	public := content.NewPublicStore(n.store.Data().PublicBlocks())
+	if n.content, err = content.New(context.WithoutCancel(ctx), n.host, public, n.discovery, ccfg); err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.content.Close)
+	return nil
+}
+
+func (n *Node) buildExecutor() (err error) {
+	cache := filepath.Join(n.cfg.Home, folderCache)
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	n.executor, err = wasm.New(wasm.Config{Clock: n.cfg.Clock.Now, Ticker: n.cfg.Clock.Tick, CacheDir: cache})
+	if err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.executor.Close)
+	return nil
+}
+
+// buildProvider needs the RPC, so it runs after consensus is up.
+func (n *Node) buildProvider(rpc *chain.Client) (*provider.Provider, error) {
+	ring, err := OpenKeyring(n.cfg.Home, true)
+	if err != nil {
+		return nil, err
+	}
+	pcfg := provider.Default()
+	pcfg.ChainID, pcfg.Addrs, pcfg.SettleBlocks, pcfg.Logger = n.doc.ChainID, n.host.Addrs, n.cfg.SettleBlocks, n.log
+	pcfg.OfferBlocks = min(pcfg.OfferBlocks, n.doc.Params.MaxOfferBlocks)
+	return provider.New(pcfg, provider.Parts{
+		Ledger:    ledger{n.app},
+		Submitter: submitter{n.doc.ChainID, n.key, submit.New(rpc, n.doc.ChainID, n.key, ring.Lock, n.cfg.Clock.After)},
+		Host:      n.host,
+		Discovery: n.discovery,
+		Public:    n.content,
+		Stores:    stores{n.store.Data(), content.NewPrivateStore(n.store.Data().PrivateBlocks())},
+		Records:   n.store.Data().Namespace(store.NamespaceProvider),
+		Worker:    worker.New(map[resources.Facet]resources.Executor{resources.FacetWasm: n.executor}),
+		Facets:    []resources.Facet{resources.FacetWasm},
+	})
+}
+
+// Run lives the node's life until ctx ends or a part of it fails.
+func (n *Node) Run(ctx context.Context) error {
+	// Consensus outlives the rest: what ends may still submit.
+	outer, stopConsensus := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopConsensus()
+	consensusDone := make(chan error, 1)
+	go func() { consensusDone <- n.consensus.Run(outer) }()
+
+	life, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	failed := make(chan error, 1)
+	go func() {
+		err := <-consensusDone
+		stop(err)
+		failed <- err
+	}()
+	err := n.live(life)
+	stopConsensus()
+	cerr := <-failed
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(cerr, err)
+}
+
+// live runs everything above consensus.
+func (n *Node) live(ctx context.Context) error {
+	select {
+	case <-n.consensus.Ready():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	rpc, err := chain.New(n.consensus.RPCAddr())
+	if err != nil {
+		return err
+	}
+	defer rpc.Close()
+	lender, err := n.buildProvider(rpc)
+	if err != nil {
+		return err
+	}
+	n.app.OnCommit(lender.AtHeight)
+	if err := n.serve(ctx, lender); err != nil {
+		return err
+	}
+
+	token, err := newToken()
+	if err != nil {
+		return err
+	}
+	server, err := api.New(ctx, api.Config{Listen: n.cfg.API, Token: token, Chain: rpc, Provider: lender, Logger: n.log})
+	if err != nil {
+		return err
+	}
+	run := Running{RPC: "http://" + n.consensus.RPCAddr(), API: "http://" + server.Addr(), Peers: n.host.Addrs(), P2P: n.consensus.P2PAddr(), ChainID: n.doc.ChainID, Token: token, PIDs: []int{os.Getpid()}}
+	if err := run.Write(n.cfg.Home); err != nil {
+		return errors.Join(err, server.Close())
+	}
+	n.running <- run
+	n.lender <- lender
+	n.log.LogAttrs(ctx, slog.LevelInfo, "node is ready", slog.String("chain", n.doc.ChainID), slog.String("rpc", run.RPC), slog.String("api", run.API), slog.String("peer", n.host.ID().String()))
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.host.Run(ctx) })
+	g.Go(func() error { return n.discovery.Run(ctx) })
+	g.Go(func() error { return server.Run(ctx) })
+	g.Go(func() error { return lender.Run(ctx) })
+	g.Go(func() error { return n.collect(ctx) })
+	g.Go(func() error {
+		// A lone node has nobody to announce to; the reprovider tells the first
+		// peer who comes.
+		if err := lender.Announce(ctx); err != nil && ctx.Err() == nil {
+			n.log.LogAttrs(ctx, slog.LevelWarn, "not everything could be announced", slog.Any("error", err))
+		}
+		return nil
+	})
+	return errors.Join(g.Wait(), forgetRunning(n.cfg.Home))
+}
+
+// serve answers the protocols of a provider.
+func (n *Node) serve(ctx context.Context, lender *provider.Provider) error {
+	sessions := session.Server{Provider: lender, Idle: sessionIdle}
+	n.host.Handle(ctx, session.Protocol, func(ctx context.Context, s p2p.Stream) {
+		if err := sessions.Serve(ctx, s); err != nil {
+			n.log.LogAttrs(ctx, slog.LevelDebug, "session ended", slog.String("peer", s.RemotePeer().String()), slog.Any("error", err))
+		}
+	})
+	bcfg := blocks.Default()
+	bcfg.Logger = n.log
+	if err := blocks.Serve(ctx, n.host, lender, bcfg); err != nil {
+		return err
+	}
+	ocfg := offers.Default()
+	ocfg.Logger = n.log
+	return offers.Serve(ctx, n.host, lender, ocfg)
+}
+
+func (n *Node) collect(ctx context.Context) error {
+	ticks, stop := n.cfg.Clock.Tick(collectEvery)
+	defer stop()
+	return n.store.RunGC(ctx, ticks)
+}
+
+// Ready returns what runs, once the node serves, and the node's provider.
+func (n *Node) Ready(ctx context.Context) (Running, *provider.Provider, error) {
+	select {
+	case run := <-n.running:
+		n.running <- run
+		lender := <-n.lender
+		n.lender <- lender
+		return run, lender, nil
+	case <-ctx.Done():
+		return Running{}, nil, fmt.Errorf("%w: the node is not ready: %w", mman.ErrCanceled, ctx.Err())
+	}
+}
+
+// Close closes what New opened, the last first. Call it after Run.
+func (n *Node) Close() error {
+	var errs []error
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		errs = append(errs, n.closers[i]())
+	}
+	n.closers = nil
+	return errors.Join(errs...)
+}
+
+func newToken() (string, error) {
+	var b [16]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	}
+	return hex.EncodeToString(b[:]), nil
+}
