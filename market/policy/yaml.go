@@ -90,7 +90,14 @@ func (o *yamlObligation) UnmarshalYAML(unmarshal func(any) error) error {
 // tags and a second document are refused; an absent default means deny, an
 // absent phase means match. Errors wrap mman.ErrInvalid, ErrTooLarge, or
 // ErrUnsupported for what this version does not enforce.
-func ParseYAML(b []byte) (Policy, error) {
+func ParseYAML(b []byte) (p Policy, err error) {
+	// The text is a person's own file, but it may come from a stranger's
+	// mail, and the parser is not ours.
+	defer func() {
+		if r := recover(); r != nil {
+			p, err = Policy{}, fmt.Errorf("%w: policy: the text cannot be read as YAML", mman.ErrInvalid)
+		}
+	}()
 	if len(b) > YAMLMaxBytes {
 		return Policy{}, fmt.Errorf("%w: policy of %d bytes, at most %d are allowed", mman.ErrTooLarge, len(b), YAMLMaxBytes)
 	}
@@ -105,8 +112,7 @@ func ParseYAML(b []byte) (Policy, error) {
 	if e.Policy == nil {
 		return Policy{}, fmt.Errorf("%w: policy: the text must start with the key policy:", mman.ErrInvalid)
 	}
-	p, err := e.Policy.policy()
-	if err != nil {
+	if p, err = e.Policy.policy(); err != nil {
 		return Policy{}, err
 	}
 	return p, p.Validate()
