@@ -1,0 +1,514 @@
+package consensus_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	abci "github.com/cometbft/cometbft/abci/types"
+	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
+	"github.com/stretchr/testify/require"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/node/consensus"
+	"github.com/limboid/massive-man/node/store"
+)
+
+// tally is an application whose hash is the hash of all transactions in order.
+// It lives longer than a node, as a state on disk does.
+type tally struct {
+	abci.BaseApplication
+
+	mu      sync.Mutex
+	height  int64
+	hash    []byte
+	next    []byte
+	breakAt int64
+	commits chan int64
+}
+
+func newTally() *tally { return &tally{commits: make(chan int64, 10_000)} }
+
+func (a *tally) Info(context.Context, *abci.RequestInfo) (*abci.ResponseInfo, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return &abci.ResponseInfo{LastBlockHeight: a.height, LastBlockAppHash: a.hash, AppVersion: 1}, nil
+}
+
+func (a *tally) InitChain(_ context.Context, req *abci.RequestInitChain) (*abci.ResponseInitChain, error) {
+	doc, err := genesis.Decode(req.AppStateBytes)
+	if err != nil {
+		return nil, err
+	}
+	a.hash = []byte(doc.ChainID)
+	return &abci.ResponseInitChain{AppHash: a.hash}, nil
+}
+
+func (a *tally) CheckTx(_ context.Context, req *abci.RequestCheckTx) (*abci.ResponseCheckTx, error) {
+	if bytes.HasPrefix(req.Tx, []byte("bad")) {
+		return &abci.ResponseCheckTx{Code: uint32(mman.ErrFunds.Code), Log: "not enough"}, nil
+	}
+	return &abci.ResponseCheckTx{}, nil
+}
+
+func (a *tally) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.breakAt > 0 && req.Height >= a.breakAt {
+		return nil, fmt.Errorf("%w: no space", mman.ErrDiskFull)
+	}
+	a.height, a.next = req.Height, a.hash
+	results := make([]*abci.ExecTxResult, len(req.Txs))
+	for i, tx := range req.Txs {
+		sum := sha256.Sum256(append(bytes.Clone(a.next), tx...))
+		a.next, results[i] = sum[:], &abci.ExecTxResult{}
+	}
+	return &abci.ResponseFinalizeBlock{TxResults: results, AppHash: a.next}, nil
+}
+
+func (a *tally) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.hash = a.next
+	select {
+	case a.commits <- a.height:
+	default:
+	}
+	return &abci.ResponseCommit{}, nil
+}
+
+func (a *tally) now() (height int64, hash string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.height, hex.EncodeToString(a.hash)
+}
+
+// reach waits for a commit at or above a height.
+func (a *tally) reach(t *testing.T, height int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		if now, _ := a.now(); now >= height {
+			return
+		}
+		select {
+		case <-a.commits:
+		case <-ctx.Done():
+			now, _ := a.now()
+			require.Failf(t, "too slow", "height %d, not %d", now, height)
+		}
+	}
+}
+
+// document is a local network of the homes' validators.
+func document(t *testing.T, chain string, homes ...string) genesis.Document {
+	t.Helper()
+	doc := genesis.Document{
+		ChainID: chain, Network: genesis.Local, InitialHeight: 1, Params: genesis.Defaults(genesis.Local),
+		Accounts: []genesis.Account{{Address: mman.Address{1}, Balance: 1_000_000}},
+	}
+	for i, home := range homes {
+		id, err := consensus.Init(home)
+		require.NoError(t, err)
+		doc.Validators = append(doc.Validators, genesis.Validator{
+			Operator: mman.Address{byte(i + 1)}, Name: fmt.Sprintf("v%d", i), ConsensusKey: id.ConsensusKey, Power: 10,
+		})
+	}
+	return doc
+}
+
+func testConfig(home string, doc genesis.Document) consensus.Config {
+	cfg := consensus.DefaultConfig(home, doc, slog.New(slog.DiscardHandler))
+	cfg.RPCListen, cfg.P2PListen = "tcp://127.0.0.1:0", "127.0.0.1:0"
+	return cfg
+}
+
+// running is a node and the way to end it.
+type running struct {
+	*consensus.Node
+
+	stop func() error
+}
+
+// run starts a node and waits until it is ready.
+func run(t *testing.T, cfg consensus.Config, app abci.Application, data *store.Data) running {
+	t.Helper()
+	n, err := consensus.New(cfg, app, data)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	stop := sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
+	t.Cleanup(func() { _ = stop() })
+	select {
+	case <-n.Ready():
+	case err := <-done:
+		done <- err
+		require.NoError(t, err)
+		require.Fail(t, "ended before it was ready")
+	}
+	return running{n, stop}
+}
+
+func client(t *testing.T, n running) *rpchttp.HTTP {
+	t.Helper()
+	c, err := rpchttp.New("http://"+n.RPCAddr(), "/websocket")
+	require.NoError(t, err)
+	return c
+}
+
+func TestOneValidatorCommitsAndContinues(t *testing.T) {
+	t.Parallel()
+	home, data, app := t.TempDir(), openData(t), newTally()
+	doc := document(t, "mman-local-one", home)
+	n := run(t, testConfig(home, doc), app, data)
+
+	c := client(t, n)
+	res, err := c.BroadcastTxCommit(t.Context(), []byte("first"))
+	require.NoError(t, err)
+	require.Zero(t, res.TxResult.Code)
+	hash, err := n.Submit(t.Context(), []byte("second"))
+	require.NoError(t, err)
+	app.reach(t, res.Height+2)
+	found, err := c.Tx(t.Context(), hash[:], false)
+	require.NoError(t, err, "the index finds it")
+	require.Greater(t, found.Height, res.Height)
+
+	_, err = n.Submit(t.Context(), []byte("second"))
+	require.ErrorIs(t, err, mman.ErrExists)
+	_, err = n.Submit(t.Context(), []byte("bad"))
+	require.ErrorIs(t, err, mman.ErrFunds)
+	_, err = n.Submit(t.Context(), make([]byte, 70_000))
+	require.ErrorIs(t, err, mman.ErrTooLarge)
+
+	got, err := c.Genesis(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, doc.ChainID, got.Genesis.ChainID)
+	require.Equal(t, int64(1<<20), got.Genesis.ConsensusParams.Block.MaxBytes)
+	require.Equal(t, int64(64<<10), got.Genesis.ConsensusParams.Evidence.MaxBytes)
+	require.Zero(t, got.Genesis.ConsensusParams.ABCI.VoteExtensionsEnableHeight)
+	first, err := c.Block(t.Context(), new(int64(1)))
+	require.NoError(t, err)
+	require.Equal(t, got.Genesis.GenesisTime, first.Block.Time)
+
+	require.NoError(t, n.stop())
+	_, err = n.Submit(t.Context(), []byte("late"))
+	require.ErrorIs(t, err, mman.ErrBusy)
+	_, err = n.Status()
+	require.ErrorIs(t, err, mman.ErrBusy)
+	require.ErrorIs(t, n.Run(t.Context()), mman.ErrInvalid)
+	height, before := app.now()
+
+	again := run(t, testConfig(home, doc), app, data)
+	require.Equal(t, n.Identity(), again.Identity())
+	app.reach(t, height+2)
+	_, after := app.now()
+	require.Equal(t, before, after, "quiet blocks change nothing")
+	status, err := again.Status()
+	require.NoError(t, err)
+	require.Greater(t, status.Height, uint64(height))
+	require.False(t, status.CatchingUp)
+	found, err = client(t, again).Tx(t.Context(), hash[:], false)
+	require.NoError(t, err)
+	require.Positive(t, found.Height)
+	require.NoError(t, again.stop())
+}
+
+func TestApplicationBehindIsCaughtUp(t *testing.T) {
+	t.Parallel()
+	home, data, app := t.TempDir(), openData(t), newTally()
+	doc := document(t, "mman-local-replay", home)
+	n := run(t, testConfig(home, doc), app, data)
+	_, err := client(t, n).BroadcastTxCommit(t.Context(), []byte("kept in the block store"))
+	require.NoError(t, err)
+	require.NoError(t, n.stop())
+	_, want := app.now()
+
+	empty := newTally()
+	n = run(t, testConfig(home, doc), empty, data)
+	height, got := empty.now()
+	require.Positive(t, height)
+	require.Equal(t, want, got)
+	require.NoError(t, n.stop())
+}
+
+func TestFourValidatorsAgree(t *testing.T) {
+	t.Parallel()
+	const count = 4
+	homes := make([]string, count)
+	for i := range homes {
+		homes[i] = t.TempDir()
+	}
+	doc := document(t, "mman-local-four", homes...)
+	nodes, apps, peers := make([]running, count), make([]*tally, count), []string{}
+	for i, home := range homes {
+		cfg := testConfig(home, doc)
+		cfg.Peers, cfg.Index = append([]string{}, peers...), i == 0
+		apps[i] = newTally()
+		nodes[i] = run(t, cfg, apps[i], openData(t))
+		peers = append(peers, nodes[i].P2PAddr())
+	}
+	apps[0].reach(t, 1)
+	res, err := client(t, nodes[0]).BroadcastTxCommit(t.Context(), []byte("for all"))
+	require.NoError(t, err)
+	for i, app := range apps {
+		app.reach(t, res.Height+1)
+		block, err := client(t, nodes[i]).Block(t.Context(), new(res.Height+1))
+		require.NoError(t, err)
+		first, err := client(t, nodes[0]).Block(t.Context(), new(res.Height+1))
+		require.NoError(t, err)
+		require.Equal(t, first.Block.AppHash, block.Block.AppHash)
+		require.Len(t, block.Block.AppHash, sha256.Size)
+	}
+	for _, n := range nodes {
+		require.NoError(t, n.stop())
+	}
+}
+
+func TestNodeThatOnlyFollowsFetchesBlocks(t *testing.T) {
+	t.Parallel()
+	home, app := t.TempDir(), newTally()
+	doc := document(t, "mman-local-follow", home)
+	n := run(t, testConfig(home, doc), app, openData(t))
+	for i := range 3 {
+		_, err := client(t, n).BroadcastTxCommit(t.Context(), fmt.Appendf(nil, "tx %d", i))
+		require.NoError(t, err)
+	}
+
+	follow := func(app *tally) (*consensus.Node, error) {
+		cfg := testConfig(t.TempDir(), doc)
+		cfg.Peers = []string{n.P2PAddr()}
+		return consensus.New(cfg, app, openData(t))
+	}
+	broken := newTally()
+	broken.breakAt = 2
+	bad, err := follow(broken)
+	require.NoError(t, err)
+	err = bad.Run(t.Context())
+	require.ErrorIs(t, err, mman.ErrDiskFull, "an application that breaks while blocks are fetched ends Run")
+
+	good := newTally()
+	f, err := follow(good)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	height, _ := app.now()
+	good.reach(t, height)
+	cancel()
+	require.NoError(t, <-done)
+	require.NoError(t, n.stop())
+}
+
+func TestHaltEndsRun(t *testing.T) {
+	t.Parallel()
+	home, app := t.TempDir(), newTally()
+	app.breakAt = 3
+	n, err := consensus.New(testConfig(home, document(t, "mman-local-halt", home)), app, openData(t))
+	require.NoError(t, err)
+	err = n.Run(t.Context())
+	require.ErrorIs(t, err, mman.ErrDiskFull)
+	require.ErrorContains(t, err, "consensus halted: block 3")
+}
+
+func TestHomeOfAnotherNetworkIsRefused(t *testing.T) {
+	t.Parallel()
+	home, data := t.TempDir(), openData(t)
+	doc := document(t, "mman-local-mine", home)
+	_, err := consensus.New(testConfig(home, doc), newTally(), data)
+	require.NoError(t, err)
+	doc.Accounts[0].Balance++
+	_, err = consensus.New(testConfig(home, doc), newTally(), data)
+	require.ErrorIs(t, err, mman.ErrHome)
+	require.ErrorContains(t, err, "another home")
+}
+
+func TestPortsInUseAreNamed(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = taken.Close() })
+	tests := map[string]func(*consensus.Config){
+		consensus.FlagRPC: func(c *consensus.Config) { c.RPCListen = taken.Addr().String() },
+		consensus.FlagP2P: func(c *consensus.Config) { c.P2PListen = taken.Addr().String() },
+	}
+	for flag, set := range tests {
+		t.Run(flag, func(t *testing.T) {
+			t.Parallel()
+			home := t.TempDir()
+			cfg := testConfig(home, document(t, "mman-local-port", home))
+			set(&cfg)
+			n, err := consensus.New(cfg, newTally(), openData(t))
+			require.NoError(t, err)
+			err = n.Run(t.Context())
+			require.ErrorIs(t, err, mman.ErrPortInUse)
+			require.ErrorContains(t, err, taken.Addr().String())
+			require.ErrorContains(t, err, flag)
+		})
+	}
+}
+
+func TestRPCRefusesForeignPages(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	n := run(t, testConfig(home, document(t, "mman-local-page", home)), newTally(), openData(t))
+	tests := map[string]struct {
+		host, origin string
+		want         int
+	}{
+		"plain":          {n.RPCAddr(), "", http.StatusOK},
+		"localhost":      {"localhost", "", http.StatusOK},
+		"own page":       {n.RPCAddr(), "http://" + n.RPCAddr(), http.StatusOK},
+		"foreign page":   {n.RPCAddr(), "https://example.org", http.StatusForbidden},
+		"sandboxed page": {n.RPCAddr(), "null", http.StatusForbidden},
+		"rebound name":   {"example.org:26657", "", http.StatusForbidden},
+	}
+	for name, tt := range tests {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.RPCAddr()+"/status", http.NoBody)
+		require.NoError(t, err)
+		req.Host = tt.host
+		if tt.origin != "" {
+			req.Header.Set("Origin", tt.origin)
+		}
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err, name)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, tt.want, res.StatusCode, name)
+		require.Empty(t, res.Header.Get("Access-Control-Allow-Origin"), name)
+	}
+	require.NoError(t, n.stop())
+}
+
+func TestKeysOfAHome(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	dir := filepath.Join(home, "consensus")
+	_, err := consensus.LoadIdentity(home)
+	require.ErrorIs(t, err, mman.ErrHome, "no keys yet")
+	id, err := consensus.Init(home)
+	require.NoError(t, err)
+	require.Len(t, id.ConsensusKey, ed25519.PublicKeySize)
+	again, err := consensus.Init(home)
+	require.NoError(t, err)
+	require.Equal(t, id, again)
+	loaded, err := consensus.LoadIdentity(home)
+	require.NoError(t, err)
+	require.Equal(t, id, loaded)
+	for _, name := range []string{"priv_validator_key.json", "priv_validator_state.json", "node_key.json"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), name)
+	}
+
+	path := filepath.Join(dir, "priv_validator_key.json")
+	require.NoError(t, os.Chmod(path, 0o644))
+	_, err = consensus.LoadIdentity(home)
+	require.ErrorIs(t, err, mman.ErrHome)
+	require.ErrorContains(t, err, "chmod 600")
+	require.NoError(t, os.Chmod(path, 0o600))
+
+	record := filepath.Join(dir, "priv_validator_state.json")
+	require.NoError(t, os.Rename(record, record+".away"))
+	_, err = consensus.Init(home)
+	require.ErrorIs(t, err, mman.ErrHome)
+	require.ErrorContains(t, err, "sign a height twice")
+	require.NoError(t, os.WriteFile(record, []byte(`{"height": "7", "round": 0, "step": 3}`), 0o600))
+	require.NoError(t, os.Remove(path))
+	_, err = consensus.Init(home)
+	require.ErrorIs(t, err, mman.ErrHome)
+	require.ErrorContains(t, err, "signed height 7")
+	require.NoError(t, os.WriteFile(path, []byte("{"), 0o600))
+	_, err = consensus.Init(home)
+	require.ErrorIs(t, err, mman.ErrHome)
+	require.ErrorContains(t, err, "does not read")
+}
+
+func TestConfigValidate(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	doc := document(t, "mman-local-config", home)
+	require.NoError(t, testConfig(home, doc).Validate())
+	public := doc
+	public.Network = genesis.Public
+	require.Equal(t, consensus.PublicTimeouts(), consensus.DefaultConfig(home, public, nil).Timeouts)
+	tests := map[string]func(*consensus.Config){
+		"no home":       func(c *consensus.Config) { c.Home = "" },
+		"no logger":     func(c *consensus.Config) { c.Logger = nil },
+		"no port":       func(c *consensus.Config) { c.RPCListen = "127.0.0.1" },
+		"two addresses": func(c *consensus.Config) { c.P2PListen = "127.0.0.1:1,127.0.0.1:2" },
+		"external":      func(c *consensus.Config) { c.ExternalAddress = "example.org:70000" },
+		"peer":          func(c *consensus.Config) { c.Peers = []string{"127.0.0.1:26656"} },
+		"peers":         func(c *consensus.Config) { c.Peers = make([]string, 65) },
+		"moniker":       func(c *consensus.Config) { c.Moniker = "a\nb" },
+		"mempool":       func(c *consensus.Config) { c.MempoolTxs = 0 },
+		"mempool bytes": func(c *consensus.Config) { c.MempoolBytes = 1 },
+		"timeout":       func(c *consensus.Config) { c.Timeouts.Propose = time.Millisecond },
+	}
+	for name, spoil := range tests {
+		cfg := testConfig(home, doc)
+		spoil(&cfg)
+		require.ErrorIs(t, cfg.Validate(), mman.ErrInvalid, name)
+	}
+	_, err := consensus.CometGenesis(genesis.Document{})
+	require.ErrorIs(t, err, mman.ErrGenesis)
+	a, err := consensus.CometGenesis(doc)
+	require.NoError(t, err)
+	b, err := consensus.CometGenesis(doc)
+	require.NoError(t, err)
+	require.Equal(t, a, b)
+}
+
+// TestStopLeavesNothingBehind does not run beside other tests: it counts.
+func TestStopLeavesNothingBehind(t *testing.T) { //nolint:paralleltest // it counts goroutines
+	home, data, app := t.TempDir(), openData(t), newTally()
+	doc := document(t, "mman-local-leak", home)
+	cycle := func() {
+		height, _ := app.now()
+		n := run(t, testConfig(home, doc), app, data)
+		app.reach(t, height+1)
+		require.NoError(t, n.stop())
+	}
+	cycle()
+	before := runtime.NumGoroutine()
+	const (
+		cycles = 3
+		// CometBFT never ends the two goroutines of a log file it opened.
+		logFile = 2
+		// other tests' leftovers and the runtime's own may come and go
+		slack = 3
+	)
+	for range cycles {
+		cycle()
+	}
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+cycles*logFile+slack }, 20*time.Second, 50*time.Millisecond,
+		"%d goroutines before", before)
+}
+
+func TestRunIsCanceledAtOnce(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	n, err := consensus.New(testConfig(home, document(t, "mman-local-cancel", home)), newTally(), openData(t))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err = n.Run(ctx)
+	require.True(t, err == nil || errors.Is(err, context.Canceled), "%v", err)
+}
