@@ -207,7 +207,7 @@ func (a *Application) resetCheck() error {
 // Info answers the last committed height and root.
 func (a *Application) Info(context.Context, *types.RequestInfo) (*types.ResponseInfo, error) {
 	latest := a.latest.Load().Latest()
-	answer := &types.ResponseInfo{Data: softwareName, AppVersion: AppVersion, LastBlockHeight: int64(latest.Height())} //nolint:gosec // a height
+	answer := &types.ResponseInfo{Data: softwareName, AppVersion: AppVersion, LastBlockHeight: wireInt(latest.Height())}
 	if latest.Height() > 0 {
 		root := latest.Root()
 		answer.LastBlockAppHash = root[:]
@@ -227,7 +227,7 @@ func (a *Application) InitChain(_ context.Context, req *types.RequestInitChain) 
 	if err != nil {
 		return nil, err
 	}
-	if doc.ChainID != req.ChainId || req.InitialHeight != int64(doc.InitialHeight) { //nolint:gosec // it is 1
+	if doc.ChainID != req.ChainId || req.InitialHeight != wireInt(doc.InitialHeight) {
 		return nil, fmt.Errorf("%w: CometBFT starts %q at height %d, the document says %q at %d",
 			mman.ErrGenesis, req.ChainId, req.InitialHeight, doc.ChainID, doc.InitialHeight)
 	}
@@ -254,7 +254,7 @@ func validatorUpdates(doc genesis.Document) []types.ValidatorUpdate {
 	for _, v := range doc.Canonical().Validators {
 		out = append(out, types.ValidatorUpdate{
 			PubKey: crypto.PublicKey{Sum: &crypto.PublicKey_Ed25519{Ed25519: v.ConsensusKey}},
-			Power:  int64(v.Power), //nolint:gosec // at most genesis.MaxPower
+			Power:  wireInt(v.Power),
 		})
 	}
 	return out
@@ -262,11 +262,11 @@ func validatorUpdates(doc genesis.Document) []types.ValidatorUpdate {
 
 // consensusParams are the bounds that CometBFT itself enforces.
 func consensusParams(p genesis.Params) *cmtproto.ConsensusParams {
-	return &cmtproto.ConsensusParams{ //nolint:gosec // all values are bounded by genesis
-		Block: &cmtproto.BlockParams{MaxBytes: int64(p.BlockMaxBytes), MaxGas: int64(p.MaxGasPerBlock)},
+	return &cmtproto.ConsensusParams{
+		Block: &cmtproto.BlockParams{MaxBytes: wireInt(p.BlockMaxBytes), MaxGas: wireInt(p.MaxGasPerBlock)},
 		Evidence: &cmtproto.EvidenceParams{
-			MaxAgeNumBlocks: int64(p.EvidenceMaxBlocks), MaxAgeDuration: time.Duration(p.EvidenceMaxSeconds) * time.Second,
-			MaxBytes: int64(p.EvidenceMaxBytes),
+			MaxAgeNumBlocks: wireInt(p.EvidenceMaxBlocks), MaxAgeDuration: time.Duration(wireInt(p.EvidenceMaxSeconds)) * time.Second,
+			MaxBytes: wireInt(p.EvidenceMaxBytes),
 		},
 		Version: &cmtproto.VersionParams{App: AppVersion},
 	}
@@ -290,7 +290,7 @@ func (a *Application) CheckTx(_ context.Context, req *types.RequestCheckTx) (*ty
 	if err := admission.Commit(); err != nil {
 		return nil, err
 	}
-	return &types.ResponseCheckTx{Code: types.CodeTypeOK, GasWanted: wireGas(o.GasLimit), GasUsed: wireGas(o.gas)}, nil
+	return &types.ResponseCheckTx{Code: types.CodeTypeOK, GasWanted: wireInt(o.GasLimit), GasUsed: wireInt(o.gas)}, nil
 }
 
 func checkFailed(err error) *types.ResponseCheckTx {
@@ -412,7 +412,7 @@ func (a *Application) FinalizeBlock(_ context.Context, req *types.RequestFinaliz
 	defer a.consensus.Unlock()
 	var done *executed
 	for _, k := range a.kept {
-		if k.hash == string(req.Hash) && int64(k.height) == req.Height { //nolint:gosec // a height
+		if k.hash == string(req.Hash) && wireInt(k.height) == req.Height {
 			done = k
 		}
 	}

@@ -3,6 +3,7 @@ package abci
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/cometbft/cometbft/abci/types"
 
@@ -99,7 +100,7 @@ func (e *execution) deliver(raw []byte) (*types.ExecTxResult, error) {
 		urls[i] = m.TypeURL()
 	}
 	return &types.ExecTxResult{
-		Data: tx.ResultData(urls), GasWanted: wireGas(o.GasLimit), GasUsed: wireGas(o.gas), Events: wireEvents(after),
+		Data: tx.ResultData(urls), GasWanted: wireInt(o.GasLimit), GasUsed: wireInt(o.gas), Events: wireEvents(after),
 	}, nil
 }
 
@@ -113,7 +114,7 @@ func (e *execution) messages(o opened, signer string, events []block.Event) ([]b
 			return nil, err
 		}
 		ctx := e.context(work, &events)
-		ctx.TxHash, ctx.Message = o.hash, uint32(i) //nolint:gosec // at most tx.MaxMessages
+		ctx.TxHash, ctx.Message = o.hash, uint32(i)
 		ctx.Emit("message", "action", msg.TypeURL(), "sender", signer, "module", m.Name())
 		if err := m.Execute(ctx, msg); err != nil {
 			return nil, fmt.Errorf("message %d, %s: %w", i, msg.TypeURL(), err)
@@ -142,13 +143,13 @@ func fatal(err error) error {
 func failed(err error, wanted, used uint64) *types.ExecTxResult {
 	return &types.ExecTxResult{
 		Code: uint32(mman.CodeOf(err)), Codespace: codespace, Log: err.Error(),
-		GasWanted: wireGas(wanted), GasUsed: wireGas(used),
+		GasWanted: wireInt(wanted), GasUsed: wireInt(used),
 	}
 }
 
-// wireGas fits gas into the field of a result. A limit above the largest
-// int64 was refused before it came here.
-func wireGas(gas uint64) int64 { return int64(gas) } //nolint:gosec // see above
+// wireInt fits a number into CometBFT's signed fields. Heights, gas within the
+// limits and everything that genesis bounds are far below the largest int64.
+func wireInt(n uint64) int64 { return int64(min(n, math.MaxInt64)) } //nolint:gosec // bounded in the expression
 
 func wireEvents(events []block.Event) []types.Event {
 	out := make([]types.Event, len(events))

@@ -2,6 +2,7 @@ package abci_test
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -377,7 +378,7 @@ func TestRequestRefused(t *testing.T) {
 	}
 	f.Fail(mman.ErrInvalid, f.cleo, tx.MsgRequest{Consumer: f.cleo.Address, Request: []byte{0xa0}})
 	for i := range f.Doc.Params.MaxQueuedPerAccount {
-		f.queued(t, abcitest.Ask(t, f.cleo, fmt.Sprint(i), 5000, 200))
+		f.queued(t, abcitest.Ask(t, f.cleo, strconv.FormatUint(i, 10), 5000, 200))
 	}
 	f.Fail(mman.ErrQueueFull, f.cleo, abcitest.Submit(t, abcitest.Ask(t, f.cleo, "more", 5000, 200)))
 	require.Equal(t, mman.Amount(64*5000), f.supply(t).Escrow)

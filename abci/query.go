@@ -31,7 +31,7 @@ func (a *Application) Query(_ context.Context, req *types.RequestQuery) (*types.
 	if err != nil {
 		return &types.ResponseQuery{
 			Code: uint32(mman.CodeOf(err)), Codespace: codespace, Log: err.Error(),
-			Height: int64(a.latest.Load().Latest().Height()), //nolint:gosec // a height
+			Height: wireInt(a.latest.Load().Latest().Height()),
 		}, nil
 	}
 	return answer, nil
@@ -68,7 +68,7 @@ func (a *Application) answer(req *types.RequestQuery) (*types.ResponseQuery, err
 		return nil, fmt.Errorf("%w: encode the answer to %.96q: %w", mman.ErrInternal, req.Path, err)
 	}
 	return &types.ResponseQuery{
-		Value: bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}), Height: int64(snapshot.Height()), //nolint:gosec // a height
+		Value: bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}), Height: wireInt(snapshot.Height()),
 	}, nil
 }
 
@@ -165,7 +165,7 @@ func storeAnswer(s *state.Snapshot, rest string, req *types.RequestQuery) (*type
 	if err != nil {
 		return nil, err
 	}
-	answer := &types.ResponseQuery{Key: req.Data, Value: value, Height: int64(s.Height())} //nolint:gosec // a height
+	answer := &types.ResponseQuery{Key: req.Data, Value: value, Height: wireInt(s.Height())}
 	if !req.Prove {
 		return answer, nil
 	}

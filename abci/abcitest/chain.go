@@ -154,7 +154,7 @@ func blockHash(height int64, txs [][]byte) []byte {
 		hashes = append(hashes, h[:])
 	}
 	slices.SortFunc(hashes, bytes.Compare)
-	sum := mman.Sum256(append(hashes, binary.BigEndian.AppendUint64(nil, uint64(height)))...) //nolint:gosec // a height
+	sum := mman.Sum256(append(hashes, binary.BigEndian.AppendUint64(nil, uint64(height)))...)
 	return sum[:]
 }
 
@@ -175,7 +175,7 @@ func (c *Chain) Block(txs ...[]byte) Block {
 	}
 	next := c.Request()
 	prepared, err := c.App.PrepareProposal(ctx, &types.RequestPrepareProposal{
-		MaxTxBytes: int64(c.Doc.Params.BlockMaxBytes) - 4096, Txs: pool, Height: next.Height, Time: next.Time, //nolint:gosec // bounded
+		MaxTxBytes: int64(c.Doc.Params.BlockMaxBytes) - 4096, Txs: pool, Height: next.Height, Time: next.Time,
 	})
 	require.NoError(c.tb, err)
 	req := c.Request(prepared.Txs...)
@@ -289,10 +289,18 @@ func (c *Chain) SignFor(chainID string, a Actor, msgs []tx.Msg, change ...func(*
 	return t.Raw()
 }
 
+// Unsent returns a view of the chain that forgets what was signed since the last
+// block, for transactions that shall take the place of others.
+func Unsent(c *Chain) *Chain {
+	twin := *c
+	twin.signed = map[mman.Address]uint64{}
+	return &twin
+}
+
 func (c *Chain) genesisNumber(a Actor) uint64 {
 	for i, acc := range c.Doc.Canonical().Accounts {
 		if acc.Address == a.Address {
-			return uint64(i) //nolint:gosec // an index
+			return uint64(i)
 		}
 	}
 	return 0

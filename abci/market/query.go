@@ -3,6 +3,7 @@ package market
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/block"
@@ -175,7 +176,7 @@ func cursor(q block.Query, prefix []byte) ([]byte, error) {
 	if err != nil || len(b) == 0 {
 		return nil, fmt.Errorf("%w: after %.64q: use the next of an earlier page", mman.ErrInvalid, s)
 	}
-	return append(prefix[:len(prefix):len(prefix)], b...), nil
+	return append(slices.Clip(prefix), b...), nil
 }
 
 // list reads one page of an index under a prefix. Take turns the rest of a key

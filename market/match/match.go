@@ -218,7 +218,7 @@ func (f *filling) bundle(candidates [][]Entry, compute Entry) (legs []market.Leg
 		legs = append(legs, leg)
 	}
 	if fixed > f.request.Cap {
-		f.reject(uint64(last), compute.ID, mman.ErrPrice, "cap")
+		f.reject(uint64(last), compute.ID, mman.ErrPrice, "cap") //nolint:gosec // an index
 		return nil, limits, false, nil
 	}
 	return legs, limits, true, nil

@@ -110,7 +110,7 @@ func ParseYAML(b []byte) (p Policy, err error) {
 		return Policy{}, badYAML(err)
 	}
 	if e.Policy == nil {
-		return Policy{}, fmt.Errorf("%w: policy: the text must start with the key policy:", mman.ErrInvalid)
+		return Policy{}, fmt.Errorf("%w: policy: the text must have the one top key \"policy\"", mman.ErrInvalid)
 	}
 	if p, err = e.Policy.policy(); err != nil {
 		return Policy{}, err
