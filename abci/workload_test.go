@@ -1,0 +1,209 @@
+package abci_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/abcitest"
+	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/resources"
+)
+
+// workload drives a chain with random operations, sensible and senseless ones.
+type workload struct {
+	*abcitest.Chain
+	t         *testing.T
+	rng       *rand.Rand
+	providers []abcitest.Provider
+	offers    []mman.CID
+	requests  []made
+	cost      int // operations so far
+}
+
+type made struct {
+	id   mman.RequestID
+	name string
+	by   abcitest.Actor
+}
+
+func pick[T any](rng *rand.Rand, list []T) (T, bool) {
+	if len(list) == 0 {
+		var zero T
+		return zero, false
+	}
+	// Mostly the latest, which are still alive.
+	if n := min(len(list), 12); rng.IntN(3) > 0 {
+		list = list[len(list)-n:]
+	}
+	return list[rng.IntN(len(list))], true
+}
+
+// message returns a random message of the actor; ok is false when there is
+// nothing to do it with.
+func (w *workload) message(p abcitest.Provider) (m tx.Msg, ok bool) {
+	rng, next := w.rng, w.Height()+1
+	resource := fmt.Sprint("box", rng.IntN(4))
+	switch rng.IntN(12) {
+	case 0:
+		return p.Bind(chainID), true
+	case 1, 2:
+		o := p.Compute(resource, next+rng.Uint64N(40))
+		if rng.IntN(3) == 0 {
+			o = p.Dataset("words", next+5)
+			o.Sealed = rng.IntN(2) == 0
+		}
+		o.Capacity = 1 + rng.Uint64N(3)
+		o.Price.PerLease = mman.Amount(rng.Uint64N(3000))
+		m, id := p.Publish(w.t, chainID, o)
+		w.offers = append(w.offers, id)
+		return m, true
+	case 3:
+		id, ok := pick(rng, w.offers)
+		return tx.MsgWithdrawOffer{Provider: p.Address, Offer: id}, ok
+	case 4, 5, 6:
+		return w.ask(p.Actor), true
+	case 7:
+		r, ok := pick(rng, w.requests)
+		return tx.MsgCancelRequest{Consumer: r.by.Address, Request: r.id}, ok && r.by.Address == p.Address
+	case 8, 9:
+		return w.settle(p)
+	case 10:
+		r, ok := pick(rng, w.requests)
+		return tx.MsgCloseLease{Account: p.Address, Lease: r.id.Lease()}, ok
+	default:
+		to, _ := pick(rng, w.providers)
+		return tx.MsgSend{From: p.Address, To: to.Address, Amount: 1 + mman.Amount(rng.Uint64N(uint64(mman.MAN)))}, true
+	}
+}
+
+func (w *workload) ask(by abcitest.Actor) tx.Msg {
+	name := fmt.Sprint("lease", w.cost)
+	r := abcitest.Ask(w.t, by, name, mman.Amount(500+w.rng.Uint64N(20_000)), w.Height()+1+w.rng.Uint64N(12))
+	r.Blocks = 1 + w.rng.Uint64N(15)
+	if w.rng.IntN(3) == 0 {
+		r.Legs[1].Resource = abcitest.Resource(fmt.Sprint("box", w.rng.IntN(4)))
+	}
+	if w.rng.IntN(4) == 0 {
+		r.Legs = []market.LegRequest{r.Legs[0], {Role: market.RoleData, Facet: resources.FacetFile, Resource: abcitest.Resource("words")}, r.Legs[1]}
+	}
+	if id, ok := pick(w.rng, w.offers); ok && w.rng.IntN(4) == 0 {
+		r.Legs[len(r.Legs)-1].Offers = []mman.CID{id}
+	}
+	return abcitest.Submit(w.t, r)
+}
+
+func (w *workload) settle(p abcitest.Provider) (tx.Msg, bool) {
+	m := tx.MsgSettle{Sender: p.Address}
+	for range 1 + w.rng.IntN(4) {
+		r, ok := pick(w.rng, w.requests)
+		if !ok {
+			return m, false
+		}
+		m.Items = append(m.Items, abcitest.Receipt(w.t, chainID, r.name, r.id.Lease(), w.rng.Uint64N(3), 1+w.rng.Uint64N(9), mman.Amount(w.rng.Uint64N(9000))))
+		l, ok, err := w.App.View().Lease(r.id.Lease())
+		require.NoError(w.t, err)
+		if ok && l.Compute().Provider == p.Address && w.rng.IntN(3) == 0 {
+			m.Close = append(m.Close, l.ID)
+		}
+	}
+	return m, true
+}
+
+// block signs up to n transactions and decides a block of them.
+func (w *workload) block(n int) {
+	var raws [][]byte
+	var names []string
+	var by []abcitest.Actor
+	for range n {
+		p := w.providers[w.rng.IntN(len(w.providers))]
+		m, ok := w.message(p)
+		if !ok {
+			continue
+		}
+		raws, names, by = append(raws, w.Sign(p.Actor, []tx.Msg{m})), append(names, fmt.Sprint("lease", w.cost)), append(by, p.Actor)
+		w.cost++
+	}
+	b := w.Block(raws...)
+	for i, r := range b.Results {
+		if r == nil {
+			continue
+		}
+		if _, ok := abcitest.Attribute(r.Events, "mman.request", "id"); ok {
+			w.requests = append(w.requests, made{abcitest.RequestID(w.t, r.Events), names[i], by[i]})
+		}
+	}
+}
+
+func runWorkload(t *testing.T, seed uint64, operations int) *workload {
+	t.Helper()
+	w := &workload{t: t, rng: rand.New(rand.NewPCG(seed, 7))}
+	var actors []abcitest.Actor
+	for i := range 8 {
+		p := abcitest.NewProvider(t, fmt.Sprint("actor", i))
+		w.providers, actors = append(w.providers, p), append(actors, p.Actor)
+	}
+	doc := abcitest.Genesis(t, 100*mman.MAN, actors...)
+	doc.Params.GraceBlocks, doc.Params.DisputeBlocks, doc.Params.MaxQueuedPerAccount = 5, 4, 6
+	w.Chain = abcitest.New(t, doc)
+	for w.cost < operations {
+		w.block(w.rng.IntN(24))
+		if w.rng.IntN(30) == 0 {
+			w.Restart()
+		}
+	}
+	return w
+}
+
+// TestWorkload runs random operations with every invariant checked after every
+// block, and replays the blocks into other applications.
+func TestWorkload(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	w := runWorkload(t, seed, 2000)
+	matched, paid := 0, mman.Amount(0)
+	for _, r := range w.requests {
+		l, ok, err := w.App.View().Lease(r.id.Lease())
+		require.NoError(t, err)
+		if ok {
+			matched++
+			paid += l.Paid
+		}
+	}
+	t.Logf("%d blocks, %d requests, %d matched, %s paid", w.Height(), len(w.requests), matched, paid)
+	require.Greater(t, matched, 20, "the workload does what it is for")
+	require.Positive(t, paid)
+	rng := rand.New(rand.NewPCG(seed, 8))
+	w.Replay(func(uint64) (restart, drop bool) { return rng.IntN(5) == 0, rng.IntN(3) == 0 })
+	// When nobody does anything any more, all that is due comes to an end.
+	w.Pass(60)
+	root := w.Root()
+	w.Pass(2)
+	require.Equal(t, root, w.Root())
+	var s struct {
+		Escrow mman.Amount `json:"escrow"`
+	}
+	code, log := w.Query("/mman/supply", &s)
+	require.Zero(t, code, log)
+	require.Zero(t, s.Escrow)
+}
+
+// TestDeterminism runs the same blocks on different numbers of processors.
+//
+//nolint:paralleltest // it changes GOMAXPROCS
+func TestDeterminism(t *testing.T) {
+	w := runWorkload(t, 42, 300)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	for _, procs := range []int{1, 2, 7} {
+		runtime.GOMAXPROCS(procs)
+		w.Replay(func(h uint64) (restart, drop bool) { return h%uint64(procs+2) == 0, h%2 == 0 })
+	}
+	again := runWorkload(t, 42, 300)
+	require.Equal(t, w.Root(), again.Root())
+}
