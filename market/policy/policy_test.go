@@ -1,0 +1,104 @@
+package policy_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/resources"
+)
+
+func rule(id string, effect policy.Effect, accounts ...mman.Address) policy.Rule {
+	return policy.Rule{ID: id, Effect: effect, Phase: policy.PhaseMatch, Accounts: accounts}
+}
+
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	one, two := account(1), account(2)
+	for _, tc := range []struct {
+		name    string
+		policy  policy.Policy
+		context policy.Context
+		want    policy.Answer
+	}{
+		{"default allow", policy.Policy{Default: policy.Allow}, policy.Context{Consumer: one}, policy.Answer{policy.Allow, policy.RuleDefault}},
+		{"default deny", policy.Policy{Default: policy.Deny}, policy.Context{Consumer: one}, policy.Answer{policy.Deny, policy.RuleDefault}},
+		{"no default is deny", policy.Policy{}, policy.Context{Consumer: one}, policy.Answer{policy.Deny, policy.RuleDefault}},
+		{"allowed by name", policy.Policy{Default: policy.Deny, Rules: []policy.Rule{rule("a", policy.Allow, one)}}, policy.Context{Consumer: one}, policy.Answer{policy.Allow, "a"}},
+		{"another is not", policy.Policy{Default: policy.Deny, Rules: []policy.Rule{rule("a", policy.Allow, one)}}, policy.Context{Consumer: two}, policy.Answer{policy.Deny, policy.RuleDefault}},
+		{"deny overrides an earlier allow", policy.Policy{Default: policy.Allow, Rules: []policy.Rule{rule("a", policy.Allow), rule("b", policy.Deny, one)}}, policy.Context{Consumer: one}, policy.Answer{policy.Deny, "b"}},
+		{"the first allow is named", policy.Policy{Rules: []policy.Rule{rule("a", policy.Allow, two), rule("b", policy.Allow), rule("c", policy.Allow)}}, policy.Context{Consumer: one}, policy.Answer{policy.Allow, "b"}},
+		{"the first deny is named", policy.Policy{Rules: []policy.Rule{rule("a", policy.Deny, two), rule("b", policy.Deny, one), rule("c", policy.Deny)}}, policy.Context{Consumer: one}, policy.Answer{policy.Deny, "b"}},
+		{"algorithm on the list", policy.Policy{Default: policy.Allow, Algorithms: []mman.CID{algorithm("x")}}, policy.Context{Algorithm: algorithm("x")}, policy.Answer{policy.Allow, policy.RuleDefault}},
+		{"algorithm not on the list", policy.Policy{Default: policy.Allow, Algorithms: []mman.CID{algorithm("x")}, Rules: []policy.Rule{rule("a", policy.Allow)}}, policy.Context{Algorithm: algorithm("y")}, policy.Answer{policy.Deny, policy.RuleAlgorithms}},
+		{"one place free", policy.Policy{Default: policy.Allow, Limits: policy.Limits{Concurrent: 2}}, policy.Context{Open: 1}, policy.Answer{policy.Allow, policy.RuleDefault}},
+		{"no place free", policy.Policy{Default: policy.Allow, Limits: policy.Limits{Concurrent: 2}}, policy.Context{Open: 2}, policy.Answer{policy.Deny, policy.RuleConcurrent}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			require.NoError(t, func() error {
+				p := tc.policy
+				if p.Default == "" {
+					p.Default = policy.Deny
+				}
+				return p.Validate()
+			}())
+			got := tc.policy.Decide(tc.context)
+			require.Equal(t, tc.want, got)
+			require.Equal(t, tc.want.Effect == policy.Allow, got.Allowed())
+		})
+	}
+}
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		change func(p *policy.Policy)
+		want   error
+	}{
+		{"good", func(*policy.Policy) {}, nil},
+		{"no default", func(p *policy.Policy) { p.Default = "" }, mman.ErrInvalid},
+		{"too many rules", func(p *policy.Policy) { p.Rules = make([]policy.Rule, policy.MaxRules+1) }, mman.ErrTooLarge},
+		{"no id", func(p *policy.Policy) { p.Rules[0].ID = "" }, mman.ErrInvalid},
+		{"long id", func(p *policy.Policy) { p.Rules[0].ID = strings.Repeat("a", 65) }, mman.ErrInvalid},
+		{"odd id", func(p *policy.Policy) { p.Rules[0].ID = "A b" }, mman.ErrInvalid},
+		{"id with a meaning", func(p *policy.Policy) { p.Rules[0].ID = policy.RuleDefault }, mman.ErrInvalid},
+		{"id with a dot", func(p *policy.Policy) { p.Rules[0].ID = policy.RuleConcurrent }, mman.ErrInvalid},
+		{"double id", func(p *policy.Policy) { p.Rules = append(p.Rules, p.Rules[0]) }, mman.ErrInvalid},
+		{"effect", func(p *policy.Policy) { p.Rules[0].Effect = "maybe" }, mman.ErrInvalid},
+		{"phase", func(p *policy.Policy) { p.Rules[0].Phase = "later" }, mman.ErrInvalid},
+		{"run phase", func(p *policy.Policy) { p.Rules[0].Phase = policy.PhaseRun }, mman.ErrUnsupported},
+		{"both phases", func(p *policy.Policy) { p.Rules[0].Phase = policy.PhaseBoth }, mman.ErrUnsupported},
+		{"condition", func(p *policy.Policy) { p.Rules[0].When = "true" }, mman.ErrUnsupported},
+		{"too many accounts", func(p *policy.Policy) { p.Rules[0].Accounts = make([]mman.Address, policy.MaxAccounts+1) }, mman.ErrTooLarge},
+		{"zero account", func(p *policy.Policy) { p.Rules[0].Accounts = []mman.Address{{}} }, mman.ErrInvalid},
+		{"double account", func(p *policy.Policy) { p.Rules[0].Accounts = []mman.Address{account(1), account(1)} }, mman.ErrInvalid},
+		{"too many algorithms", func(p *policy.Policy) { p.Algorithms = make([]mman.CID, policy.MaxAlgorithms+1) }, mman.ErrTooLarge},
+		{"zero algorithm", func(p *policy.Policy) { p.Algorithms = []mman.CID{{}} }, mman.ErrInvalid},
+		{"double algorithm", func(p *policy.Policy) { p.Algorithms = []mman.CID{algorithm("a"), algorithm("a")} }, mman.ErrInvalid},
+		{"obligation", func(p *policy.Policy) { p.Obligations = []policy.Obligation{{Name: "a"}} }, mman.ErrUnsupported},
+		{"royalty", func(p *policy.Policy) { p.Royalty = 1 }, mman.ErrUnsupported},
+		{"wall", func(p *policy.Policy) { p.Limits.WallMs = resources.MaxLimits().WallMs + 1 }, mman.ErrInvalid},
+		{"memory", func(p *policy.Policy) { p.Limits.MemoryBytes = 1 << 63 }, mman.ErrInvalid},
+		{"input", func(p *policy.Policy) { p.Limits.InputBytes = 1 << 63 }, mman.ErrInvalid},
+		{"output", func(p *policy.Policy) { p.Limits.OutputBytes = 1 << 63 }, mman.ErrInvalid},
+		{"concurrent", func(p *policy.Policy) { p.Limits.Concurrent = 1 << 63 }, mman.ErrInvalid},
+		{"network", func(p *policy.Policy) { p.Limits.Network = "all" }, mman.ErrUnsupported},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			p := policy.Policy{Default: policy.Deny, Rules: []policy.Rule{rule("a", policy.Allow, account(1))}}
+			tc.change(&p)
+			err := p.Validate()
+			if tc.want == nil {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorIs(t, err, tc.want)
+		})
+	}
+}
