@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -258,6 +259,9 @@ func (n *Node) serve(ctx context.Context, comet *node.Node, rpc, peers net.Liste
 		defer cancel()
 		server.stop(grace)
 	}()
+	if n.cfg.ExternalAddress != "" {
+		at = strings.TrimPrefix(n.cfg.ExternalAddress, "tcp://")
+	}
 	n.announce(rpc.Addr().String(), n.keys.identity().PeerID+"@"+at)
 	select {
 	case <-ctx.Done():

@@ -20,9 +20,11 @@ import (
 
 	abci "github.com/cometbft/cometbft/abci/types"
 	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
+	coretypes "github.com/cometbft/cometbft/rpc/core/types"
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
+	mmanabci "github.com/limboid/massive-man/abci"
 	"github.com/limboid/massive-man/genesis"
 	"github.com/limboid/massive-man/node/consensus"
 	"github.com/limboid/massive-man/node/store"
@@ -132,6 +134,29 @@ func document(t *testing.T, chain string, homes ...string) genesis.Document {
 	return doc
 }
 
+// quiet returns a logger and what it was told at WARN and above.
+func quiet() (*slog.Logger, *lines) {
+	out := &lines{}
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelWarn})), out
+}
+
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 func testConfig(home string, doc genesis.Document) consensus.Config {
 	cfg := consensus.DefaultConfig(home, doc, slog.New(slog.DiscardHandler))
 	cfg.RPCListen, cfg.P2PListen = "tcp://127.0.0.1:0", "127.0.0.1:0"
@@ -179,7 +204,10 @@ func TestOneValidatorCommitsAndContinues(t *testing.T) {
 	t.Parallel()
 	home, data, app := t.TempDir(), openData(t), newTally()
 	doc := document(t, "mman-local-one", home)
-	n := run(t, testConfig(home, doc), app, data)
+	cfg := testConfig(home, doc)
+	log, told := quiet()
+	cfg.Logger = log
+	n := run(t, cfg, app, data)
 
 	c := client(t, n)
 	res, err := c.BroadcastTxCommit(t.Context(), []byte("first"))
@@ -210,6 +238,7 @@ func TestOneValidatorCommitsAndContinues(t *testing.T) {
 	require.Equal(t, got.Genesis.GenesisTime, first.Block.Time)
 
 	require.NoError(t, n.stop())
+	require.Empty(t, told.String(), "nobody needs to act")
 	_, err = n.Submit(t.Context(), []byte("late"))
 	require.ErrorIs(t, err, mman.ErrBusy)
 	_, err = n.Status()
@@ -230,6 +259,51 @@ func TestOneValidatorCommitsAndContinues(t *testing.T) {
 	require.NoError(t, err)
 	require.Positive(t, found.Height)
 	require.NoError(t, again.stop())
+}
+
+func TestLedgerContinues(t *testing.T) {
+	t.Parallel()
+	home, dir := t.TempDir(), t.TempDir()
+	doc := document(t, "mman-local-ledger", home)
+	var last *coretypes.ResultBlock
+	for range 2 {
+		stores := openStores(t, dir)
+		app, err := mmanabci.New(mmanabci.Config{DB: stores.State()})
+		require.NoError(t, err)
+		heights := make(chan uint64, 100)
+		app.OnCommit(func(height uint64) { heights <- height })
+		n := run(t, testConfig(home, doc), app, stores.Data())
+		for range 3 {
+			<-heights
+		}
+		status, err := n.Status()
+		require.NoError(t, err)
+		block, err := client(t, n).Block(t.Context(), nil)
+		require.NoError(t, err)
+		if last != nil {
+			require.Greater(t, block.Block.Height, last.Block.Height)
+			require.Equal(t, last.Block.AppHash, block.Block.AppHash, "quiet blocks change nothing")
+		}
+		last = block
+		require.NoError(t, n.stop())
+		require.NoError(t, app.Invariants())
+		c, err := app.Chain()
+		require.NoError(t, err)
+		hash, err := doc.Hash()
+		require.NoError(t, err)
+		require.Equal(t, hash, c.Genesis)
+		require.GreaterOrEqual(t, status.Height, uint64(3))
+		require.NoError(t, stores.Close())
+	}
+}
+
+func openStores(t *testing.T, dir string) *store.Store {
+	t.Helper()
+	cfg := store.DefaultConfig(dir, slog.New(slog.DiscardHandler))
+	cfg.MemTable, cfg.MinFree = 1<<20, 0
+	s, err := store.Open(cfg)
+	require.NoError(t, err)
+	return s
 }
 
 func TestApplicationBehindIsCaughtUp(t *testing.T) {
@@ -322,9 +396,13 @@ func TestHaltEndsRun(t *testing.T) {
 	t.Parallel()
 	home, app := t.TempDir(), newTally()
 	app.breakAt = 3
-	n, err := consensus.New(testConfig(home, document(t, "mman-local-halt", home)), app, openData(t))
+	cfg := testConfig(home, document(t, "mman-local-halt", home))
+	log, told := quiet()
+	cfg.Logger = log
+	n, err := consensus.New(cfg, app, openData(t))
 	require.NoError(t, err)
 	err = n.Run(t.Context())
+	require.Contains(t, told.String(), "level=ERROR msg=\"consensus halted\"")
 	require.ErrorIs(t, err, mman.ErrDiskFull)
 	require.ErrorContains(t, err, "consensus halted: block 3")
 }
