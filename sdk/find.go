@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/internal/sig"
@@ -114,6 +118,42 @@ func (c *Client) ask(ctx context.Context, n *network, p discovery.Provider, q of
 		out = append(out, f)
 	}
 	return out, nil
+}
+
+// Bounds of Describe.
+const (
+	// describing is how many manifests are asked for at once, describeTime how
+	// long one is waited for.
+	describing   = 8
+	describeTime = 5 * time.Second
+)
+
+// Describe fills in the manifests that are missing, as far as they can be had
+// within a few seconds: each is asked from the peer that offers the resource.
+func (c *Client) Describe(ctx context.Context, found []Found) {
+	var g errgroup.Group
+	g.SetLimit(describing)
+	for i := range found {
+		if found[i].Manifest != nil {
+			continue
+		}
+		g.Go(func() error {
+			one, cancel := context.WithTimeout(ctx, describeTime)
+			defer cancel()
+			if err := c.introduce(one, found[i].Offer.Peer); err != nil {
+				c.log.DebugContext(ctx, "provider of an offer not reached", slog.String("offer", found[i].ID.String()), slog.Any("error", err))
+				return nil
+			}
+			m, err := c.Manifest(one, found[i].Offer.Resource)
+			if err != nil {
+				c.log.DebugContext(ctx, "manifest not had", slog.String("resource", found[i].Offer.Resource.String()), slog.Any("error", err))
+				return nil
+			}
+			found[i].Manifest = &m
+			return nil
+		})
+	}
+	_ = g.Wait() // it returns no error
 }
 
 // name puts the offers that the DHT finds into the legs as candidates.

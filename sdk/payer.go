@@ -29,6 +29,8 @@ type payer struct {
 	now   func() time.Time
 	begun time.Time
 	base  resources.Usage // of the lane before the run
+	paid  mman.Amount     // on the lane before the run
+	told  func(mman.Amount)
 	// in is what the run was given, out counts what it wrote.
 	in, out uint64
 	last    market.Statement
@@ -63,6 +65,9 @@ func (p *payer) Acknowledge(signed market.Signed) (r market.Signed, ok bool, err
 		return p.lane.save(laneState{Receipt: &r, Seq: receipt.Seq, Paid: receipt.Paid, Usage: st.Usage, Run: before.Run})
 	})
 	p.last = st
+	if ok && err == nil && p.told != nil {
+		p.told(p.lane.state.Paid - p.paid)
+	}
 	return r, ok, err
 }
 

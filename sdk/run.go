@@ -115,6 +115,9 @@ type Work struct {
 	// Stdout and Stderr take the output as it comes. It is verified only when
 	// Run has returned.
 	Stdout, Stderr io.Writer
+	// Paid, when set, is told after each receipt what the run has cost so far,
+	// from the goroutine that called Run.
+	Paid func(mman.Amount)
 }
 
 // Outcome is a verified run.
@@ -142,7 +145,7 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 	if err := s.lane.save(before); err != nil {
 		return Outcome{}, err
 	}
-	p := &payer{ctx: ctx, lane: s.lane, key: s.key, peer: s.peer, now: s.client.cfg.Now, begun: s.client.cfg.Now(), base: before.Usage, in: s.lease.InBytes + run.StdinBytes}
+	p := &payer{ctx: ctx, lane: s.lane, key: s.key, peer: s.peer, now: s.client.cfg.Now, begun: s.client.cfg.Now(), base: before.Usage, paid: before.Paid, told: w.Paid, in: s.lease.InBytes + run.StdinBytes}
 	if p.in, err = s.suppliedBytes(p.in); err != nil {
 		return Outcome{}, err
 	}
