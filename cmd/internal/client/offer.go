@@ -1,0 +1,169 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/price"
+	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/sdk/chain"
+)
+
+func (a *app) offer() *cobra.Command {
+	return console.Group(&cobra.Command{
+		Use: "offer", Short: "Look at offers; make and withdraw your own",
+		Example: "  mman offer list --kind compute\n  mman offer withdraw baf…",
+	}, a.offerList(), a.offerShow(), a.add("mman offer add"), a.takeBack("withdraw", "Withdraw an offer of the own node", "mman offer withdraw"))
+}
+
+// offerEntry is an offer in a list.
+type offerEntry struct {
+	Offer    mman.CID        `json:"offer"`
+	Resource mman.CID        `json:"resource"`
+	Kind     resources.Kind  `json:"kind"`
+	Facet    resources.Facet `json:"facet"`
+	Provider mman.Address    `json:"provider"`
+	Peer     mman.PeerID     `json:"peer"`
+	Sealed   bool            `json:"sealed"`
+	Region   string          `json:"region,omitempty"`
+	Price    price.Price     `json:"price"`
+	Capacity uint64          `json:"capacity"`
+	Expires  uint64          `json:"expires"`
+}
+
+func newOfferEntry(id mman.CID, o market.Offer) offerEntry {
+	return offerEntry{id, o.Resource, o.Kind, o.Facet, o.Provider, o.Peer, o.Sealed, o.Region, o.Price, o.Capacity, o.Expires}
+}
+
+// priceLine says a price in words.
+func priceLine(p price.Price) string {
+	var parts []string
+	if p.PerLease > 0 {
+		parts = append(parts, p.PerLease.String()+" per lease")
+	}
+	if p.Share > 0 {
+		parts = append(parts, fmt.Sprintf("%d.%02d %% of the run", p.Share/100, p.Share%100))
+	}
+	for _, u := range p.Units {
+		parts = append(parts, fmt.Sprintf("%s per %d %s", u.UMan, u.Per, u.Unit))
+	}
+	if len(parts) == 0 {
+		return "free"
+	}
+	return strings.Join(parts, " + ")
+}
+
+// offers lists standing offers whose signatures verify.
+func (a *app) offers(ctx context.Context, filter chain.OfferFilter, limit int) ([]chain.OfferRecord, error) {
+	c, err := a.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }() // nothing was written
+	list, skipped, err := c.Chain().Offers(ctx, c.ChainID(), filter, limit)
+	if err != nil {
+		return nil, err
+	}
+	if skipped > 0 {
+		return nil, fmt.Errorf("%w: node %s shows %d offers that their providers did not sign; use another with --node", mman.ErrBadSignature, c.Chain().URL(), skipped)
+	}
+	return list, nil
+}
+
+func (a *app) offerList() *cobra.Command {
+	kind, resource, provider, limit := "", "", "", maxListed
+	cmd := &cobra.Command{
+		Use: "list", Short: "List standing offers",
+		Example: "  mman offer list --resource baf… -o json",
+		Args:    console.Args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var filter chain.OfferFilter
+			var err error
+			if filter.Kind, err = parseKind(kind); err != nil {
+				return err
+			}
+			if resource != "" {
+				if filter.Resource, err = parseCID(resource); err != nil {
+					return err
+				}
+			}
+			if provider != "" {
+				if filter.Provider, err = a.party(provider); err != nil {
+					return err
+				}
+			}
+			if err := checkLimit(limit); err != nil {
+				return err
+			}
+			list, err := a.offers(cmd.Context(), filter, limit)
+			if err != nil {
+				return err
+			}
+			answer := struct {
+				Offers []offerEntry `json:"offers"`
+			}{[]offerEntry{}}
+			var rows [][]string
+			for _, o := range list {
+				e := newOfferEntry(o.ID, o.Offer)
+				answer.Offers = append(answer.Offers, e)
+				rows = append(rows, []string{e.Offer.String(), string(e.Kind) + "/" + string(e.Facet), e.Provider.String(), priceLine(e.Price), strconv.FormatUint(e.Expires, 10)})
+			}
+			if len(rows) == 0 {
+				return a.answer(answer, "No offer stands now.")
+			}
+			return a.answer(answer, table([]string{"OFFER", "KIND", "PROVIDER", "PRICE", "EXPIRES"}, rows)...)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&kind, "kind", "", "algorithm, dataset or compute (default all)")
+	f.StringVar(&resource, "resource", "", "CID of the resource (default all)")
+	f.StringVar(&provider, "provider", "", "account of the provider (default all)")
+	f.IntVar(&limit, "limit", limit, "how many to show")
+	return cmd
+}
+
+func (a *app) offerShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show CID", Short: "Show an offer with its policy and price",
+		Example: "  mman offer show baf… -o json",
+		Args:    console.Args(1, 1, "CID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := parseCID(args[0])
+			if err != nil {
+				return err
+			}
+			c, err := a.reader(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer func() { _ = c.Close() }() // nothing was written
+			r, err := c.Chain().Offer(cmd.Context(), c.ChainID(), id)
+			if err != nil {
+				return err
+			}
+			o := r.Offer
+			answer := struct {
+				ID    mman.CID     `json:"id"`
+				Offer market.Offer `json:"offer"`
+				Open  uint64       `json:"open"`
+			}{id, o, r.Open}
+			lines := facts("offer", id.String(), "resource", o.Resource.String(), "kind", string(o.Kind)+"/"+string(o.Facet), "provider", o.Provider.String(),
+				"price", priceLine(o.Price), "leases", fmt.Sprintf("%d of %d open", r.Open, o.Capacity), "expires", fmt.Sprintf("at height %d", o.Expires), "region", o.Region,
+				"policy", "default "+string(o.Policy.Default), "about", attributes(o.Attributes))
+			for _, rule := range o.Policy.Rules {
+				lines = append(lines, console.Clean(fmt.Sprintf("rule %s: %s", rule.ID, rule.Effect)))
+			}
+			for _, algorithm := range o.Policy.Algorithms {
+				lines = append(lines, fmt.Sprintf("algorithm %s", algorithm))
+			}
+			return a.answer(answer, lines...)
+		},
+	}
+}

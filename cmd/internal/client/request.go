@@ -1,0 +1,319 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/sdk"
+)
+
+func (a *app) request() *cobra.Command {
+	return console.Group(&cobra.Command{
+		Use: "request", Short: "Ask for work and pay for it",
+		Example: "  mman request run wordcount.wasm --input book.txt",
+	}, a.requestRun())
+}
+
+// work is what the flags of request run say.
+type work struct {
+	data     []string
+	input    string
+	args     []string
+	seed     seed
+	max      money
+	limits   resources.Limits
+	wall     time.Duration
+	blocks   uint64
+	patience uint64
+	wait     bool
+	fresh    bool
+	settle   bool
+	discover string
+	out      string
+}
+
+const (
+	discoverIndex = "index"
+	discoverDHT   = "dht"
+	// farewell is how long a session may take to end after the work is over or
+	// was canceled.
+	farewell = 5 * time.Second
+)
+
+func (a *app) requestRun() *cobra.Command {
+	std := sdk.DefaultWanted()
+	w := work{max: money(std.Cap), limits: std.Limits, wall: time.Duration(std.Limits.WallMs) * time.Millisecond} //nolint:gosec // a minute
+	cmd := &cobra.Command{
+		Use: "run ALGORITHM [flags] [-- ARG…]", Short: "Run an algorithm on data where it is, and pay for it",
+		Long: `Run an algorithm on data where it is, and pay for it.
+
+ALGORITHM and --data are CIDs of resources that others offer, or files here,
+which go to the provider of the compute for this lease only. The algorithm sees
+the i-th --data as /data/i, and --input on standard input.
+
+An own open lease on the same terms is used again. The output is verified, then
+written to standard output or --out; with -o json standard output holds facts
+only, and the output goes to --out or nowhere. The facts' burned_uman is the part
+of paid_uman that the ledger burns when the provider settles, at the rate in
+force now, rounded up.
+
+--seed feeds every source of randomness that the algorithm has: 64 hex digits
+are taken as they are, a decimal number stands for the SHA-256 of its digits.
+Without it the seed is all zeros: the same work gives the same output.
+
+An algorithm that ends with an exit code other than 0 is a failed run: what it
+used is paid, its standard error is shown, and mman exits 1.`,
+		Example: `  mman request run wordcount.wasm --input book.txt
+  mman request run baf… --data baf… --max 0.5MAN --out result.csv -o json
+  mman request run stats.wasm --data people.csv -- --column age`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			own := args
+			if n := cmd.ArgsLenAtDash(); n >= 0 {
+				own, w.args = args[:n], append(w.args, args[n:]...)
+			}
+			return console.Args(1, 1, "ALGORITHM")(cmd, own)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), args[0], w) },
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&w.data, "data", nil, "data that the algorithm sees: a CID or a file; repeatable")
+	f.StringVar(&w.input, "input", "", "file for the algorithm's standard input, - for this program's own")
+	f.StringArrayVar(&w.args, "arg", nil, "argument of the algorithm; repeatable, or put them after --")
+	f.Var(&w.seed, "seed", "randomness: a decimal number or 64 hex digits")
+	f.Var(&w.max, "max", "the most that the lease may cost, for example 0.5MAN; held in escrow")
+	f.DurationVar(&w.wall, "wall", w.wall, "the longest that a run may take")
+	f.Var((*size)(&w.limits.MemoryBytes), "memory", "the most memory that a run may use")
+	f.Var((*size)(&w.limits.InputBytes), "input-limit", "the most that a run may read")
+	f.Var((*size)(&w.limits.OutputBytes), "output-limit", "the most that a run may write")
+	f.Uint64Var(&w.blocks, "blocks", std.Blocks, "how many blocks the lease lasts")
+	f.Uint64Var(&w.patience, "patience", std.Patience, "within how many blocks the request must be matched")
+	f.BoolVar(&w.wait, "wait", false, "stay in the queue until --patience ends when nothing fits yet")
+	f.BoolVar(&w.fresh, "new-lease", false, "make a new lease even if an own open one would do")
+	f.BoolVar(&w.settle, "close", false, "settle and close the lease afterwards")
+	f.StringVar(&w.discover, "discover", discoverIndex, "find offers in the chain's index, or through the dht")
+	f.StringVar(&w.out, "out", "", "file for the output, replaced only by a whole one (default standard output)")
+	return cmd
+}
+
+// wanted checks what was typed, before anything is signed.
+func (w *work) wanted(algorithm string) (sdk.Wanted, error) {
+	d := sdk.Wanted{Cap: mman.Amount(w.max), Blocks: w.blocks, Patience: w.patience, Fresh: w.fresh, Wait: w.wait}
+	var err error
+	if d.Algorithm, err = sdk.ParseContent(algorithm); err != nil {
+		return d, err
+	}
+	if err := checkModule(d.Algorithm.File); err != nil {
+		return d, err
+	}
+	for _, word := range w.data {
+		c, err := sdk.ParseContent(word)
+		if err != nil {
+			return d, fmt.Errorf("--data: %w", err)
+		}
+		if _, err := regular(c.File); err != nil {
+			return d, fmt.Errorf("--data: %w", err)
+		}
+		d.Data = append(d.Data, c)
+	}
+	if len(w.data) > maxData {
+		return d, console.Wrong("--data is given %d times, at most %d are possible", len(w.data), maxData)
+	}
+	if d.Discover, err = parseDiscover(w.discover); err != nil {
+		return d, err
+	}
+	switch {
+	case w.wall <= 0:
+		return d, console.Wrong("--wall %s is no time to run: use for example 30s", w.wall)
+	case w.max == 0:
+		return d, console.Wrong("--max 0MAN pays for nothing: use for example 0.5MAN")
+	case w.blocks == 0 || w.patience == 0:
+		return d, console.Wrong("--blocks and --patience must be at least 1")
+	}
+	w.limits.WallMs = uint64(w.wall.Milliseconds()) //nolint:gosec // it is positive
+	if err := w.limits.Validate(); err != nil {
+		return d, console.Wrong("limits of the run: %w", err)
+	}
+	if err := resources.ValidArgs(w.args); err != nil {
+		return d, console.Wrong("--arg: %w", err)
+	}
+	d.Limits = w.limits
+	return d, nil
+}
+
+// maxData is how many data legs a request can have.
+const maxData = 8
+
+func parseDiscover(word string) (dht bool, err error) {
+	switch word {
+	case discoverIndex:
+		return false, nil
+	case discoverDHT:
+		return true, nil
+	default:
+		return false, console.Wrong("--discover %.40q is not known: use index or dht", word)
+	}
+}
+
+// runAnswer is a run as scripts read it.
+type runAnswer struct {
+	Request  mman.RequestID  `json:"request"`
+	Lease    mman.LeaseID    `json:"lease"`
+	Provider mman.Address    `json:"provider"`
+	Result   runResult       `json:"result"`
+	Usage    resources.Usage `json:"usage"`
+	Paid     mman.Amount     `json:"paid_uman"`
+	Burned   mman.Amount     `json:"burned_uman"`
+	MS       runTimes        `json:"ms"`
+	// Settled is the transaction that closed the lease, with --close.
+	Settled mman.Hash `json:"settled,omitzero"`
+	// ExitCode and Error are there when the algorithm failed.
+	ExitCode uint32           `json:"exit_code,omitempty"`
+	Error    *console.Problem `json:"error,omitempty"`
+}
+
+type runResult struct {
+	CID    mman.CID  `json:"cid"`
+	SHA256 mman.Hash `json:"sha256"`
+	Bytes  uint64    `json:"bytes"`
+}
+
+type runTimes struct {
+	Match int64 `json:"match"`
+	Run   int64 `json:"run"`
+	Total int64 `json:"total"`
+}
+
+// run does the whole of request run.
+func (a *app) run(ctx context.Context, algorithm string, w work) (err error) {
+	begun := a.now()
+	wanted, err := w.wanted(algorithm)
+	if err != nil {
+		return err
+	}
+	input, err := openInput(a.streams.In, w.input, w.limits.InputBytes)
+	if err != nil {
+		return err
+	}
+	defer input.close()
+	out, err := a.newOutput(w.out)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
+
+	c, err := a.signer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	params, err := c.Chain().Params(ctx)
+	if err != nil {
+		return err
+	}
+	a.tick("asking for a lease of at most %s …", wanted.Cap)
+	lease, err := c.Lease(ctx, wanted)
+	if err != nil {
+		return err
+	}
+	compute := lease.Lease.Compute()
+	a.note("leased from %s, lease %s", compute.Provider, lease.Lease.ID)
+
+	outcome, settled, err := a.session(ctx, c, lease, w, sdk.Work{
+		Args: w.args, Stdin: input.reader(), Seed: w.seed.hash, Limits: w.limits,
+		Stdout: out, Stderr: console.Tame(a.streams.Err),
+		Paid: func(paid mman.Amount) { a.tick("running, %s so far", paid) },
+	})
+	if err != nil {
+		return err
+	}
+	answer := runAnswer{
+		Request: lease.Request, Lease: lease.Lease.ID, Provider: compute.Provider,
+		Result: runResult{outcome.Result.Output, outcome.SHA256, outcome.Result.OutputBytes},
+		Usage:  outcome.Usage, Paid: outcome.Paid,
+		MS:      runTimes{Match: lease.Match.Milliseconds(), Run: outcome.Time.Milliseconds()},
+		Settled: settled, ExitCode: outcome.Result.ExitCode,
+	}
+	if answer.Burned, err = outcome.Paid.MulDivCeil(params.BurnPPM, 1_000_000); err != nil {
+		return err
+	}
+	failed := failure(outcome, w.limits)
+	if failed != nil {
+		answer.Error = console.NewProblem(failed)
+	}
+	if err := out.deliver(failed == nil); err != nil {
+		return err
+	}
+	answer.MS.Total = a.now().Sub(begun).Milliseconds()
+	a.note("ran for %s ms, paid %s", strconv.FormatInt(answer.MS.Run, 10), answer.Paid)
+	if a.output == formatJSON {
+		if err := console.JSON(a.streams.Out, answer); err != nil {
+			return err
+		}
+		if failed != nil {
+			return console.Said(failed)
+		}
+	}
+	return failed
+}
+
+// session has the work run once and ends the session, and the lease too when
+// that is asked for. When the run itself could not be carried out, the lease
+// stays for another try.
+func (a *app) session(ctx context.Context, c *sdk.Client, lease *sdk.Lease, w work, do sdk.Work) (outcome sdk.Outcome, settled mman.Hash, err error) {
+	s, err := c.Open(ctx, lease)
+	if err != nil {
+		return outcome, settled, err
+	}
+	outcome, err = s.Run(ctx, do)
+	if err == nil && w.settle {
+		a.tick("settling …")
+		if settled, err = s.Settle(ctx); err != nil {
+			err = fmt.Errorf("the run is done and paid, but its lease is still open; try: mman lease close %s: %w", lease.Lease.ID, err)
+		}
+		return outcome, settled, err
+	}
+	// Ctrl-C shall end the session too, not only the wait for it.
+	bye, stop := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer stop()
+	closing := s.Close(bye)
+	if err != nil {
+		return outcome, settled, err // the broken session has nothing to add
+	}
+	if closing != nil && a.verbose {
+		_, _ = fmt.Fprintf(a.streams.Err, "the session did not end cleanly: %v\n", closing) // the result is in hand
+	}
+	return outcome, settled, nil
+}
+
+// failure is the error of an algorithm that ended otherwise than with exit
+// code 0.
+func failure(o sdk.Outcome, l resources.Limits) error {
+	switch o.Result.Code {
+	case 0:
+		if o.Result.ExitCode == 0 {
+			return nil
+		}
+		return fmt.Errorf("%w: exit code %d; what it used, %s, is paid", mman.ErrGuestExit, o.Result.ExitCode, o.Paid)
+	case mman.ErrWall.Code:
+		return fmt.Errorf("%w: it ran for %d ms; raise --wall, or see what the provider allows with mman offer show", mman.ErrWall, o.Usage.WallMs)
+	case mman.ErrMemory.Code:
+		return fmt.Errorf("%w: %s were asked for; raise --memory", mman.ErrMemory, size(l.MemoryBytes))
+	case mman.ErrOutput.Code:
+		return fmt.Errorf("%w: %s were asked for; raise --output-limit", mman.ErrOutput, size(l.OutputBytes))
+	case mman.ErrGuestTrap.Code:
+		return fmt.Errorf("%w: it did what WebAssembly forbids; what it used, %s, is paid", mman.ErrGuestTrap, o.Paid)
+	default:
+		return mman.RemoteError(o.Result.Code, mman.RetryNever, fmt.Sprintf("the provider stopped the run with code %d", o.Result.Code))
+	}
+}
+
+var _ io.Writer = (*output)(nil)

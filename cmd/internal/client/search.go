@@ -1,0 +1,125 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/sdk"
+)
+
+// foundEntry is an offer that a search found.
+type foundEntry struct {
+	offerEntry
+
+	// Name and Summary are empty when the manifest could not be had.
+	Name       string                `json:"name,omitempty"`
+	Summary    string                `json:"summary,omitempty"`
+	Licence    string                `json:"licence,omitempty"`
+	Bytes      uint64                `json:"bytes,omitempty"`
+	Attributes []resources.Attribute `json:"attributes,omitempty"`
+}
+
+func (a *app) search() *cobra.Command {
+	kind, discover, limit := "", discoverIndex, maxListed
+	cmd := &cobra.Command{
+		Use: "search [WORD…]", Short: "Search what is offered by the words of its manifest",
+		Long: `Search what is offered by the words of its manifest.
+
+All words must be in the name, summary, licence, attributes, kind or region of a
+resource; without words everything is shown. Manifests come from their providers:
+of one that cannot be reached only what its offer says is searched.`,
+		Example: "  mman search penguins --kind dataset\n  mman search --discover dht --peer /ip4/127.0.0.1/tcp/4051/p2p/12D3…",
+		Args:    console.Args(0, -1, "words"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			k, err := parseKind(kind)
+			if err != nil {
+				return err
+			}
+			dht, err := parseDiscover(discover)
+			if err != nil {
+				return err
+			}
+			if err := checkLimit(limit); err != nil {
+				return err
+			}
+			found, err := a.find(cmd.Context(), k, dht)
+			if err != nil {
+				return err
+			}
+			answer := struct {
+				Found []foundEntry `json:"found"`
+			}{[]foundEntry{}}
+			var rows [][]string
+			for _, f := range found {
+				if len(rows) == limit || !matches(f, args) {
+					continue
+				}
+				answer.Found = append(answer.Found, f)
+				rows = append(rows, []string{f.Resource.String(), string(f.Kind) + "/" + string(f.Facet), f.Name, priceLine(f.Price)})
+			}
+			if len(rows) == 0 {
+				return a.answer(answer, "Nothing that is offered now fits.")
+			}
+			return a.answer(answer, table([]string{"RESOURCE", "KIND", "NAME", "PRICE"}, rows)...)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&kind, "kind", "", "algorithm, dataset or compute (default all)")
+	f.StringVar(&discover, "discover", discover, "find offers in the chain's index, or through the dht")
+	f.IntVar(&limit, "limit", limit, "how many to show")
+	return cmd
+}
+
+// find lists what is offered of a kind, "" for all, with manifests.
+func (a *app) find(ctx context.Context, kind resources.Kind, dht bool) ([]foundEntry, error) {
+	c, err := a.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }() // nothing was written
+	var found []sdk.Found
+	for _, k := range kinds() {
+		if kind != "" && kind != k.Kind {
+			continue
+		}
+		a.tick("looking for %s …", k.Kind)
+		some, err := c.Find(ctx, k.Kind, k.Facet, mman.CID{}, dht)
+		if err != nil && !errors.Is(err, mman.ErrNotFound) {
+			return nil, err
+		}
+		found = append(found, some...)
+	}
+	c.Describe(ctx, found)
+	if err := ctx.Err(); err != nil {
+		return nil, errors.Join(mman.ErrCanceled, err)
+	}
+	a.tick("")
+	entries := make([]foundEntry, len(found))
+	for i, f := range found {
+		entries[i] = foundEntry{offerEntry: newOfferEntry(f.ID, f.Offer), Attributes: f.Offer.Attributes}
+		if m := f.Manifest; m != nil {
+			entries[i].Name, entries[i].Summary, entries[i].Licence = m.Name, m.Summary, m.Licence
+			entries[i].Bytes, entries[i].Attributes = m.Content.Bytes, m.Attributes
+		}
+	}
+	return entries, nil
+}
+
+// matches reports whether all words are in what is known of an entry.
+func matches(f foundEntry, words []string) bool {
+	text := strings.ToLower(strings.Join([]string{
+		f.Name, f.Summary, f.Licence, attributes(f.Attributes), string(f.Kind), string(f.Facet), f.Region, f.Resource.String(), f.Offer.String(), f.Provider.String(),
+	}, "\n"))
+	for _, w := range words {
+		if !strings.Contains(text, strings.ToLower(w)) {
+			return false
+		}
+	}
+	return true
+}
