@@ -67,19 +67,11 @@ func (g gate) admit(w state.Writer, o opened, height uint64) error {
 	}
 	// Charging first finds a missing account or a wrong sequence before the
 	// costly signature; the caller drops the write when that does not verify.
-	number, err := charge(w, o)
+	number, err := bank.Charge(w, o.Tx)
 	if err != nil {
 		return err
 	}
 	return g.verify(o, number)
-}
-
-func charge(w state.Writer, o opened) (uint64, error) {
-	if err := bank.Charge(w, o.Tx); err != nil {
-		return 0, err
-	}
-	account, _, err := bank.Lookup(w, o.Signer.Address())
-	return account.Number, err
 }
 
 func (g gate) verify(o opened, number uint64) error {

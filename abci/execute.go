@@ -149,7 +149,7 @@ func failed(err error, wanted, used uint64) *types.ExecTxResult {
 
 // wireInt fits a number into CometBFT's signed fields. Heights, gas within the
 // limits and everything that genesis bounds are far below the largest int64.
-func wireInt(n uint64) int64 { return int64(min(n, math.MaxInt64)) } //nolint:gosec // bounded in the expression
+func wireInt(n uint64) int64 { return int64(min(n, math.MaxInt64)) }
 
 func wireEvents(events []block.Event) []types.Event {
 	out := make([]types.Event, len(events))

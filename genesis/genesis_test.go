@@ -2,7 +2,6 @@ package genesis_test
 
 import (
 	"encoding/base64"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -172,7 +171,7 @@ func TestFee(t *testing.T) {
 	}{{0, 0}, {1, 1}, {10, 1}, {11, 2}, {1_000_000, 100_000}} {
 		got, err := p.Fee(tc.gas)
 		require.NoError(t, err)
-		require.Equal(t, tc.want, got, fmt.Sprint(tc.gas))
+		require.Equal(t, tc.want, got, "%d gas", tc.gas)
 	}
 	p.BaseFeeMicro = 1 << 60
 	_, err := p.Fee(1 << 60)

@@ -17,10 +17,10 @@ import (
 
 const chain = "mman-local-00000000"
 
-func key(t testing.TB, n byte) sig.PrivateKey {
-	t.Helper()
+func key(tb testing.TB, n byte) sig.PrivateKey {
+	tb.Helper()
 	k, err := sig.FromSeed(sig.Ed25519, bytes.Repeat([]byte{n}, 32))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return k
 }
 
@@ -32,10 +32,10 @@ func (s signer) Sign(purpose mman.SignContext, chainID string, payload []byte) [
 	return s.key.Sign(digest[:])
 }
 
-func offer(t testing.TB) market.Offer {
-	t.Helper()
+func offer(tb testing.TB) market.Offer {
+	tb.Helper()
 	return market.Offer{
-		Version: 1, Provider: key(t, 1).Public().Address(), Peer: mman.PeerID{1}, Kind: resources.KindDataset, Facet: resources.FacetFile,
+		Version: 1, Provider: key(tb, 1).Public().Address(), Peer: mman.PeerID{1}, Kind: resources.KindDataset, Facet: resources.FacetFile,
 		Resource: mman.SumCID(mman.CodecDagCBOR, []byte("words")), Region: "eu-north",
 		Attributes: []resources.Attribute{{Key: "language", Value: "en"}, {Key: "rows", Value: "7"}},
 		Policy:     policy.Policy{Default: policy.Allow}, Price: price.Price{PerLease: 5, Share: 10}, Capacity: 3, Expires: 50,

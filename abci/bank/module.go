@@ -61,30 +61,31 @@ func (m Module) Key(r state.Reader, a mman.Address) (sig.PublicKey, error) {
 // Charge takes the fee from the signer, burns it, and uses up the sequence. It
 // is the first thing that a transaction does and stays when its messages fail.
 // The sequence must be the account's, ErrSequence; the account must exist and
-// hold the fee, ErrFunds.
-func Charge(w state.Writer, t *tx.Tx) error {
+// hold the fee, ErrFunds. It returns the account's number, which the signature
+// covers.
+func Charge(w state.Writer, t *tx.Tx) (number uint64, err error) {
 	address := t.Signer.Address()
 	account, ok, err := Lookup(w, address)
 	switch {
 	case err != nil:
-		return err
+		return 0, err
 	case !ok:
-		return fmt.Errorf("%w: account %s has never received coins", mman.ErrFunds, address)
+		return 0, fmt.Errorf("%w: account %s has never received coins", mman.ErrFunds, address)
 	case t.Sequence != account.Sequence:
-		return fmt.Errorf("%w: account sequence mismatch, expected %d, got %d", mman.ErrSequence, account.Sequence, t.Sequence)
+		return 0, fmt.Errorf("%w: account sequence mismatch, expected %d, got %d", mman.ErrSequence, account.Sequence, t.Sequence)
 	case t.Fee > account.Balance:
-		return fmt.Errorf("%w: the fee is %s, account %s has %s", mman.ErrFunds, t.Fee, address, account.Balance)
+		return 0, fmt.Errorf("%w: the fee is %s, account %s has %s", mman.ErrFunds, t.Fee, address, account.Balance)
 	}
 	account.Balance -= t.Fee
 	account.Sequence++
 	account.Key = t.Signer
 	if err := put(w, address, account); err != nil {
-		return err
+		return 0, err
 	}
 	if t.Fee == 0 {
-		return nil
+		return account.Number, nil
 	}
-	return move(w, t.Fee, totalLiquid, totalBurned)
+	return account.Number, move(w, t.Fee, totalLiquid, totalBurned)
 }
 
 func debit(w state.Writer, from mman.Address, amount mman.Amount) error {

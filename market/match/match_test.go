@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -184,7 +185,7 @@ func TestBounds(t *testing.T) {
 	t.Parallel()
 	var b book
 	for i := range 500 {
-		b = append(b, entry(fmt.Sprint(i), resources.KindCompute, func(o *market.Offer) {
+		b = append(b, entry(strconv.Itoa(i), resources.KindCompute, func(o *market.Offer) {
 			o.Policy.Rules = []policy.Rule{{ID: strings.Repeat("a", 60) + strings.Repeat("b", i%4), Effect: policy.Deny, Phase: policy.PhaseMatch}}
 		}))
 	}
