@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/limboid/massive-man/cmd/internal/client"
+	"github.com/limboid/massive-man/cmd/internal/console"
 )
 
 func main() { os.Exit(run()) }
@@ -18,5 +19,5 @@ func run() int {
 	defer stop()
 	// A second signal ends the program at once.
 	defer context.AfterFunc(ctx, stop)()
-	return client.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv)
+	return client.Main(ctx, os.Args[1:], console.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Getenv})
 }

@@ -98,7 +98,7 @@ func openInput(stdin io.Reader, name string, limit uint64) (input, error) {
 }
 
 func tooLong(what string, limit uint64) error {
-	return fmt.Errorf("%w: %s, allowed are %s; raise --input-limit", mman.ErrInputLimit, what, size(limit))
+	return fmt.Errorf("%w: %s, allowed are %s; raise --input-limit", mman.ErrInputLimit, what, sizeText(limit))
 }
 
 func spool(r io.Reader, limit uint64) (_ *os.File, err error) {

@@ -2,9 +2,7 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,17 +12,11 @@ import (
 )
 
 // Main runs the verb that args name, without the program's own name, and
-// returns the exit code. env returns the value of an environment variable, ""
-// when it is not set. Main may be called more than once and concurrently.
-func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string) int {
-	a := &app{
-		streams: console.Streams{In: stdin, Out: stdout, Err: stderr, Env: env},
-		now:     time.Now, after: time.After,
-		stop: func() {},
-	}
-	tree := console.Tree{Root: a.root(), JSON: func() bool { return a.output == formatJSON }, Explain: a.explain}
+// returns the exit code. It may be called more than once and concurrently.
+func Main(ctx context.Context, args []string, streams console.Streams) int {
+	a := &app{streams: streams, now: time.Now, after: time.After, stop: func() {}}
 	defer func() { a.stop() }()
-	return tree.Run(ctx, a.streams, args)
+	return console.Run(ctx, a.root(), streams, args, func() bool { return a.output == formatJSON }) //nolint:contextcheck // verbs take theirs from the command
 }
 
 // The answers' formats.
@@ -102,17 +94,10 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 		return console.Wrong("--timeout %s is negative: use for example 30s", a.timeout)
 	}
 	if a.timeout > 0 {
-		ctx, stop := context.WithTimeout(cmd.Context(), a.timeout)
+		late := fmt.Errorf("%w after %s: raise --timeout or leave it out", mman.ErrTimeout, a.timeout)
+		ctx, stop := context.WithTimeoutCause(cmd.Context(), a.timeout, late)
 		a.stop = stop
 		cmd.SetContext(ctx)
 	}
 	return nil
-}
-
-// explain says that it was --timeout which ended a verb.
-func (a *app) explain(err error) error {
-	if a.timeout > 0 && errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w after %s: raise --timeout or leave it out: %w", mman.ErrTimeout, a.timeout, err)
-	}
-	return err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"time"
 
@@ -306,14 +305,12 @@ func failure(o sdk.Outcome, l resources.Limits) error {
 	case mman.ErrWall.Code:
 		return fmt.Errorf("%w: it ran for %d ms; raise --wall, or see what the provider allows with mman offer show", mman.ErrWall, o.Usage.WallMs)
 	case mman.ErrMemory.Code:
-		return fmt.Errorf("%w: %s were asked for; raise --memory", mman.ErrMemory, size(l.MemoryBytes))
+		return fmt.Errorf("%w: %s were asked for; raise --memory", mman.ErrMemory, sizeText(l.MemoryBytes))
 	case mman.ErrOutput.Code:
-		return fmt.Errorf("%w: %s were asked for; raise --output-limit", mman.ErrOutput, size(l.OutputBytes))
+		return fmt.Errorf("%w: %s were asked for; raise --output-limit", mman.ErrOutput, sizeText(l.OutputBytes))
 	case mman.ErrGuestTrap.Code:
 		return fmt.Errorf("%w: it did what WebAssembly forbids; what it used, %s, is paid", mman.ErrGuestTrap, o.Paid)
 	default:
 		return mman.RemoteError(o.Result.Code, mman.RetryNever, fmt.Sprintf("the provider stopped the run with code %d", o.Result.Code))
 	}
 }
-
-var _ io.Writer = (*output)(nil)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -211,14 +212,11 @@ func visibility(c resources.Content) string {
 }
 
 func attributes(list []resources.Attribute) string {
-	text := ""
+	words := make([]string, len(list))
 	for i, kv := range list {
-		if i > 0 {
-			text += " "
-		}
-		text += kv.Key + "=" + kv.Value
+		words[i] = kv.Key + "=" + kv.Value
 	}
-	return text
+	return strings.Join(words, " ")
 }
 
 // add is the verb that lends what a listing file says; a resource and its offer
@@ -281,7 +279,7 @@ func (a *app) takeBack(verb, short, path string) *cobra.Command {
 				if err := n.withdraw(cmd.Context(), l.Resource); err != nil {
 					return err
 				}
-				return a.answer(l, fmt.Sprintf("%s is no longer lent", console.Clean(l.Name)))
+				return a.answer(l, console.Clean(l.Name)+" is no longer lent")
 			}
 			return fmt.Errorf("%w: the own node lends no %s: see mman resource list --mine", mman.ErrNotFound, id)
 		},

@@ -61,10 +61,12 @@ type size uint64
 
 const binary = 1024
 
-// String returns the size in the largest binary unit that is exact.
-func (s size) String() string {
-	units := []string{"B", "KiB", "MiB", "GiB"}
-	n, u := uint64(s), 0
+// String returns the size as it is typed.
+func (s *size) String() string { return sizeText(uint64(*s)) }
+
+// sizeText writes a size in the largest binary unit that is exact.
+func sizeText(n uint64) string {
+	units, u := []string{"B", "KiB", "MiB", "GiB"}, 0
 	for n > 0 && n%binary == 0 && u < len(units)-1 {
 		n, u = n/binary, u+1
 	}

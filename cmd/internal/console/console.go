@@ -32,19 +32,11 @@ func Terminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// Tree is a program's verbs.
-type Tree struct {
-	Root *cobra.Command
-	// JSON tells, once flags are read, whether the answer is JSON.
-	JSON func() bool
-	// Explain may say an error better before it is shown; nil for as it is.
-	Explain func(error) error
-}
-
 // Run parses args, runs the verb that they name and returns the exit code. It
-// says an error itself. A canceled ctx ends the verb, with the exit code Failed.
-func (t Tree) Run(ctx context.Context, s Streams, args []string) int {
-	root := t.Root
+// says an error itself. asJSON tells, once flags are read, whether the answer is
+// JSON. A canceled ctx ends the verb, with the exit code Failed; a verb that gave
+// itself less time says so by the cause of its own context.
+func Run(ctx context.Context, root *cobra.Command, s Streams, args []string, asJSON func() bool) int {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetArgs(args)
 	root.SetIn(s.In)
@@ -55,17 +47,18 @@ func (t Tree) Run(ctx context.Context, s Streams, args []string) int {
 		return Wrong("%w; see %s --help", err, cmd.CommandPath())
 	})
 	root.SetHelpCommand(help())
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return Done
 	}
+	cause := context.Cause(cmd.Context()) //nolint:contextcheck // it descends from ctx
 	switch {
-	case ctx.Err() != nil && !errors.Is(err, mman.ErrCanceled):
+	case errors.Is(cause, mman.ErrTimeout):
+		err = fmt.Errorf("%w: %w", cause, err)
+	case cause != nil && !errors.Is(err, mman.ErrCanceled):
 		err = fmt.Errorf("%w: %w", mman.ErrCanceled, err)
-	case t.Explain != nil:
-		err = t.Explain(err)
 	}
-	Say(s, root.Name(), err, (t.JSON() || wantsJSON(args)) && !errors.Is(err, errSaid))
+	Say(s, root.Name(), err, (asJSON() || wantsJSON(args)) && !errors.Is(err, errSaid))
 	return Exit(err)
 }
 
@@ -196,9 +189,9 @@ func unknown(cmd *cobra.Command, word string) error {
 		cmd.SuggestionsMinimumDistance = 2
 	}
 	if near := cmd.SuggestionsFor(word); len(near) > 0 {
-		return Wrong("%s does not know %.40q, perhaps %q is meant; see %s --help", cmd.CommandPath(), word, near[0], cmd.CommandPath())
+		return Wrong("unknown verb %.40q, perhaps %q is meant; see %s --help", word, near[0], cmd.CommandPath())
 	}
-	return Wrong("%s does not know %.40q; see %s --help", cmd.CommandPath(), word, cmd.CommandPath())
+	return Wrong("unknown verb %.40q; see %s --help", word, cmd.CommandPath())
 }
 
 func help() *cobra.Command {

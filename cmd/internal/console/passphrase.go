@@ -30,8 +30,9 @@ type Asker struct {
 	Twice bool
 }
 
-// Ask returns the passphrase of the key called name. ErrKeyfile when there is
-// nobody to ask, ErrCanceled when ctx ends first.
+// Ask returns the passphrase of the key called name. It fails when there is
+// nobody to ask, with ErrCanceled when ctx ends first; the keyring adds the code
+// and the key's name.
 func (a Asker) Ask(ctx context.Context, name string) ([]byte, error) {
 	if a.File != "" {
 		return readPassphrase(a.File)
@@ -41,7 +42,7 @@ func (a Asker) Ask(ctx context.Context, name string) ([]byte, error) {
 	}
 	tty, closeTTY := a.terminal()
 	if tty == nil {
-		return nil, fmt.Errorf("%w: key %s needs its passphrase: name a file with --passphrase-file, set %s, or type it at a terminal", mman.ErrKeyfile, name, PassphraseVariable)
+		return nil, errors.New("there is nobody to ask: name a file with --passphrase-file, set " + PassphraseVariable + ", or type it at a terminal")
 	}
 	defer closeTTY()
 	if !a.Twice {
@@ -83,7 +84,7 @@ func prompt(ctx context.Context, tty *os.File, w io.Writer, text string) ([]byte
 	fd := int(tty.Fd())
 	before, err := term.GetState(fd)
 	if err != nil {
-		return nil, fmt.Errorf("%w: terminal: %w", mman.ErrKeyfile, err)
+		return nil, fmt.Errorf("terminal: %w", err)
 	}
 	_, _ = fmt.Fprint(w, text) // a prompt that cannot be seen can still be answered
 	type line struct {
@@ -102,7 +103,7 @@ func prompt(ctx context.Context, tty *os.File, w io.Writer, text string) ([]byte
 	case l := <-got:
 		_, _ = fmt.Fprintln(w) // the newline that was not echoed
 		if l.err != nil {
-			return nil, fmt.Errorf("%w: read the passphrase: %w", mman.ErrKeyfile, l.err)
+			return nil, fmt.Errorf("read from the terminal: %w", l.err)
 		}
 		return l.text, nil
 	}
@@ -111,17 +112,17 @@ func prompt(ctx context.Context, tty *os.File, w io.Writer, text string) ([]byte
 func readPassphrase(path string) (_ []byte, err error) {
 	f, err := os.Open(path) //nolint:gosec // the user names it
 	if err != nil {
-		return nil, fmt.Errorf("%w: passphrase file: %w", mman.ErrKeyfile, err)
+		return nil, fmt.Errorf("passphrase file: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	b, err := io.ReadAll(io.LimitReader(f, maxPassphrase+2))
 	if err != nil {
-		return nil, fmt.Errorf("%w: passphrase file %s: %w", mman.ErrKeyfile, path, err)
+		return nil, fmt.Errorf("passphrase file %s: %w", path, err)
 	}
 	line, _, _ := strings.Cut(string(b), "\n")
 	line = strings.TrimSuffix(line, "\r")
 	if line == "" || len(line) > maxPassphrase {
-		return nil, fmt.Errorf("%w: passphrase file %s: its first line must have 1 to %d bytes", mman.ErrKeyfile, path, maxPassphrase)
+		return nil, fmt.Errorf("passphrase file %s: its first line must have 1 to %d bytes", path, maxPassphrase)
 	}
 	return []byte(line), nil
 }
