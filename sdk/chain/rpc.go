@@ -113,6 +113,9 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
 	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err // the address is said already
+	}
 	return fmt.Errorf("%w: node %s: %w; is it running? name another with --node", mman.ErrUnreachable, c.url, err)
 }
 
