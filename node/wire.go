@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -37,6 +38,8 @@ import (
 const (
 	// sessionIdle is how long a session may rest between two runs.
 	sessionIdle = 10 * time.Minute
+	// mingleEvery is how often a node that knows no peer looks for one.
+	mingleEvery = 500 * time.Millisecond
 	// collectEvery is how often the databases give disk and memory back.
 	collectEvery = 10 * time.Minute
 )
@@ -211,6 +214,9 @@ func (n *Node) live(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if err := n.awaitFirstBlock(ctx); err != nil {
+		return err
+	}
 	rpc, err := chain.New(n.consensus.RPCAddr())
 	if err != nil {
 		return err
@@ -242,11 +248,11 @@ func (n *Node) live(ctx context.Context) error {
 	n.log.LogAttrs(ctx, slog.LevelInfo, "node is ready", slog.String("chain", n.doc.ChainID), slog.String("rpc", run.RPC), slog.String("api", run.API), slog.String("peer", n.host.ID().String()))
 
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return n.host.Run(ctx) })
 	g.Go(func() error { return n.discovery.Run(ctx) })
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error { return lender.Run(ctx) })
 	g.Go(func() error { return n.collect(ctx) })
+	g.Go(func() error { return n.mingle(ctx) })
 	g.Go(func() error {
 		// A lone node has nobody to announce to; the reprovider tells the first
 		// peer who comes.
@@ -256,6 +262,22 @@ func (n *Node) live(ctx context.Context) error {
 		return nil
 	})
 	return errors.Join(g.Wait(), forgetRunning(n.cfg.Home))
+}
+
+// awaitFirstBlock waits until there is a state to read.
+func (n *Node) awaitFirstBlock(ctx context.Context) error {
+	first := make(chan struct{})
+	var once sync.Once
+	n.app.OnCommit(func(uint64) { once.Do(func() { close(first) }) })
+	if n.app.View().Height() > 0 {
+		return nil
+	}
+	select {
+	case <-first:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // serve answers the protocols of a provider.
@@ -274,6 +296,35 @@ func (n *Node) serve(ctx context.Context, lender *provider.Provider) error {
 	ocfg := offers.Default()
 	ocfg.Logger = n.log
 	return offers.Serve(ctx, n.host, lender, ocfg)
+}
+
+// mingle enters the peer-to-peer network through the validators that the ledger
+// knows, whenever this node knows nobody there.
+func (n *Node) mingle(ctx context.Context) error {
+	ticks, stop := n.cfg.Clock.Tick(mingleEvery)
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticks:
+		}
+		if n.discovery.Peers() > 0 {
+			continue
+		}
+		known, err := n.app.View().Bootstrap()
+		if err != nil {
+			continue // before the first block
+		}
+		for _, b := range known {
+			if b.Peer == n.host.ID() {
+				continue
+			}
+			if _, err := n.host.Connect(ctx, b.Addrs); err != nil && ctx.Err() == nil {
+				n.log.LogAttrs(ctx, slog.LevelDebug, "validator's peer not reached", slog.String("peer", b.Peer.String()), slog.Any("error", err))
+			}
+		}
+	}
 }
 
 func (n *Node) collect(ctx context.Context) error {

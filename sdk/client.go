@@ -160,6 +160,9 @@ func (c *Client) assemble(ctx context.Context, host *p2p.Host) (*network, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := disc.Bootstrap(ctx); err != nil {
+		return nil, errors.Join(err, disc.Close())
+	}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ccfg := content.Default()
 	ccfg.After = c.cfg.After

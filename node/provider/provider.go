@@ -92,6 +92,7 @@ type Provider struct {
 	book     *ledgerBook
 	holdings *holdings
 	fetched  fetched
+	offering sync.Mutex  // one offer is signed at a time: by Publish, Withdraw or renew
 	heights  chan uint64 // the newest height, for Run
 }
 

@@ -148,6 +148,8 @@ func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
 	if err != nil {
 		return fail(err)
 	}
+	p.offering.Lock()
+	defer p.offering.Unlock()
 	if _, err := p.public.PutBlock(ctx, manifest); err != nil {
 		return fail(err)
 	}
@@ -260,6 +262,8 @@ func (p *Provider) offer(ctx context.Context, h holding) (holding, error) {
 
 // Withdraw takes a resource's offer off the market. Its open leases go on.
 func (p *Provider) Withdraw(ctx context.Context, resource mman.CID) error {
+	p.offering.Lock()
+	defer p.offering.Unlock()
 	h, ok := p.holdings.get(resource)
 	if !ok || h.Withdrawn {
 		return fmt.Errorf("resource %s: %w: this node does not lend it", resource, mman.ErrNotFound)
@@ -298,6 +302,10 @@ func (p *Provider) bind(ctx context.Context, _ uint64) error {
 
 // renew offers again what is past half of its time, or fell off the chain.
 func (p *Provider) renew(ctx context.Context, height uint64) error {
+	if !p.offering.TryLock() {
+		return nil // somebody publishes, which can wait for blocks: the next one will do
+	}
+	defer p.offering.Unlock()
 	var errs []error
 	for _, h := range p.holdings.all() {
 		if h.Withdrawn || height+p.cfg.OfferBlocks/2 < h.Expires {

@@ -1,0 +1,66 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/node/provider"
+)
+
+// Client speaks to the API of a node on this machine.
+type Client struct {
+	base, token string
+	http        *http.Client
+}
+
+// publishTimeout bounds a call that adds content and waits for a block.
+const publishTimeout = 10 * time.Minute
+
+// NewClient returns a client of the API at base, http://host:port.
+func NewClient(base, token string) *Client {
+	return &Client{base, token, &http.Client{Timeout: publishTimeout}}
+}
+
+// Publish has the node lend what the listing file at the absolute path says.
+func (c *Client) Publish(ctx context.Context, path string) (p provider.Published, err error) {
+	body, err := json.Marshal(map[string]string{"path": path})
+	if err != nil {
+		return p, fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/v1/listings", bytes.NewReader(body))
+	if err != nil {
+		return p, fmt.Errorf("%w: %w", mman.ErrInvalid, err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return p, fmt.Errorf("%w: %w", mman.ErrUnreachable, err)
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return p, fmt.Errorf("%w: %w", mman.ErrUnreachable, err)
+	}
+	if resp.StatusCode != http.StatusCreated {
+		var e struct {
+			Error struct {
+				Code mman.Code `json:"code"`
+				Text string    `json:"text"`
+			} `json:"error"`
+		}
+		if err := json.Unmarshal(b, &e); err != nil {
+			return p, fmt.Errorf("%w: the API answers %s", mman.ErrProtocol, resp.Status)
+		}
+		return p, mman.RemoteError(e.Error.Code, mman.RetryNever, e.Error.Text)
+	}
+	if err := json.Unmarshal(b, &p); err != nil {
+		return p, fmt.Errorf("%w: %w", mman.ErrProtocol, err)
+	}
+	return p, nil
+}
