@@ -24,6 +24,8 @@ const (
 	keyFolder   = "keys"
 	leaseFolder = "leases"
 	runFile     = "run.json"
+	// nodeHome is the home of mman-node in the user's own folder.
+	nodeHome = ".mman-node"
 	// maxRunFile bounds run.json.
 	maxRunFile = 1 << 20
 )
@@ -36,20 +38,31 @@ type running struct {
 	Token string   `json:"token"`
 }
 
-// readRunning reads the home's run.json; ErrNotFound when no node runs there.
-func (a *app) readRunning() (_ running, err error) {
-	path := filepath.Join(a.home, runFile)
-	f, err := os.Open(path) //nolint:gosec // the user's own home
-	if errors.Is(err, fs.ErrNotExist) {
-		return running{}, fmt.Errorf("%w: no node runs from home %s: start one with mman-node, or name its home with --home", mman.ErrUnreachable, a.home)
+// readRunning reads the run.json of the node beside this home: in it, else in
+// the home that mman-node takes when none is named. ErrUnreachable when no node
+// runs there.
+func (a *app) readRunning() (running, error) {
+	homes := []string{a.home}
+	if user := a.streams.Env("HOME"); user != "" {
+		homes = append(homes, filepath.Join(user, nodeHome))
 	}
+	for _, home := range homes {
+		r, err := readRunning(filepath.Join(home, runFile))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return r, err
+		}
+	}
+	return running{}, fmt.Errorf("%w: no node runs from home %s: start one with mman-node --provide, or name its home with --home", mman.ErrUnreachable, a.home)
+}
+
+func readRunning(path string) (r running, err error) {
+	f, err := os.Open(path) //nolint:gosec // the user's own home
 	if err != nil {
-		return running{}, fmt.Errorf("%w: %w", mman.ErrHome, err)
+		return r, fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	var r running
 	if err := json.NewDecoder(io.LimitReader(f, maxRunFile)).Decode(&r); err != nil {
-		return running{}, fmt.Errorf("%w: %s: %w", mman.ErrCorrupt, path, err)
+		return r, fmt.Errorf("%w: %s: %w", mman.ErrCorrupt, path, err)
 	}
 	return r, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,6 +83,9 @@ type Program struct {
 	Flags []string
 	// Aliases are other names of keys on the top level, by key.
 	Aliases map[string]string
+	// Others are keys on the top level that the other program reads, when both
+	// live in one home.
+	Others []string
 }
 
 type config struct {
@@ -92,8 +96,11 @@ type config struct {
 
 // section applies the keys of one verb and of those below it.
 func (c config) section(cmd *cobra.Command, keys map[string]any, at string) error {
-	for _, key := range sorted(keys) {
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		value, where := keys[key], at+key
+		if !cmd.HasParent() && slices.Contains(c.program.Others, key) {
+			continue
+		}
 		if below, ok := value.(map[string]any); ok {
 			sub := child(cmd, key)
 			if sub == nil {
@@ -176,15 +183,6 @@ func child(cmd *cobra.Command, name string) *cobra.Command {
 		}
 	}
 	return nil
-}
-
-func sorted(m map[string]any) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 func readConfig(path string) (_ map[string]any, err error) {
