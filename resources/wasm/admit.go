@@ -21,6 +21,10 @@ const (
 	maxModuleLocals  = 4 << 20 // of all functions
 	maxArity         = 1_000   // parameters or results of one type
 	maxNameBytes     = 4 << 10
+	// Costs are estimates of compiling, see shape. What compilers make stays
+	// below a tenth of the first, and below 100 a byte.
+	maxFunctionCost = 1 << 30
+	maxCostPerByte  = 128
 )
 
 // The sections of a module, by their ids.
@@ -68,7 +72,7 @@ func admit(module []byte, known func(name string) bool) (admitted, error) {
 	if v := binary.LittleEndian.Uint32(module[4:8]); v != 1 {
 		return admitted{}, fmt.Errorf("%w: WebAssembly version %d; build a core module of version 1, not a component", mman.ErrModule, v)
 	}
-	a := admission{known: known, code: append(make([]byte, 0, len(module)), module[:8]...)}
+	a := admission{known: known, size: uint64(len(module)), code: append(make([]byte, 0, len(module)), module[:8]...)}
 	r := reader{b: module[8:]}
 	for len(r.b) > 0 && r.err == nil {
 		id := r.u8()
@@ -93,7 +97,10 @@ type admission struct {
 	known    func(string) bool
 	code     []byte
 	minPages uint32
+	size     uint64 // of the module, bytes
+	params   uint64 // of the type with the most
 	locals   uint64
+	cost     uint64
 	started  bool
 }
 
@@ -104,7 +111,7 @@ func (a *admission) section(id byte, body []byte) error {
 	case sectionCustom:
 		return nil // names and debugging information: nothing that a run needs
 	case sectionType:
-		r.each(r.skipFunctionType)
+		r.each(func() { a.params = max(a.params, r.skipFunctionType()) })
 	case sectionImport:
 		err = a.imports(r)
 	case sectionFunction:
@@ -238,6 +245,8 @@ func (a *admission) functions(r *reader) error {
 			f.u8()
 		})
 		a.locals += locals
+		cost := f.scanBody().cost(locals + a.params)
+		a.cost += cost
 		switch {
 		case f.err != nil:
 			r.fail(fmt.Errorf("function %d: %w", index, f.err))
@@ -246,6 +255,8 @@ func (a *admission) functions(r *reader) error {
 		case locals > maxLocals || a.locals > maxModuleLocals:
 			refused = fmt.Errorf("%w: function %d has %d locals, at most %d in a function and %d in a module are allowed",
 				mman.ErrModule, index, locals, maxLocals, maxModuleLocals)
+		case cost > maxFunctionCost || a.cost > maxFunctionCost+maxCostPerByte*a.size:
+			refused = fmt.Errorf("%w: function %d has too many branches and locals to be compiled in good time; split it", mman.ErrModule, index)
 		}
 		index++
 	})
@@ -341,19 +352,19 @@ func (r *reader) each(item func()) {
 	}
 }
 
-func (r *reader) skipFunctionType() {
-	if kind := r.u8(); kind != 0x60 && r.err == nil {
+// skipFunctionType reads a type and returns its number of parameters.
+func (r *reader) skipFunctionType() uint64 {
+	if kind := r.u8(); kind != 0x60 {
 		r.fail(fmt.Errorf("a type of kind %#x is not a function's", kind))
-		return
 	}
-	for range 2 {
-		n := r.u32()
-		if n > maxArity {
-			r.fail(fmt.Errorf("a function type with %d parameters or results, at most %d are allowed", n, maxArity))
-			return
-		}
-		r.take(n)
+	params := r.u32()
+	r.take(params)
+	results := r.u32()
+	r.take(results)
+	if max(params, results) > maxArity {
+		r.fail(fmt.Errorf("a function type with %d parameters and %d results, at most %d are allowed", params, results, maxArity))
 	}
+	return uint64(params)
 }
 
 // skipExpression reads a constant expression.

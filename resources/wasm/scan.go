@@ -7,30 +7,50 @@ import (
 
 // shape is what decides how long a function takes to compile.
 type shape struct {
-	blocks uint64 // blocks, loops and ifs
-	depth  uint64 // how deep they are nested
+	nodes uint64 // operators at which control divides or joins
+	loops uint64 // how deep loops are nested
+}
+
+// cost estimates the most that compiling a function takes, in units of some 30 ns
+// as measured. The compiler's passes are quadratic in the nodes; a local may have
+// to be looked up through all of them, and each loop may carry each local. Without
+// a bound, 60 KB of well-formed code keep it busy for minutes.
+func (s shape) cost(locals uint64) uint64 {
+	return s.nodes*s.nodes + 256*s.nodes*locals + 1024*s.loops*locals + 4*locals*locals
 }
 
 // scanBody reads a function's operators, behind its locals, without judging their
 // types. It knows the operators of WebAssembly 2.0.
 func (r *reader) scanBody() shape {
 	var s shape
-	open := uint64(1)
+	loops := uint64(0)
+	open := []byte{0x02}
 	for r.err == nil {
 		op := r.u8()
-		switch {
-		case op == 0x0b: // end
-			if open--; open == 0 {
-				if len(r.b) > 0 {
-					r.fail(errors.New("there are operators behind its end"))
-				}
-				return s
-			}
-		case op >= 0x02 && op <= 0x04: // block, loop, if
+		switch op {
+		case 0x02, 0x03, 0x04: // block, loop, if
 			r.leb(5)
-			open++
-			s.blocks++
-			s.depth = max(s.depth, open-1)
+			open = append(open, op)
+			s.nodes++
+			if op == 0x03 {
+				loops++
+				s.loops = max(s.loops, loops)
+			}
+		case 0x0b: // end
+			if open[len(open)-1] == 0x03 {
+				loops--
+			}
+			open = open[:len(open)-1]
+			if len(open) > 0 {
+				continue
+			}
+			if len(r.b) > 0 {
+				r.fail(errors.New("there are operators behind its end"))
+			}
+			return s
+		case 0x05, 0x0d, 0x0e: // else, br_if, br_table
+			s.nodes++
+			r.skipImmediates(op)
 		default:
 			r.skipImmediates(op)
 		}
