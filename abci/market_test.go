@@ -160,6 +160,11 @@ func TestLifecycle(t *testing.T) {
 	require.NoError(t, err)
 	s := f.supply(t)
 	require.Equal(t, s.Liquid+s.Escrow, sum)
+	doc.Validators = f.Doc.Validators
+	next := abcitest.New(t, doc)
+	next.Pass(1)
+	require.Equal(t, f.Balance(f.dora.Actor), next.Balance(f.dora.Actor))
+	require.Equal(t, f.Balance(f.cleo)+18_000, next.Balance(f.cleo), "the escrow of the open lease goes back")
 	f.Replay(func(h uint64) (restart, drop bool) { return h%3 == 0, h%2 == 0 })
 }
 
@@ -451,6 +456,60 @@ func TestBadReceipts(t *testing.T) {
 		require.Contains(t, log, "items[1]", tc.name)
 		require.Zero(t, mustLease(t, f, l.ID).Paid, "the message fails as a whole")
 	}
+}
+
+// TestMatchingIsBounded checks that what does not fit into one block's matching
+// is done in the next ones, the longest waiting first.
+func TestMatchingIsBounded(t *testing.T) {
+	t.Parallel()
+	cleo, paul := abcitest.NewActor(t, "cleo"), abcitest.NewProvider(t, "paul")
+	doc := abcitest.Genesis(t, 1000*mman.MAN, cleo, paul.Actor)
+	doc.Params.MatchPerBlock = 2
+	f := &fixture{Chain: abcitest.New(t, doc), paul: paul, cleo: cleo}
+	var msgs []tx.Msg
+	for i := range 5 {
+		msgs = append(msgs, abcitest.Submit(t, abcitest.Ask(t, cleo, strconv.Itoa(i), 5000, 50)))
+	}
+	result := f.Do(cleo, msgs...)
+	var ids []mman.RequestID
+	for _, e := range result.Events {
+		if e.Type == "mman.request" {
+			var id mman.RequestID
+			require.NoError(t, id.UnmarshalText([]byte(e.Attributes[0].Value)))
+			ids = append(ids, id)
+		}
+	}
+	require.Len(t, ids, 5)
+	count := func(is func(id mman.RequestID) bool) (n int) {
+		for _, id := range ids {
+			if is(id) {
+				n++
+			}
+		}
+		return n
+	}
+	decided := func(id mman.RequestID) bool {
+		_, ok, err := f.App.View().Decision(id)
+		require.NoError(t, err)
+		return ok
+	}
+	matched := func(id mman.RequestID) bool {
+		_, ok, err := f.App.View().Lease(id.Lease())
+		require.NoError(t, err)
+		return ok
+	}
+	for _, want := range []int{2, 4, 5, 5} {
+		require.Equal(t, want, count(decided))
+		f.Pass(1)
+	}
+	f.Trade(paul, paul.Compute("box", 100))
+	for _, want := range []int{2, 4, 5} {
+		require.Equal(t, want, count(matched))
+		f.Pass(1)
+	}
+	root := f.Root()
+	f.Pass(1)
+	require.Equal(t, root, f.Root())
 }
 
 // TestMatchOrder shows that who gets the last place does not depend on the
