@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -38,6 +37,8 @@ import (
 const (
 	// sessionIdle is how long a session may rest between two runs.
 	sessionIdle = 10 * time.Minute
+	// chainLook is the pause between two looks at a chain that is not ready.
+	chainLook = 20 * time.Millisecond
 	// mingleEvery is how often a node that knows no peer looks for one.
 	mingleEvery = 500 * time.Millisecond
 	// collectEvery is how often the databases give disk and memory back.
@@ -214,7 +215,7 @@ func (n *Node) live(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := n.awaitFirstBlock(ctx); err != nil {
+	if err := n.awaitChain(ctx); err != nil {
 		return err
 	}
 	rpc, err := chain.New(n.consensus.RPCAddr())
@@ -264,19 +265,18 @@ func (n *Node) live(ctx context.Context) error {
 	return errors.Join(g.Wait(), forgetRunning(n.cfg.Home))
 }
 
-// awaitFirstBlock waits until there is a state to read.
-func (n *Node) awaitFirstBlock(ctx context.Context) error {
-	first := make(chan struct{})
-	var once sync.Once
-	n.app.OnCommit(func(uint64) { once.Do(func() { close(first) }) })
-	if n.app.View().Height() > 0 {
-		return nil
-	}
-	select {
-	case <-first:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// awaitChain waits until there is a state to read and transactions are taken.
+func (n *Node) awaitChain(ctx context.Context) error {
+	for {
+		st, err := n.consensus.Status()
+		if err == nil && !st.CatchingUp && n.app.View().Height() > 0 {
+			return nil
+		}
+		select {
+		case <-n.cfg.Clock.After(chainLook):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

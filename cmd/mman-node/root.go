@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/cmd/internal/client"
+	"github.com/limboid/massive-man/cmd/internal/console"
+)
+
+// program is what all verbs share.
+type program struct {
+	streams console.Streams
+	json    string // -o
+	verbose bool
+}
+
+// run parses args and returns the exit code.
+func run(ctx context.Context, args []string, streams console.Streams) int {
+	if len(args) > 0 && args[0] == clientVerb {
+		return client.Main(ctx, args[1:], streams)
+	}
+	p := &program{streams: streams}
+	root := p.start("mman-node", "Run a node of Massive MAN")
+	root.Long = `mman-node runs one node: it keeps the ledger, joins the peer-to-peer network
+and, with --provide, lends this machine's resources.
+
+Without a verb it starts with the home in ~/.mman-node, which it makes when it
+is new: a local network with this node as its only validator.`
+	root.Example = "  mman-node demo\n  mman-node devnet --home /tmp/net\n  mman-node --provide"
+	root.PersistentFlags().StringVarP(&p.json, "output", "o", "text", "text or json")
+	root.PersistentFlags().BoolVarP(&p.verbose, "verbose", "v", false, "log what developers want to know")
+	root.AddCommand(p.start("start", "Run a node (the same as no verb)"), p.init(), p.demo(), p.devnet(), p.status(), p.bench(), p.version())
+	return console.Run(ctx, root, streams, args, p.asJSON)
+}
+
+func (p *program) asJSON() bool { return p.json == "json" }
+
+func (p *program) checkOutput() error {
+	if p.json != "text" && p.json != "json" {
+		return console.Wrong("-o %.40q: use text or json", p.json)
+	}
+	return nil
+}
+
+func (p *program) logger() *slog.Logger {
+	level := slog.LevelInfo
+	if p.verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(p.streams.Err, &slog.HandlerOptions{Level: level}))
+}
+
+// printf writes to standard output.
+func (p *program) printf(format string, args ...any) {
+	_, _ = fmt.Fprintf(p.streams.Out, format, args...) // nowhere else to say it
+}
+
+// defaultHome returns ~/.mman-node.
+func (p *program) defaultHome() (string, error) {
+	if home := p.streams.Env("MMAN_HOME"); home != "" {
+		return home, nil
+	}
+	dir, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("%w: no home directory: name one with --home", mman.ErrHome)
+	}
+	return filepath.Join(dir, ".mman-node"), nil
+}
+
+// homeFlag adds --home, whose empty value means the default.
+func homeFlag(cmd *cobra.Command, home *string) {
+	cmd.Flags().StringVar(home, "home", "", "the node's folder (MMAN_HOME, default ~/.mman-node)")
+}
+
+func (p *program) resolveHome(home *string) error {
+	if *home == "" {
+		var err error
+		if *home, err = p.defaultHome(); err != nil {
+			return err
+		}
+	}
+	abs, err := filepath.Abs(*home)
+	if err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	*home = abs
+	return nil
+}
+
+// clientVerb is the hidden verb under which this binary is mman.
+const clientVerb = "client"

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/internal/localnet"
+	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/market/price"
+	"github.com/limboid/massive-man/node"
+	"github.com/limboid/massive-man/node/provider"
+	"github.com/limboid/massive-man/resources"
+)
+
+// provideAll is the value of --provide without files.
+const provideAll = "all"
+
+type startFlags struct {
+	home           string
+	provide        []string
+	watch          bool
+	passphraseFile string
+	given          node.Config
+}
+
+func (p *program) start(use, short string) *cobra.Command {
+	f := &startFlags{}
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: console.Args(0, 0, ""),
+		Example: "  mman-node --provide\n  mman-node --provide=dataset.yaml,compute.yaml",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return p.runStart(cmd.Context(), cmd, f) },
+	}
+	flags := cmd.Flags()
+	homeFlag(cmd, &f.home)
+	flags.StringSliceVar(&f.provide, "provide", nil, "lend resources: all of this machine's compute, or what the listing FILES say")
+	flags.Lookup("provide").NoOptDefVal = provideAll
+	flags.StringVar(&f.given.RPC, "rpc-listen", "", "where CometBFT's RPC listens (default "+node.DefaultRPC+")")
+	flags.StringVar(&f.given.P2P, "p2p-listen", "", "where nodes of the ledger meet (default "+node.DefaultP2P+")")
+	flags.StringSliceVar(&f.given.Peers, "peers", nil, "other nodes of the ledger, id@host:port")
+	flags.StringSliceVar(&f.given.Listen, "listen", nil, "multiaddrs of the peer-to-peer host (default port 4051 on loopback)")
+	flags.StringSliceVar(&f.given.Bootstrap, "bootstrap", nil, "multiaddrs at which to enter the peer-to-peer network")
+	flags.StringVar(&f.given.API, "api", "", "where the loopback API listens (default "+node.DefaultAPI+")")
+	flags.StringVar(&f.given.Account, "account", "", `name of the account's key (default "node")`)
+	flags.StringVar(&f.given.Moniker, "moniker", "", "name that other nodes see")
+	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "file with the passphrase of the account's key")
+	flags.BoolVar(&f.watch, strings.TrimPrefix(localnet.FlagWatch, "--"), false, "end when standard input ends")
+	cmd.Flags().Lookup(strings.TrimPrefix(localnet.FlagWatch, "--")).Hidden = true
+	return cmd
+}
+
+func (p *program) runStart(ctx context.Context, cmd *cobra.Command, f *startFlags) error {
+	if err := p.resolveHome(&f.home); err != nil {
+		return err
+	}
+	if _, err := node.ReadGenesis(f.home); errors.Is(err, mman.ErrNotFound) {
+		doc, err := initHome(f.home)
+		if err != nil {
+			return err
+		}
+		p.printf("made a new local network %s in %s\n", doc.ChainID, f.home)
+	} else if err != nil {
+		return err
+	}
+	cfg, err := node.LoadConfig(f.home)
+	if err != nil {
+		return err
+	}
+	cfg = override(cfg, f.given, cmd.Flags().Changed)
+	cfg.Logger, cfg.Clock = p.logger(), systemClock()
+	asker := console.Asker{Streams: p.streams, File: f.passphraseFile}
+	cfg.Passphrase = func(name string) ([]byte, error) { return asker.Ask(ctx, name) }
+	listings, err := readListings(f.provide)
+	if err != nil {
+		return err
+	}
+	if f.watch {
+		var stop context.CancelFunc
+		ctx, stop = context.WithCancel(ctx)
+		defer stop()
+		go func() {
+			_, _ = io.Copy(io.Discard, p.streams.In) // its end is all that matters
+			stop()
+		}()
+	}
+	return p.live(ctx, cfg, listings)
+}
+
+// live runs a node until ctx ends, and lends what is listed.
+func (p *program) live(ctx context.Context, cfg node.Config, listings []provider.Listing) (err error) {
+	n, err := node.New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	done := make(chan error, 1)
+	life, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() { done <- n.Run(life) }()
+	if err := p.greet(life, n, done, listings); err != nil {
+		stop()
+		return errors.Join(err, <-done)
+	}
+	return <-done
+}
+
+// greet waits until the node serves, publishes, and says where it is.
+func (p *program) greet(ctx context.Context, n *node.Node, done chan error, listings []provider.Listing) error {
+	ready, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		err := <-done // the node ended first
+		cancel()
+		done <- err
+	}()
+	run, lender, err := n.Ready(ready)
+	if err != nil {
+		return nil //nolint:nilerr // why it ended is in done
+	}
+	p.printf("%s is ready: rpc %s, api %s, peer %s\n", run.ChainID, run.RPC, run.API, strings.Join(run.Peers, " "))
+	for _, l := range listings {
+		got, err := lender.Publish(ready, l)
+		if err != nil {
+			if ready.Err() != nil {
+				return nil //nolint:nilerr // asked to end
+			}
+			return err
+		}
+		p.printf("lending %s %q: resource %s, offer %s\n", got.Kind, got.Name, got.Resource, got.Offer)
+	}
+	return nil
+}
+
+// override puts the flags that were typed over the file's values.
+func override(cfg, given node.Config, typed func(string) bool) node.Config {
+	for flag, set := range map[string]func(){
+		"rpc-listen": func() { cfg.RPC = given.RPC },
+		"p2p-listen": func() { cfg.P2P = given.P2P },
+		"peers":      func() { cfg.Peers = given.Peers },
+		"listen":     func() { cfg.Listen = given.Listen },
+		"bootstrap":  func() { cfg.Bootstrap = given.Bootstrap },
+		"api":        func() { cfg.API = given.API },
+		"account":    func() { cfg.Account = given.Account },
+		"moniker":    func() { cfg.Moniker = given.Moniker },
+	} {
+		if typed(flag) {
+			set()
+		}
+	}
+	return cfg
+}
+
+func systemClock() node.Clock {
+	return node.Clock{
+		Now:   time.Now,
+		After: time.After,
+		Tick: func(d time.Duration) (<-chan time.Time, func()) {
+			t := time.NewTicker(d)
+			return t.C, t.Stop
+		},
+	}
+}
+
+func readListings(files []string) ([]provider.Listing, error) {
+	var out []provider.Listing
+	for _, file := range files {
+		if file == provideAll {
+			out = append(out, ownCompute())
+			continue
+		}
+		l, err := provider.ReadListing(file)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// ownCompute lends this machine's compute to everybody on a local network: WASM
+// only, half of the memory limit of a guest, at a price that is next to
+// nothing.
+func ownCompute() provider.Listing {
+	return provider.Listing{
+		Manifest: resources.Manifest{Version: 1, Kind: resources.KindCompute, Facet: resources.FacetWasm, Name: "WASM compute", Summary: "Runs WASI preview 1 commands, without network"},
+		Policy:   policy.Policy{Default: policy.Allow, Limits: policy.Limits{WallMs: 600_000, MemoryBytes: 1 << 30, InputBytes: 1 << 30, OutputBytes: 256 << 20, Network: "none"}},
+		Price:    price.Price{Units: []price.UnitPrice{{Unit: resources.UnitWallMs, Per: 1000, UMan: 1000}}},
+		Capacity: provider.DefaultCapacity,
+	}
+}
+
+// initHome makes a local network with this home as its only validator.
+func initHome(home string) (genesis.Document, error) {
+	address, id, err := node.Prepare(home, "node")
+	if err != nil {
+		return genesis.Document{}, err
+	}
+	chainID, err := node.NewLocalChainID()
+	if err != nil {
+		return genesis.Document{}, err
+	}
+	doc := genesis.Document{
+		ChainID: chainID, Network: genesis.Local, InitialHeight: 1, Params: genesis.Defaults(genesis.Local),
+		Accounts:   []genesis.Account{{Address: address, Balance: 1_000_000 * mman.MAN}},
+		Validators: []genesis.Validator{{Operator: address, Name: "node", ConsensusKey: id.ConsensusKey, Power: 10}},
+	}
+	return doc, node.WriteGenesis(home, doc)
+}

@@ -1,0 +1,89 @@
+package bench
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Metric is one figure beside its reference.
+type Metric struct {
+	Value     float64 `json:"value"`
+	Unit      string  `json:"unit"`
+	Reference float64 `json:"reference"`
+	// Ratio is value / reference, 0 without a reference.
+	Ratio float64 `json:"ratio"`
+}
+
+// Report is the result of one benchmark.
+type Report struct {
+	Bench   string            `json:"bench"`
+	Machine string            `json:"machine"`
+	Metrics map[string]Metric `json:"metrics"`
+}
+
+func newReport(name string) *Report {
+	return &Report{Bench: name, Machine: machine(), Metrics: make(map[string]Metric)}
+}
+
+func machine() string {
+	model := "unknown processor"
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if name, ok := strings.CutPrefix(line, "model name"); ok {
+				model = strings.TrimSpace(strings.TrimLeft(name, "\t :"))
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%s/%s, %d cores, %s, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), model, runtime.Version())
+}
+
+func (r *Report) set(name, unit string, value, reference float64) {
+	m := Metric{Value: value, Unit: unit, Reference: reference}
+	if reference > 0 {
+		m.Ratio = value / reference
+	}
+	r.Metrics[name] = m
+}
+
+// String is the report as a table.
+func (r *Report) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s on %s\n", r.Bench, r.Machine)
+	for _, name := range slices.Sorted(maps.Keys(r.Metrics)) {
+		m := r.Metrics[name]
+		fmt.Fprintf(&b, "%-24s %10.2f %-6s", name, m.Value, m.Unit)
+		if m.Reference > 0 {
+			fmt.Fprintf(&b, " reference %10.2f, ratio %.2f", m.Reference, m.Ratio)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// quantile returns the q-quantile in ms. It sorts the slice.
+func quantile(times []time.Duration, q float64) float64 {
+	if len(times) == 0 {
+		return 0
+	}
+	slices.Sort(times)
+	i := min(int(q*float64(len(times))), len(times)-1)
+	return float64(times[i].Microseconds()) / 1000
+}
+
+// residentMiB returns the resident memory of a process.
+func residentMiB(pid int) (float64, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(b))
+	pages, err := strconv.ParseFloat(fields[1], 64)
+	return pages * float64(os.Getpagesize()) / (1 << 20), err
+}

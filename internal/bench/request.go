@@ -1,0 +1,335 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/localnet"
+	"github.com/limboid/massive-man/node"
+	"github.com/limboid/massive-man/node/api"
+	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/wasm"
+	"github.com/limboid/massive-man/resources/wasm/wasmtest"
+	"github.com/limboid/massive-man/sdk"
+)
+
+// RequestOptions size the benchmark of requests.
+type RequestOptions struct {
+	Leases, Runs, Sessions int
+}
+
+// settleGap is more blocks than a benchmark takes: the lease's end settles.
+const settleGap = 1_000_000
+
+const listing = `resource: {kind: compute, facet: wasm, name: bench}
+policy:
+  default: allow
+  limits: {network: none}
+price:
+  units:
+    - {unit: calls, per: 1, price: 1uman}
+    - {unit: wall_ms, per: 1000, price: 1uman}
+capacity: 1024
+`
+
+// Request measures requests from a consumer, this process, to a provider, a
+// node of its own, over TCP. Metrics, all times from request to result in hand:
+//
+//	new_lease_p50, new_lease_p99     on a lease that is requested for it
+//	open_lease_p50, open_lease_p99   on a lease and session that are open
+//	requests_per_second              on one lease over several sessions
+//	idle_rss                         MiB of the node before the first request
+//
+// The reference of each is the same module run locally by the same executor.
+func Request(ctx context.Context, o RequestOptions) (_ *Report, err error) {
+	if o.Leases < 1 || o.Runs < 1 || o.Sessions < 1 || o.Sessions > 16 {
+		return nil, fmt.Errorf("%w: bench request: leases and runs are at least 1, sessions 1 to 16", mman.ErrInvalid)
+	}
+	dir, err := os.MkdirTemp("", "mman-bench-")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	b, err := newRequestBench(ctx, dir, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	for _, part := range []func(context.Context) error{b.idle, b.local, b.newLeases, b.openLease, b.throughput, b.settled} {
+		if err := part(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return b.report, nil
+}
+
+type requestBench struct {
+	RequestOptions
+
+	report  *Report
+	node    *localnet.Process
+	client  *sdk.Client
+	module  string
+	want    sdk.Wanted
+	lease   *sdk.Lease
+	session *sdk.Session
+	single  time.Duration // a local run's median
+	rate    float64       // local runs a second
+}
+
+func newRequestBench(ctx context.Context, dir string, o RequestOptions) (*requestBench, error) {
+	b := &requestBench{RequestOptions: o, report: newReport("request"), module: filepath.Join(dir, "hello.wasm")}
+	if err := os.WriteFile(b.module, hello(), 0o600); err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	}
+	net, err := localnet.Layout(localnet.Spec{Dir: dir, Validators: 1, Consumers: []string{"consumer"}})
+	if err != nil {
+		return nil, err
+	}
+	runner := localnet.Runner{Program: program, Settle: settleGap}
+	if err := net.Assign(ctx, runner); err != nil {
+		return nil, err
+	}
+	started, err := runner.StartAll(ctx, net.Validators, 1)
+	if err != nil {
+		return nil, err
+	}
+	b.node = started[0]
+	if err := b.connect(ctx, dir, net); err != nil {
+		return nil, errors.Join(err, b.node.Stop())
+	}
+	return b, nil
+}
+
+func (b *requestBench) connect(ctx context.Context, dir string, net *localnet.Net) error {
+	path := filepath.Join(dir, "compute.yaml")
+	if err := os.WriteFile(path, []byte(listing), 0o600); err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	if _, err := api.NewClient(b.node.Running.API, b.node.Running.Token).Publish(ctx, path); err != nil {
+		return err
+	}
+	home := net.Consumers[0].Home
+	ring, err := node.OpenKeyring(home, true)
+	if err != nil {
+		return err
+	}
+	key, err := ring.Get("me", nil)
+	if err != nil {
+		return err
+	}
+	b.client, err = sdk.Connect(ctx, sdk.Config{
+		Node: b.node.Running.RPC, Peers: b.node.Running.Peers, Leases: filepath.Join(home, "leases"),
+		Key: key, Lock: ring.Lock, Now: time.Now, After: time.After,
+	})
+	b.want = sdk.DefaultWanted()
+	b.want.Algorithm, b.want.Cap, b.want.Fresh = sdk.Content{File: b.module}, 10*mman.MAN, true
+	b.want.Limits = resources.Limits{WallMs: 10_000, MemoryBytes: 16 << 20, InputBytes: 1 << 20, OutputBytes: 1 << 20}
+	return err
+}
+
+func (b *requestBench) close() error { return errors.Join(b.client.Close(), b.node.Stop()) }
+
+func (b *requestBench) idle(context.Context) error {
+	mib, err := residentMiB(b.node.PID())
+	b.report.set("idle_rss", "MiB", mib, 0)
+	return err
+}
+
+// local runs the module with the same executor in this process.
+func (b *requestBench) local(ctx context.Context) error {
+	e, err := wasm.New(wasm.Config{Clock: time.Now})
+	if err != nil {
+		return err
+	}
+	defer e.Close() //nolint:errcheck // nothing runs any more
+	task := resources.Task{Algorithm: mman.SumCID(mman.CodecRaw, hello()), Limits: b.want.Limits, Content: contents{}}
+	times := make([]time.Duration, b.Runs)
+	begun := time.Now()
+	for i := range times {
+		at := time.Now()
+		p, err := e.Prepare(ctx, task)
+		if err != nil {
+			return err
+		}
+		var out bytes.Buffer
+		if _, err := e.Run(ctx, p, resources.IO{Stdout: &out, Stderr: &out}); err != nil {
+			return err
+		}
+		if err := p.Close(); err != nil {
+			return err
+		}
+		times[i] = time.Since(at)
+	}
+	b.rate = float64(b.Runs) / time.Since(begun).Seconds()
+	b.single = time.Duration(quantile(times, 0.5) * float64(time.Millisecond))
+	return nil
+}
+
+// newLeases times a request from nothing to a result, each on a lease of its
+// own.
+func (b *requestBench) newLeases(ctx context.Context) error {
+	times := make([]time.Duration, b.Leases)
+	for i := range times {
+		at := time.Now()
+		lease, session, err := b.open(ctx)
+		if err != nil {
+			return err
+		}
+		if err := b.run(ctx, session); err != nil {
+			return err
+		}
+		times[i] = time.Since(at)
+		if i == len(times)-1 {
+			b.lease, b.session = lease, session
+			continue
+		}
+		if _, err := session.Settle(ctx); err != nil {
+			return err
+		}
+	}
+	local := float64(b.single.Microseconds()) / 1000
+	b.report.set("new_lease_p50", "ms", quantile(times, 0.5), local)
+	b.report.set("new_lease_p99", "ms", quantile(times, 0.99), local)
+	return nil
+}
+
+func (b *requestBench) open(ctx context.Context) (*sdk.Lease, *sdk.Session, error) {
+	lease, err := b.client.Lease(ctx, b.want)
+	if err != nil {
+		return nil, nil, err
+	}
+	session, err := b.client.Open(ctx, lease)
+	return lease, session, err
+}
+
+// run does one run and checks its output.
+func (b *requestBench) run(ctx context.Context, s *sdk.Session) error {
+	var out, errs bytes.Buffer
+	got, err := s.Run(ctx, sdk.Work{Stdout: &out, Stderr: &errs})
+	if err != nil {
+		return err
+	}
+	if want := sha256.Sum256(out.Bytes()); got.SHA256 != mman.Hash(want) || out.String() != greeting {
+		return fmt.Errorf("%w: the run wrote %q", mman.ErrContent, out.String())
+	}
+	return nil
+}
+
+func (b *requestBench) openLease(ctx context.Context) error {
+	times := make([]time.Duration, b.Runs)
+	for i := range times {
+		at := time.Now()
+		if err := b.run(ctx, b.session); err != nil {
+			return err
+		}
+		times[i] = time.Since(at)
+	}
+	local := float64(b.single.Microseconds()) / 1000
+	b.report.set("open_lease_p50", "ms", quantile(times, 0.5), local)
+	b.report.set("open_lease_p99", "ms", quantile(times, 0.99), local)
+	return nil
+}
+
+// throughput counts runs a second over several sessions of the one lease.
+func (b *requestBench) throughput(ctx context.Context) error {
+	sessions := []*sdk.Session{b.session}
+	for len(sessions) < b.Sessions {
+		s, err := b.client.Open(ctx, b.lease)
+		if err != nil {
+			return err
+		}
+		sessions = append(sessions, s)
+	}
+	begun := time.Now()
+	errs := make([]error, len(sessions))
+	var wg sync.WaitGroup
+	for i, s := range sessions {
+		wg.Go(func() {
+			for range b.Runs / len(sessions) {
+				if errs[i] = b.run(ctx, s); errs[i] != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(begun)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	b.report.set("requests_per_second", "1/s", float64(b.Runs/len(sessions)*len(sessions))/took.Seconds(), b.rate)
+	for _, s := range sessions[1:] {
+		if err := s.Close(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settled ends the lease and compares the sum on the chain with the receipts.
+func (b *requestBench) settled(ctx context.Context) error {
+	paid, err := b.lease.Paid()
+	if err != nil {
+		return err
+	}
+	if _, err := b.session.Settle(ctx); err != nil {
+		return err
+	}
+	onChain, err := b.client.Chain().Lease(ctx, b.lease.Lease.ID)
+	if err != nil {
+		return err
+	}
+	if onChain.Paid != paid {
+		return fmt.Errorf("%w: the receipts sum to %s, the chain paid %s", mman.ErrInvariant, paid, onChain.Paid)
+	}
+	supply, err := b.client.Chain().Supply(ctx)
+	if err != nil {
+		return err
+	}
+	if !supply.Conserved() {
+		return fmt.Errorf("%w: %+v", mman.ErrInvariant, supply)
+	}
+	mib, err := residentMiB(b.node.PID())
+	b.report.set("rss_after", "MiB", mib, b.report.Metrics["idle_rss"].Value)
+	return err
+}
+
+// greeting is what the trivial module writes.
+const greeting = "hello\n"
+
+// hello is the smallest command that writes something.
+func hello() []byte {
+	const text, list = 16, 0
+	b := &wasmtest.Builder{MinPages: 1}
+	write := b.ImportWASI("fd_write", 4)
+	b.Data(text, []byte(greeting))
+	b.Data(list, binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, text), uint32(len(greeting))))
+	return b.Command(0, wasmtest.CallWASI(write, 1, list, 1, 8))
+}
+
+// contents holds the module for local runs.
+type contents struct{}
+
+func (contents) Open(context.Context, mman.CID) (resources.Blob, error) {
+	return blob{bytes.NewReader(hello())}, nil
+}
+
+type blob struct{ *bytes.Reader }
+
+func (blob) Close() error { return nil }
+
+func (b blob) Size() uint64 { return uint64(b.Len()) } //nolint:gosec // a length
