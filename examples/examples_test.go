@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -70,7 +71,7 @@ func TestStatsRunsAlikeNativelyAndAsWASM(t *testing.T) {
 		tables = append(tables, randomCSV(random))
 	}
 	for i, table := range tables {
-		for _, args := range [][]string{nil, {"--seed", "7"}, {"--seed", fmt.Sprint(random.Uint64())}} {
+		for _, args := range [][]string{nil, {"--seed", "7"}, {"--seed", strconv.FormatUint(random.Uint64(), 10)}} {
 			options, err := stats.ParseArgs(args)
 			require.NoError(t, err)
 			want, err := stats.Summarize(table, options)

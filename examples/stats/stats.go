@@ -35,7 +35,7 @@ func Summarize(csv []byte, o Options) ([]byte, error) {
 	random := splitmix64(o.Seed)
 	for i := range t.rows {
 		if o.Sample {
-			i = int(random.below(uint64(len(t.rows))))
+			i = int(random.below(uint64(len(t.rows)))) //nolint:gosec // below an int
 		}
 		name := "all"
 		if group >= 0 {
@@ -140,7 +140,7 @@ func (m *moments) add(v int64) {
 	}
 	m.low, m.high = min(m.low, v), max(m.high, v)
 	m.count++
-	sum, magnitude := &m.positive, uint64(v)
+	sum, magnitude := &m.positive, uint64(v) //nolint:gosec // in two's complement
 	if v < 0 {
 		sum, magnitude = &m.negative, -magnitude
 	}
@@ -160,7 +160,7 @@ func (m *moments) mean() int64 {
 	low, carry := bits.Add64(low, m.count/2, 0)
 	// Each value is below 2⁶³, so that the high half is below the count.
 	quotient, _ := bits.Div64(high+carry, low, m.count)
-	return sign * int64(quotient)
+	return sign * int64(quotient) //nolint:gosec // no larger than the largest value
 }
 
 func encode(rows int, by string, o Options, columns []column, groups map[string]*aggregate) []byte {

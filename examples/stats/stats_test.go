@@ -71,8 +71,10 @@ func TestSampleDrawsAsManyRows(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, got, again)
 		var summary struct {
-			Seed   uint64
-			Groups []struct{ Rows int }
+			Seed   uint64 `json:"seed"`
+			Groups []struct {
+				Rows int `json:"rows"`
+			} `json:"groups"`
 		}
 		require.NoError(t, json.Unmarshal(got, &summary))
 		require.Equal(t, seed, summary.Seed)

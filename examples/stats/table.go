@@ -142,7 +142,7 @@ func parseNumber(s string) (int64, bool) {
 // formatNumber writes a multiple of 10⁻⁶ without needless zeros.
 func formatNumber(v int64) string {
 	sign := ""
-	magnitude := uint64(v)
+	magnitude := uint64(v) //nolint:gosec // in two's complement
 	if v < 0 {
 		sign, magnitude = "-", -magnitude
 	}

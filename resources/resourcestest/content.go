@@ -55,6 +55,13 @@ func (c *Content) Replace(id mman.CID, b []byte) {
 	c.blobs[id] = b
 }
 
+// Forget removes a blob.
+func (c *Content) Forget(id mman.CID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.blobs, id)
+}
+
 // Opened returns how many blobs are open.
 func (c *Content) Opened() int {
 	c.mu.Lock()

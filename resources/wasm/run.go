@@ -226,7 +226,8 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 		// beyond the limit.
 		spent := min(wall, max(0, e.config.Clock().Sub(started)))
 		return resources.Usage{
-			WallMs: uint64((spent + time.Millisecond - 1) / time.Millisecond), InBytes: p.inBytes, OutBytes: r.outBytes.Load(), CallCount: 1,
+			WallMs:  uint64((spent + time.Millisecond - 1) / time.Millisecond), //nolint:gosec // not negative
+			InBytes: p.inBytes, OutBytes: r.outBytes.Load(), CallCount: 1,
 		}
 	}
 	stopProgress := e.progress(streams.Progress, usage)
