@@ -168,8 +168,9 @@ type Owed struct {
 
 // Acknowledge decides whether the payer signs a receipt under the statement and
 // for how much. It recomputes the price, holds the usage against what the payer
-// saw, and keeps to the cap; without a result it signs at most the progress
-// part and answers ok = false when that is used up, which is no error.
+// saw, and keeps to the cap; without a result it signs only while the whole
+// lease has cost at most the progress part, and answers ok = false after that,
+// which is no error.
 func (l Lease) Acknowledge(s Statement, id mman.CID, owed Owed) (r Receipt, ok bool, err error) {
 	refuse := func(format string, args ...any) (Receipt, bool, error) {
 		return Receipt{}, false, fmt.Errorf("statement %d of lease %s: %w: %s", s.Seq, l.ID, mman.ErrReceipt, fmt.Sprintf(format, args...))
@@ -194,7 +195,7 @@ func (l Lease) Acknowledge(s Statement, id mman.CID, owed Owed) (r Receipt, ok b
 		return refuse("%s is above the cap of %s", gross, l.Cap)
 	}
 	final := s.Result != nil
-	if !final && gross > l.Progress() {
+	if progress := l.Progress(); !final && (owed.OtherLanes > progress || gross > progress-owed.OtherLanes) {
 		return Receipt{}, false, nil
 	}
 	return Receipt{
