@@ -1,0 +1,136 @@
+package client_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/limboid/massive-man/examples"
+	"github.com/limboid/massive-man/examples/wordcount"
+	"github.com/limboid/massive-man/internal/testnet"
+)
+
+const computeListing = `
+resource: {kind: compute, facet: wasm, name: half of a farm}
+policy: {default: allow, limits: {network: none}}
+price: {units: [{unit: wall_ms, per: 1000, price: 10000uman}]}
+capacity: 4
+`
+
+const dataListing = `
+resource: {kind: dataset, facet: file, name: Penguins, summary: Birds of Palmer station, content: penguins.csv, private: true}
+policy: {default: allow, algorithms: [%s]}
+price: {per_lease: 0.02MAN}
+`
+
+// TestFlow types what a new user would, on a real network in this process: a
+// provider lends through its node's API, a consumer runs its own algorithm on
+// its own file, is refused on data that is not for it, and closes its lease.
+func TestFlow(t *testing.T) {
+	net := testnet.New(t, 1, "farm")
+	farm, dir := net.Providers[0], t.TempDir()
+	require.NoError(t, farm.Running.Write(farm.Home))
+	operator := person{home: farm.Home}
+	me := person{home: filepath.Join(dir, "me"), node: net.Validators[0].Running.RPC}
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	book := "It was the best of times, it was the worst of times.\n"
+	stats := write("stats.wasm", string(examples.StatsModule()))
+	module, text := write("wordcount.wasm", string(examples.WordcountModule())), write("book.txt", book)
+	write("penguins.csv", string(examples.Penguins()))
+
+	made := me.json(t, 0, "keys", "new", "me", "--unencrypted")
+	address, _ := made["address"].(string)
+	require.Contains(t, me.fails(t, 4, "account"), "never received anything")
+	require.Contains(t, me.fails(t, 3, "request", "run", module, "--input", text), "fund it first")
+	sent := operator.json(t, 0, "send", address, "5MAN")
+	require.InDelta(t, 5_000_000, sent["amount_uman"], 0)
+	require.Equal(t, true, operator.json(t, 0, "tx", sent["tx"].(string))["ok"])
+	require.InDelta(t, 5_000_000, me.json(t, 0, "account")["balance_uman"], 0)
+
+	// Nobody lends anything yet.
+	refused := me.json(t, 4, "request", "run", module, "--input", text)
+	require.Contains(t, refused["error"].(map[string]any)["text"], "nobody offers")
+	require.Contains(t, me.says(t, "lease", "list"), "No lease")
+
+	lent := operator.json(t, 0, "resource", "add", write("farm.yaml", computeListing))
+	require.Equal(t, "compute", lent["kind"])
+	require.Contains(t, operator.fails(t, 1, "offer", "add", write("bad.yaml", "resource: {kin: compute}")), "kin")
+	require.Contains(t, operator.says(t, "resource", "list", "--mine"), "half of a farm")
+	require.Contains(t, me.says(t, "offer", "list", "--kind", "compute"), lent["offer"])
+	require.Contains(t, me.says(t, "offer", "show", lent["offer"].(string)), "0.01MAN per 1000 wall_ms")
+	require.Contains(t, me.says(t, "search", "FARM"), lent["resource"])
+	testnet.Eventually(t, "an offer in the DHT", func() (bool, error) {
+		found, _ := me.json(t, 0, "search", "FARM", "--discover", "dht")["found"].([]any)
+		return len(found) == 1, nil
+	})
+	require.Contains(t, me.says(t, "search", "no", "such", "thing"), "Nothing")
+	require.Contains(t, me.says(t, "resource", "show", lent["resource"].(string)), "half of a farm")
+
+	want, err := wordcount.Count(strings.NewReader(book))
+	require.NoError(t, err)
+	require.Equal(t, string(want), me.says(t, "request", "run", module, "--input", text))
+
+	out := filepath.Join(dir, "out.txt")
+	me.stdin = book
+	first := me.json(t, 0, "request", "run", module, "--input", "-", "--out", out, "--seed", "7")
+	got, err := os.ReadFile(out)
+	require.NoError(t, err)
+	require.Equal(t, string(want), string(got))
+	sum := sha256.Sum256(want)
+	result, _ := first["result"].(map[string]any)
+	require.Equal(t, hex.EncodeToString(sum[:]), result["sha256"])
+	require.InDelta(t, len(want), result["bytes"], 0)
+	require.Positive(t, first["paid_uman"])
+	require.Positive(t, first["burned_uman"])
+	require.Contains(t, first["usage"], "wall_ms")
+	require.Zero(t, first["ms"].(map[string]any)["match"], "the open lease is used again")
+	lease, _ := first["lease"].(string)
+	require.Equal(t, "matched", me.json(t, 0, "why", first["request"].(string))["state"])
+	shown := me.json(t, 0, "lease", "show", lease)
+	require.Equal(t, "open", shown["state"])
+	require.Positive(t, shown["signed_uman"])
+
+	// What fails leaves no file behind, and what is there as it was.
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	me.stdin = ""
+	failed := me.json(t, 1, "request", "run", stats, "--out", out, "--", "--no-such-flag")
+	require.NotZero(t, failed["exit_code"])
+	require.Positive(t, failed["paid_uman"])
+	require.NotNil(t, failed["error"])
+	after, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, after, len(entries))
+	kept, err := os.ReadFile(out)
+	require.NoError(t, err)
+	require.Equal(t, got, kept)
+
+	// Data for another algorithm only.
+	private := operator.json(t, 0, "resource", "add", write("data.yaml", strings.Replace(dataListing, "%s", lent["resource"].(string), 1)))
+	denied := me.json(t, 3, "request", "run", module, "--data", private["resource"].(string))
+	require.Contains(t, denied["error"].(map[string]any)["text"], `rule "algorithms"`)
+	require.Contains(t, me.fails(t, 3, "request", "run", module, "--data", private["resource"].(string), "--discover", "dht"), `rule "algorithms"`)
+
+	closed := me.json(t, 0, "lease", "close", lease)
+	require.Equal(t, true, closed["closed"])
+	require.Equal(t, "closed", me.json(t, 0, "lease", "show", lease)["state"])
+	settled := me.json(t, 0, "request", "run", module, "--input", text, "--close", "--discover", "dht")
+	require.NotEmpty(t, settled["settled"])
+	require.NotEqual(t, lease, settled["lease"])
+
+	require.Contains(t, operator.says(t, "offer", "withdraw", private["offer"].(string)), "Penguins")
+	operator.json(t, 0, "resource", "rm", lent["resource"].(string))
+	require.Contains(t, operator.fails(t, 4, "resource", "rm", lent["resource"].(string)), "lends no")
+	status := me.json(t, 0, "status")
+	require.Equal(t, true, status["conserved"])
+	require.Equal(t, net.Genesis.ChainID, status["chain_id"])
+}
