@@ -68,19 +68,23 @@ func Dial(ctx context.Context, d Dialer, o Opening, key market.Signer) (*Client,
 	}
 	c := &Client{conn: wire.New(stream, wireConfig())}
 	defer c.watch(ctx)()
-	if err := c.conn.Send(kindHello, hello); err != nil {
-		return nil, fmt.Errorf("open session on lease %s: %w", o.Lease, err)
-	}
-	if c.accept, err = wire.Receive[Accept](c.conn, kindAccept); err != nil {
-		return nil, fmt.Errorf("open session on lease %s: %w", o.Lease, c.cause(ctx, err))
-	}
-	if c.accept.Lease != o.Lease || c.accept.Lane != o.Lane || c.accept.Nonce != o.Nonce {
-		return nil, c.protocol("the accept answers another hello")
-	}
-	if err := c.accept.Verify(o.ChainID, o.Provider); err != nil {
-		return nil, errors.Join(err, c.conn.Reset())
+	if err := c.greet(o, hello); err != nil {
+		return nil, errors.Join(fmt.Errorf("open session on lease %s: %w", o.Lease, c.cause(ctx, err)), c.conn.Reset())
 	}
 	return c, nil
+}
+
+func (c *Client) greet(o Opening, hello Hello) (err error) {
+	if err := c.conn.Send(kindHello, hello); err != nil {
+		return err
+	}
+	if c.accept, err = wire.Receive[Accept](c.conn, kindAccept); err != nil {
+		return err
+	}
+	if c.accept.Lease != o.Lease || c.accept.Lane != o.Lane || c.accept.Nonce != o.Nonce {
+		return fmt.Errorf("%w: the accept answers another hello", mman.ErrProtocol)
+	}
+	return c.accept.Verify(o.ChainID, o.Provider)
 }
 
 // Accept returns the provider's signed consent.
@@ -94,15 +98,14 @@ func (c *Client) watch(ctx context.Context) (stop func() bool) {
 // cause prefers the caller's own cancellation to the broken stream that it
 // made.
 func (c *Client) cause(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() == nil:
+		return err
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", mman.ErrTimeout, context.Cause(ctx))
+	default:
 		return fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
 	}
-	return err
-}
-
-func (c *Client) protocol(format string, args ...any) error {
-	err := fmt.Errorf("%w: %s", mman.ErrProtocol, fmt.Sprintf(format, args...))
-	return errors.Join(err, c.conn.Reset())
 }
 
 // Run asks for a run and follows it to its result. The payer answers the
@@ -110,88 +113,115 @@ func (c *Client) protocol(format string, args ...any) error {
 // that the provider did not carry out is its coded error, and the session goes
 // on; after any other error it is over.
 func (c *Client) Run(ctx context.Context, run Run, source Source, payer Payer, sinks Sinks) (market.Signed, error) {
+	work, err := run.Work(c.accept.Lease)
+	if err != nil {
+		return market.Signed{}, err
+	}
 	defer c.watch(ctx)()
+	r := &running{c: c, run: run, work: work, source: source, payer: payer, sinks: sinks}
 	if err := c.conn.Send(kindRun, run); err != nil {
-		return market.Signed{}, c.cause(ctx, err)
+		return market.Signed{}, fmt.Errorf("run %d: %w", run.Number, c.cause(ctx, err))
 	}
 	for {
-		f, err := c.conn.Read()
-		if err == io.EOF { //nolint:errorlint // the bare value is the clean end
-			err = fmt.Errorf("%w: before the result", mman.ErrPeerVanished)
+		last, end, err := r.next()
+		if end {
+			if err != nil {
+				err = fmt.Errorf("run %d: %w", run.Number, err)
+			}
+			return last, err
 		}
 		if err != nil {
-			return market.Signed{}, fmt.Errorf("run %d: %w", run.Number, c.cause(ctx, err))
-		}
-		last, done, err := c.follow(f, source, payer, sinks)
-		if err != nil {
-			return market.Signed{}, fmt.Errorf("run %d: %w", run.Number, c.cause(ctx, err))
-		}
-		if done {
-			return last, nil
+			return market.Signed{}, errors.Join(fmt.Errorf("run %d: %w", run.Number, c.cause(ctx, err)), c.conn.Reset())
 		}
 	}
 }
 
-func (c *Client) follow(f wire.Frame, source Source, payer Payer, sinks Sinks) (last market.Signed, done bool, err error) {
+// running is one call of Run.
+type running struct {
+	c      *Client
+	run    Run
+	work   mman.Hash
+	source Source
+	payer  Payer
+	sinks  Sinks
+	needed bool // the provider has said what it lacks
+}
+
+// next takes a frame. At the end the run is over and the session goes on;
+// otherwise an error ends the session.
+func (r *running) next() (last market.Signed, end bool, err error) {
+	f, err := r.c.conn.Read()
+	if err == io.EOF { //nolint:errorlint // the bare value is the clean end
+		return last, false, fmt.Errorf("%w: before the result", mman.ErrPeerVanished)
+	}
+	if err != nil {
+		return last, false, err
+	}
 	switch f.Kind {
 	case kindNeed:
 		n, err := wire.Decode[need](f)
 		if err != nil {
-			return last, false, errors.Join(err, c.conn.Reset())
+			return last, false, err
 		}
-		return last, false, c.supply(n.Contents, source)
+		return last, false, r.supply(n.Contents)
 	case kindStdout:
-		return last, false, c.write(sinks.Stdout, f.Body)
+		_, err := r.sinks.Stdout.Write(f.Body)
+		return last, false, err
 	case kindStderr:
-		return last, false, c.write(sinks.Stderr, f.Body)
+		_, err := r.sinks.Stderr.Write(f.Body)
+		return last, false, err
 	case kindStatement:
-		return c.statement(f, payer)
+		return r.statement(f)
 	case kindFailed:
 		x, err := wire.Decode[failed](f)
-		if err != nil {
-			return last, false, errors.Join(err, c.conn.Reset())
+		if err == nil {
+			err = x.validate(r.run)
 		}
-		return last, false, mman.RemoteError(x.Code, x.Retry, x.Text)
+		if err != nil {
+			return last, false, err
+		}
+		return last, true, mman.RemoteError(x.Code, x.Retry, x.Text)
 	default:
-		return last, false, c.protocol("frame of kind %d in a run", f.Kind)
+		return last, false, fmt.Errorf("%w: frame of kind %d in a run", mman.ErrProtocol, f.Kind)
 	}
 }
 
-func (c *Client) write(w io.Writer, p []byte) error {
-	if _, err := w.Write(p); err != nil {
-		return errors.Join(err, c.conn.Reset())
-	}
-	return nil
-}
-
-func (c *Client) statement(f wire.Frame, payer Payer) (last market.Signed, done bool, err error) {
+// statement lets the payer answer a statement that is about this run.
+func (r *running) statement(f wire.Frame) (last market.Signed, end bool, err error) {
 	st, err := wire.Decode[market.Signed](f)
 	if err != nil {
-		return last, false, errors.Join(err, c.conn.Reset())
+		return last, false, err
 	}
 	body, err := market.DecodeStatement(st.Bytes)
 	if err != nil {
-		return last, false, errors.Join(err, c.conn.Reset())
+		return last, false, err
 	}
-	r, ok, err := payer.Acknowledge(st)
+	if body.Lease != r.c.accept.Lease || body.Lane != r.c.accept.Lane || body.Work != r.work || (body.Result != nil && body.Result.Run != r.run.Number) {
+		return last, false, fmt.Errorf("%w: statement %d is about another run", mman.ErrProtocol, body.Seq)
+	}
+	receipt, ok, err := r.payer.Acknowledge(st)
 	if err != nil {
-		return last, false, errors.Join(err, c.conn.Fail(err))
+		return last, false, errors.Join(err, r.c.conn.Fail(err))
 	}
 	if ok {
-		if err := c.conn.Send(kindReceipt, r); err != nil {
+		if err := r.c.conn.Send(kindReceipt, receipt); err != nil {
 			return last, false, err
 		}
 	}
 	return st, body.Result != nil, nil
 }
 
-func (c *Client) supply(contents []mman.CID, source Source) error {
+func (r *running) supply(contents []mman.CID) error {
+	if r.needed {
+		return fmt.Errorf("%w: contents are asked for a second time", mman.ErrProtocol)
+	}
+	r.needed = true
 	for i, id := range contents {
 		if slices.Contains(contents[:i], id) {
-			return c.protocol("content %s is asked for twice", id)
+			return fmt.Errorf("%w: content %s is asked for twice", mman.ErrProtocol, id)
 		}
-		if err := c.send(id, source); err != nil {
-			return errors.Join(fmt.Errorf("supply of %s: %w", id, err), c.conn.Reset())
+		if err := r.c.send(id, r.source); err != nil {
+			return fmt.Errorf("supply of %s: %w", id, err)
 		}
 	}
 	return nil
@@ -237,7 +267,7 @@ func (c *Client) Close(ctx context.Context, settle bool) (Closed, error) {
 	}
 	closed, err := wire.Receive[Closed](c.conn, kindClosed)
 	if err != nil {
-		return Closed{}, fmt.Errorf("close session: %w", c.cause(ctx, err))
+		return Closed{}, errors.Join(fmt.Errorf("close session: %w", c.cause(ctx, err)), c.conn.Reset())
 	}
 	return closed, c.conn.Close()
 }

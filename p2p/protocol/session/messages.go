@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	mman "github.com/limboid/massive-man"
@@ -177,6 +178,23 @@ type failed struct {
 	Code  mman.Code  `cbor:"code"`
 	Retry mman.Retry `cbor:"retry"`
 	Text  string     `cbor:"text"`
+}
+
+// maxText bounds the sentence that says why a run failed, in bytes.
+const maxText = 512
+
+func failure(run Run, err error) failed {
+	text := err.Error()
+	text = strings.ToValidUTF8(text[:min(len(text), maxText)], "")
+	return failed{run.Number, mman.CodeOf(err), mman.RetryOf(err), text}
+}
+
+// validate checks that the provider speaks of this run, in bounds.
+func (f failed) validate(run Run) error {
+	if f.Run != run.Number || f.Code == 0 || f.Retry > mman.RetryElsewhere || len(f.Text) > maxText {
+		return fmt.Errorf("%w: failure of run %d with code %d, retry %d and %d bytes of text", mman.ErrProtocol, f.Run, f.Code, f.Retry, len(f.Text))
+	}
+	return nil
 }
 
 type cancel struct {

@@ -12,6 +12,7 @@ import (
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/p2p"
 	"github.com/limboid/massive-man/p2p/protocol/wire"
+	"github.com/limboid/massive-man/resources"
 )
 
 // Provider admits sessions. It is safe for concurrent use.
@@ -22,7 +23,7 @@ type Provider interface {
 }
 
 // Work is one accepted session at the provider. Its methods are called one at a
-// time, but Receipt also while Run is under way.
+// time, but Receipt also while Missing, Supply or Run are under way.
 type Work interface {
 	// Missing returns the contents that the consumer must supply before run can
 	// start, or the reason why it will not be carried out.
@@ -49,11 +50,15 @@ type Output interface {
 	Statement(s market.Signed) error
 }
 
+// helloTimeout is how long a peer may take to say which lease it comes for.
+const helloTimeout = 30 * time.Second
+
 // Server speaks the provider's side.
 type Server struct {
 	// Provider decides and works.
 	Provider Provider
-	// Idle is how long a session may rest between two runs; positive.
+	// Idle is how long a session may rest between two runs, and how long the
+	// next part of a content may take that the consumer supplies; positive.
 	Idle time.Duration
 }
 
@@ -63,16 +68,19 @@ func (s Server) Serve(ctx context.Context, stream p2p.Stream) error {
 	conn := wire.New(stream, wireConfig())
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	// Deferred after stop, so that an ended session is not reset: its last frame
+	// may still be on its way.
 	defer context.AfterFunc(ctx, func() { _ = conn.Reset() })() // a second reset has nothing to say
-	idle := time.AfterFunc(s.Idle, stop)
+	idle := time.AfterFunc(min(s.Idle, helloTimeout), stop)
 	defer idle.Stop()
 
 	hello, err := wire.Receive[Hello](conn, kindHello)
 	if err != nil {
-		return fmt.Errorf("hello: %w", err)
+		return errors.Join(fmt.Errorf("hello: %w", err), conn.Reset())
 	}
 	if hello.Consumer != conn.RemotePeer() {
-		return conn.Fail(fmt.Errorf("lease %s: %w: the hello speaks for peer %s, the stream comes from %s", hello.Lease, mman.ErrNotYourLease, hello.Consumer, conn.RemotePeer()))
+		err := fmt.Errorf("lease %s: %w: the hello speaks for peer %s, the stream comes from %s", hello.Lease, mman.ErrNotYourLease, hello.Consumer, conn.RemotePeer())
+		return errors.Join(err, conn.Fail(err))
 	}
 	work, accept, err := s.Provider.Open(ctx, hello)
 	if err != nil {
@@ -82,11 +90,10 @@ func (s Server) Serve(ctx context.Context, stream p2p.Stream) error {
 	if err := conn.Send(kindAccept, accept); err != nil {
 		return err
 	}
+	idle.Reset(s.Idle)
 	v := &visit{conn: conn, work: work, idle: idle, rest: s.Idle}
 	defer v.wait()
-	err = v.loop(ctx)
-	stop()
-	return err
+	return v.loop(ctx)
 }
 
 // visit is one accepted session under way. The reading goroutine takes frames;
@@ -102,6 +109,9 @@ type visit struct {
 	busy    chan struct{}      // closed when the run under way has ended; nil before the first
 	supply  *supply            // where chunks go; nil when no blob is under way
 	feed    chan *supply       // blobs for the run under way
+
+	mu  sync.Mutex
+	due []mman.CID // what was asked for and has not begun to arrive
 }
 
 func (v *visit) wait() {
@@ -116,10 +126,10 @@ func (v *visit) loop(ctx context.Context) error {
 	for {
 		f, err := v.conn.Read()
 		if err == io.EOF { //nolint:errorlint // the bare value is the clean end
-			return nil
+			return v.conn.Close()
 		}
 		if err != nil {
-			return err
+			return errors.Join(err, v.conn.Close())
 		}
 		end, err := v.frame(ctx, f)
 		if err != nil {
@@ -154,6 +164,9 @@ func (v *visit) frame(ctx context.Context, f wire.Frame) (end bool, err error) {
 		}
 		return false, v.work.Receipt(ctx, r)
 	case kindCancel:
+		if _, err := wire.Decode[cancel](f); err != nil {
+			return false, err
+		}
 		if v.cancel != nil {
 			v.cancel()
 		}
@@ -185,10 +198,13 @@ func (v *visit) start(ctx context.Context, run Run) error {
 	if !v.idleRun() {
 		return fmt.Errorf("run %d: %w: the run before it has not ended", run.Number, mman.ErrProtocol)
 	}
+	if v.supply != nil || len(v.asked()) > 0 {
+		return fmt.Errorf("run %d: %w: contents of the run before it are still due", run.Number, mman.ErrProtocol)
+	}
+	v.idle.Reset(v.rest)
 	if err := run.Validate(); err != nil {
 		return v.failed(run, err)
 	}
-	v.idle.Stop()
 	ctx, v.cancel = context.WithCancel(ctx) //nolint:fatcontext,gosec // one run at a time; wait cancels the last
 	v.busy, v.feed = make(chan struct{}), make(chan *supply)
 	v.running.Add(1)
@@ -218,40 +234,41 @@ func (v *visit) run(ctx context.Context, run Run) (market.Signed, error) {
 		return market.Signed{}, err
 	}
 	if len(missing) > 0 {
+		v.mu.Lock()
+		v.due = missing
+		v.mu.Unlock()
 		if err := v.conn.Send(kindNeed, need{missing}); err != nil {
 			return market.Signed{}, err
 		}
 		for _, id := range missing {
-			if err := v.take(ctx, id); err != nil {
+			if err := v.take(ctx); err != nil {
 				return market.Signed{}, fmt.Errorf("supply of %s: %w", id, err)
 			}
 		}
 	}
+	v.idle.Stop() // its limits bound the run
 	return v.work.Run(ctx, run, output{v.conn})
 }
 
-// take stores the next blob, which must be id.
-func (v *visit) take(ctx context.Context, id mman.CID) error {
+// take stores the next blob; the reader sees to their order.
+func (v *visit) take(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
 	case s := <-v.feed:
-		if s.Content != id {
-			err := fmt.Errorf("%w: %s came where %s is due", mman.ErrProtocol, s.Content, id)
-			return errors.Join(err, s.r.CloseWithError(err))
-		}
-		err := v.work.Supply(ctx, id, s.Bytes, io.LimitReader(s.r, int64(s.Bytes))) //nolint:gosec // announce bounds Bytes
+		err := v.work.Supply(ctx, s.Content, s.Bytes, io.LimitReader(s.r, int64(s.Bytes))) //nolint:gosec // beginSupply bounds Bytes
 		return errors.Join(err, s.r.CloseWithError(err))
 	}
 }
 
-func (v *visit) failed(run Run, err error) error {
-	text := err.Error()
-	if len(text) > 512 {
-		text = text[:512]
-	}
-	return v.conn.Send(kindFailed, failed{run.Number, mman.CodeOf(err), mman.RetryOf(err), text})
+// asked returns the contents that have not begun to arrive.
+func (v *visit) asked() []mman.CID {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.due
 }
+
+func (v *visit) failed(run Run, err error) error { return v.conn.Send(kindFailed, failure(run, err)) }
 
 // supply is a blob whose chunks are arriving.
 type supply struct {
@@ -261,15 +278,22 @@ type supply struct {
 	w    *io.PipeWriter
 }
 
+// beginSupply takes the next of the contents that were asked for. A run that
+// gave up leaves the rest of them on their way: they are thrown away.
 func (v *visit) beginSupply(ctx context.Context, b blob) error {
-	if v.supply != nil || v.idleRun() || b.Bytes > 1<<53 {
+	due := v.asked()
+	if v.supply != nil || len(due) == 0 || due[0] != b.Content || b.Bytes > resources.MaxContentBytes {
 		return fmt.Errorf("%w: unexpected blob %s of %d bytes", mman.ErrProtocol, b.Content, b.Bytes)
 	}
+	v.mu.Lock()
+	v.due = due[1:]
+	v.mu.Unlock()
+	v.idle.Reset(v.rest)
 	s := &supply{blob: b, left: b.Bytes}
 	s.r, s.w = io.Pipe()
 	select {
 	case v.feed <- s:
-	case <-v.busy: // the run gave up; its blobs are thrown away
+	case <-v.busy:
 		_ = s.r.CloseWithError(mman.ErrCanceled) // always nil
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
@@ -286,7 +310,8 @@ func (v *visit) chunk(p []byte) error {
 	if s == nil || len(p) == 0 || uint64(len(p)) > s.left {
 		return fmt.Errorf("%w: unexpected chunk of %d bytes", mman.ErrProtocol, len(p))
 	}
-	_, _ = s.w.Write(p) // an error means that the reader gave up: the rest is thrown away
+	v.idle.Reset(v.rest) // before the run can go on: it stops the timer
+	_, _ = s.w.Write(p)  // an error means that the reader gave up: the rest is thrown away
 	if s.left -= uint64(len(p)); s.left == 0 {
 		v.endSupply(nil)
 	}
