@@ -128,6 +128,10 @@ func (h *Host) options() ([]libp2p.Option, error) {
 	return options, nil
 }
 
+// quicDelay is how long TCP has for its handshake before QUIC is tried beside it,
+// on a LAN: a loaded machine needs more than libp2p's 30 ms.
+const quicDelay = 400 * time.Millisecond
+
 // rank lets TCP go first on loopback and on a LAN, where it moves three times
 // as many bytes a second as QUIC for the same work; elsewhere libp2p's own
 // order, QUIC first, gets through more networks.
@@ -139,7 +143,7 @@ func rank(addrs []ma.Multiaddr) []network.AddrDelay {
 			far = append(far, a)
 			continue
 		}
-		delay := swarm.PrivateQUICDelay
+		delay := quicDelay
 		if _, err := a.ValueForProtocol(ma.P_TCP); err == nil {
 			delay = 0
 		}
@@ -195,9 +199,9 @@ func (h *Host) listen(ctx context.Context, s string) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.EADDRINUSE), strings.Contains(err.Error(), syscall.EADDRINUSE.Error()):
-		return fmt.Errorf("%w: %s: stop the other program or choose another address with --p2p-listen: %w", mman.ErrPortInUse, s, err)
+		return fmt.Errorf("%w: %s: stop the other program or choose another address with --listen: %w", mman.ErrPortInUse, s, err)
 	default:
-		return fmt.Errorf("%w: listen on %s: %w (choose another address with --p2p-listen)", mman.ErrInvalid, s, err)
+		return fmt.Errorf("%w: listen on %s: %w (choose another address with --listen)", mman.ErrInvalid, s, err)
 	}
 }
 

@@ -1,7 +1,9 @@
 package sdk
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +46,8 @@ type OwnLease struct {
 
 // laneState is what the consumer knows of a lane.
 type laneState struct {
+	// Written counts the times that the state was saved.
+	Written uint64          `cbor:"written"`
 	Receipt *market.Signed  `cbor:"receipt,omitempty"`
 	Seq     uint64          `cbor:"seq"`
 	Paid    mman.Amount     `cbor:"paid"`
@@ -51,12 +55,17 @@ type laneState struct {
 	Run     uint64          `cbor:"run"`
 }
 
-// Bounds of the book's files.
+// The book's files and their bounds. The lanes of a lease share one file: each
+// has two slots that are written in turn, so that the state before is whole
+// while the next one is written.
 const (
-	ownLeaseMax  = 64 << 10
-	laneStateMax = 4 << 10
-	leaseFile    = "lease"
-	keyFolder    = "keys"
+	ownLeaseMax = 64 << 10
+	leaseFile   = "lease"
+	keyFolder   = "keys"
+	lanesFile   = "lanes"
+	slotBytes   = 2 << 10
+	slotHead    = 4 + 8 // length and the first bytes of the body's SHA-256
+	lanesBytes  = 2 * slotBytes * market.MaxLanes
 )
 
 // newKey makes the key of a lease that will be requested.
@@ -142,6 +151,7 @@ type Lane struct {
 	own   *OwnLease
 	n     uint64
 	lock  *os.File
+	lanes *os.File
 	state laneState
 }
 
@@ -155,10 +165,16 @@ func (o *OwnLease) takeLane() (*Lane, error) {
 		if err != nil {
 			return nil, err
 		}
-		l := &Lane{own: o, n: n, lock: lock}
-		if l.state, err = o.readLane(n); err != nil {
+		lanes, err := os.OpenFile(filepath.Join(o.dir, lanesFile), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%w: %w", mman.ErrHome, err), lock.Close())
+		}
+		l := &Lane{own: o, n: n, lock: lock, lanes: lanes}
+		all, err := readLanes(lanes)
+		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
+		l.state = all[n]
 		return l, nil
 	}
 	return nil, fmt.Errorf("lease %s: %w: all of its %d lanes are in use, use --new-lease", o.Lease.ID, mman.ErrBusy, market.MaxLanes)
@@ -166,19 +182,50 @@ func (o *OwnLease) takeLane() (*Lane, error) {
 
 func (o *OwnLease) laneFile(n uint64) string { return filepath.Join(o.dir, fmt.Sprintf("lane-%d", n)) }
 
-func (o *OwnLease) readLane(n uint64) (laneState, error) {
-	enc, err := os.ReadFile(o.laneFile(n))
-	if errors.Is(err, fs.ErrNotExist) {
-		return laneState{}, nil
+// readLanes returns the newest whole state of every lane, zero for an unused
+// one.
+func readLanes(f io.ReaderAt) (all [market.MaxLanes]laneState, err error) {
+	b := make([]byte, lanesBytes)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return all, fmt.Errorf("%w: read the lanes: %w", mman.ErrHome, err)
 	}
-	if err != nil {
-		return laneState{}, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	b = b[:n]
+	for lane := range all {
+		used := false
+		for slot := range 2 {
+			at := (2*lane + slot) * slotBytes
+			if at+slotHead > len(b) {
+				continue
+			}
+			size := binary.BigEndian.Uint32(b[at:])
+			if size == 0 {
+				continue
+			}
+			used = true
+			s, ok := readSlot(b[at:min(at+slotBytes, len(b))], int(size))
+			if ok && s.Written > all[lane].Written {
+				all[lane] = s
+			}
+		}
+		if used && all[lane].Written == 0 {
+			return all, fmt.Errorf("%w: lane %d: neither of its two records is whole", mman.ErrCorrupt, lane)
+		}
 	}
-	s, err := dagcbor.Unmarshal[laneState](enc, laneStateMax)
-	if err != nil {
-		return laneState{}, fmt.Errorf("%w: %s: %w", mman.ErrCorrupt, o.laneFile(n), err)
+	return all, nil
+}
+
+func readSlot(b []byte, size int) (laneState, bool) {
+	if size > len(b)-slotHead {
+		return laneState{}, false
 	}
-	return s, nil
+	body := b[slotHead : slotHead+size]
+	sum := mman.Sum256(body)
+	if !bytes.Equal(sum[:slotHead-4], b[4:slotHead]) {
+		return laneState{}, false
+	}
+	s, err := dagcbor.Unmarshal[laneState](body, slotBytes)
+	return s, err == nil
 }
 
 // Close gives the lane back. It is safe twice.
@@ -186,19 +233,30 @@ func (l *Lane) Close() error {
 	if l.lock == nil {
 		return nil
 	}
-	err := l.lock.Close()
+	err := errors.Join(l.lanes.Close(), l.lock.Close())
 	l.lock = nil
 	return err
 }
 
-// save writes the lane's state, whole or not at all.
+// save writes the lane's state in one write, into the slot that does not hold
+// the state before. Nothing is synced: a crash of the process loses nothing.
 func (l *Lane) save(next laneState) error {
-	enc, err := dagcbor.Marshal(next)
+	next.Written = l.state.Written + 1
+	body, err := dagcbor.Marshal(next)
 	if err != nil {
 		return err
 	}
-	if err := replace(l.own.laneFile(l.n), enc); err != nil {
-		return err
+	if len(body) > slotBytes-slotHead {
+		return fmt.Errorf("%w: a lane's state of %d bytes", mman.ErrTooLarge, len(body))
+	}
+	sum := mman.Sum256(body)
+	slot := append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), sum[:slotHead-4]...) //nolint:gosec // bounded above
+	at := (2*l.n + next.Written%2) * slotBytes
+	if _, err := l.lanes.WriteAt(append(slot, body...), int64(at)); err != nil { //nolint:gosec // below lanesBytes
+		if errors.Is(err, unix.ENOSPC) {
+			return fmt.Errorf("%w: %w", mman.ErrDiskFull, err)
+		}
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
 	l.state = next
 	return nil
@@ -206,15 +264,16 @@ func (l *Lane) save(next laneState) error {
 
 // others returns what was signed on the lease's other lanes.
 func (l *Lane) others() (mman.Amount, error) {
-	var sum mman.Amount
-	for n := range uint64(market.MaxLanes) {
-		if n == l.n {
-			continue
-		}
-		s, err := l.own.readLane(n)
-		if err != nil {
-			return 0, err
-		}
+	all, err := readLanes(l.lanes)
+	if err != nil {
+		return 0, err
+	}
+	all[l.n].Paid = 0
+	return sumPaid(all)
+}
+
+func sumPaid(all [market.MaxLanes]laneState) (sum mman.Amount, err error) {
+	for _, s := range all {
 		if sum, err = sum.Add(s.Paid); err != nil {
 			return 0, err
 		}
@@ -223,34 +282,39 @@ func (l *Lane) others() (mman.Amount, error) {
 }
 
 // Paid returns what this consumer signed on all lanes of the lease.
-func (o *OwnLease) Paid() (mman.Amount, error) {
-	var sum mman.Amount
-	for n := range uint64(market.MaxLanes) {
-		s, err := o.readLane(n)
-		if err != nil {
-			return 0, err
-		}
-		if sum, err = sum.Add(s.Paid); err != nil {
-			return 0, err
-		}
+func (o *OwnLease) Paid() (_ mman.Amount, err error) {
+	f, err := os.Open(filepath.Join(o.dir, lanesFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
 	}
-	return sum, nil
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	all, err := readLanes(f)
+	if err != nil {
+		return 0, fmt.Errorf("lease %s: %w", o.Lease.ID, err)
+	}
+	return sumPaid(all)
 }
 
-// locked runs do while this process alone counts the lease's money.
-func (o *OwnLease) locked(ctx context.Context, do func() error) error {
-	f, err := os.OpenFile(filepath.Join(o.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+// locked runs do while this process alone counts the lease's money. Whoever
+// holds the lock counts for microseconds: the wait is bounded without ctx.
+func (l *Lane) locked(ctx context.Context, do func() error) error {
+	fd := int(l.lanes.Fd()) //nolint:gosec // a file descriptor
+	if err := unix.Flock(fd, unix.LOCK_EX); err != nil {
+		return fmt.Errorf("%w: lock %s: %w", mman.ErrHome, l.lanes.Name(), err)
 	}
-	// Whoever holds it counts for microseconds: waiting is bounded without ctx.
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		return errors.Join(fmt.Errorf("%w: lock %s: %w", mman.ErrHome, f.Name(), err), f.Close())
+	err := ctx.Err()
+	if err == nil {
+		err = do()
+	} else {
+		err = fmt.Errorf("%w: %w", mman.ErrCanceled, err)
 	}
-	if err := ctx.Err(); err != nil {
-		return errors.Join(fmt.Errorf("%w: %w", mman.ErrCanceled, err), f.Close())
+	if uerr := unix.Flock(fd, unix.LOCK_UN); uerr != nil {
+		return errors.Join(err, fmt.Errorf("%w: unlock %s: %w", mman.ErrHome, l.lanes.Name(), uerr))
 	}
-	return errors.Join(do(), f.Close())
+	return err
 }
 
 func tryLock(path string) (*os.File, error) {

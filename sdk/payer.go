@@ -44,7 +44,7 @@ func (p *payer) Acknowledge(signed market.Signed) (r market.Signed, ok bool, err
 	if err != nil {
 		return r, false, err
 	}
-	err = own.locked(p.ctx, func() error {
+	err = p.lane.locked(p.ctx, func() error {
 		others, err := p.lane.others()
 		if err != nil {
 			return err

@@ -164,12 +164,6 @@ func (v *visit) Run(ctx context.Context, run session.Run, out session.Output) (m
 		return market.Signed{}, err
 	}
 	base := v.account.snapshot(v.lane).Receipted
-	if err := v.p.book.update(v.account, v.lane, func(rec *laneRecord) error {
-		rec.Run = run.Number
-		return nil
-	}); err != nil {
-		return market.Signed{}, err
-	}
 	progress := v.progress(ctx, base, work, out)
 	done, err := v.p.worker.Run(ctx, worker.Job{
 		Facet: v.lease.Compute().Facet, Task: task, Keep: contents.keep,
@@ -254,6 +248,9 @@ func (v *visit) state(base resources.Usage, work mman.Hash, used resources.Usage
 			return err
 		}
 		rec.Issued, rec.Usage, rec.Gross, rec.Statement, rec.Ended = st.Seq, usage, gross, signed, result != nil
+		if result != nil {
+			rec.Run = result.Run
+		}
 		return nil
 	})
 	if err != nil {
