@@ -181,6 +181,8 @@ func (r *running) next() (last market.Signed, end bool, err error) {
 			return last, false, err
 		}
 		return last, true, mman.RemoteError(x.Code, x.Retry, x.Text)
+	case wire.KindError: // Read returns it as an error
+		fallthrough
 	default:
 		return last, false, fmt.Errorf("%w: frame of kind %d in a run", mman.ErrProtocol, f.Kind)
 	}

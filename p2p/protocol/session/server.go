@@ -177,6 +177,8 @@ func (v *visit) frame(ctx context.Context, f wire.Frame) (end bool, err error) {
 			return false, err
 		}
 		return true, v.end(ctx, c)
+	case wire.KindError: // Read returns it as an error
+		fallthrough
 	default:
 		return false, fmt.Errorf("%w: frame of kind %d", mman.ErrProtocol, f.Kind)
 	}
@@ -205,7 +207,7 @@ func (v *visit) start(ctx context.Context, run Run) error {
 	if err := run.Validate(); err != nil {
 		return v.failed(run, err)
 	}
-	ctx, v.cancel = context.WithCancel(ctx) //nolint:fatcontext,gosec // one run at a time; wait cancels the last
+	ctx, v.cancel = context.WithCancel(ctx) //nolint:gosec // one run at a time; wait cancels the last
 	v.busy, v.feed = make(chan struct{}), make(chan *supply)
 	v.running.Add(1)
 	go func(busy chan struct{}, cancel context.CancelFunc) {

@@ -154,13 +154,13 @@ type scene struct {
 	served             chan error
 }
 
-func setUp(t testing.TB, d session.Provider, idle time.Duration) *scene {
-	t.Helper()
-	hosts := p2ptest.New(t, 2)
-	p2ptest.Connect(t, hosts[0], hosts[1])
+func setUp(tb testing.TB, d session.Provider, idle time.Duration) *scene {
+	tb.Helper()
+	hosts := p2ptest.New(tb, 2)
+	p2ptest.Connect(tb, hosts[0], hosts[1])
 	s := &scene{hosts[0], hosts[1], make(chan error, 16)}
 	server := session.Server{Provider: d, Idle: idle}
-	hosts[1].Handle(t.Context(), session.Protocol, func(ctx context.Context, stream p2p.Stream) { s.served <- server.Serve(ctx, stream) })
+	hosts[1].Handle(tb.Context(), session.Protocol, func(ctx context.Context, stream p2p.Stream) { s.served <- server.Serve(ctx, stream) })
 	return s
 }
 
@@ -168,10 +168,10 @@ func (s *scene) opening() session.Opening {
 	return session.Opening{ChainID: chainID, Lease: mman.LeaseID{5}, Lane: 2, Provider: s.provider.ID(), Nonce: mman.Hash{8}}
 }
 
-func (s *scene) dial(t testing.TB) *session.Client {
-	t.Helper()
-	c, err := session.Dial(t.Context(), s.consumer, s.opening(), signer{leaseHost})
-	require.NoError(t, err)
+func (s *scene) dial(tb testing.TB) *session.Client {
+	tb.Helper()
+	c, err := session.Dial(tb.Context(), s.consumer, s.opening(), signer{leaseHost})
+	require.NoError(tb, err)
 	return c
 }
 
@@ -291,7 +291,7 @@ func TestRefusalsLeaveNoStreams(t *testing.T) {
 	for range 300 {
 		_, err := session.Dial(t.Context(), s.consumer, s.opening(), signer{leaseHost})
 		require.ErrorIs(t, err, mman.ErrLeaseUnknown)
-		<-s.served
+		require.ErrorIs(t, <-s.served, mman.ErrLeaseUnknown)
 	}
 }
 
