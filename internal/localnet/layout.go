@@ -23,6 +23,9 @@ type Spec struct {
 	// Providers and Consumers are the names of further homes: of nodes that
 	// lend, and of clients that have no node.
 	Providers, Consumers []string
+	// Params are the parameters of a new chain. Default: those of a local
+	// network.
+	Params *genesis.Params
 }
 
 // Funds of the accounts at genesis.
@@ -99,7 +102,7 @@ func Layout(spec Spec) (*Net, error) {
 		net.Consumers = append(net.Consumers, Consumer{name, home, address})
 		net.fund(address, consumerFunds)
 	}
-	return net, net.found()
+	return net, net.found(spec.Params)
 }
 
 func (n *Net) fund(a mman.Address, amount mman.Amount) {
@@ -132,7 +135,7 @@ func (n *Net) prepare(name string) (prepared, error) {
 
 // found gives every node the same genesis: that of the first home, or a new
 // one.
-func (n *Net) found() error {
+func (n *Net) found(params *genesis.Params) error {
 	old, err := node.ReadGenesis(n.Validators[0].Home)
 	switch {
 	case err == nil:
@@ -144,6 +147,9 @@ func (n *Net) found() error {
 			return err
 		}
 		n.Genesis.ChainID, n.Genesis.Network, n.Genesis.InitialHeight, n.Genesis.Params = id, genesis.Local, 1, genesis.Defaults(genesis.Local)
+		if params != nil {
+			n.Genesis.Params = *params
+		}
 	default:
 		return err
 	}

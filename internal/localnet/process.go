@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -45,15 +46,19 @@ type Runner struct {
 	Settle uint64
 }
 
+// portsEach is the number of ports of a node: RPC, p2p, API, peer-to-peer host.
+const portsEach = 4
+
 // Assign gives every node free ports and tells it where the others are. It
 // must be called before the first Start, while nothing of the network runs.
 func (n *Net) Assign(ctx context.Context, r Runner) error {
 	var peers, entry []string
+	all, err := freePorts(ctx, portsEach*len(n.Nodes()))
+	if err != nil {
+		return err
+	}
 	for i, one := range n.Nodes() {
-		ports, err := freePorts(ctx, 4)
-		if err != nil {
-			return err
-		}
+		ports := all[portsEach*i:]
 		one.config.Moniker = one.Name
 		one.config.RPC, one.config.P2P, one.config.API = loopback(ports[0]), loopback(ports[1]), loopback(ports[2])
 		one.config.Listen = []string{fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports[3]), fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", ports[3])}
@@ -87,6 +92,13 @@ func without(list []string, i int) []string {
 
 func loopback(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
 
+// Ports are taken from below those that the system gives to outgoing
+// connections, so that a node that starts again finds its own ones free.
+const (
+	firstPort = 10_000
+	lastPort  = 32_000
+)
+
 // freePorts returns ports that nobody listens on, neither on TCP nor on UDP.
 func freePorts(ctx context.Context, count int) ([]int, error) {
 	var ports []int
@@ -97,21 +109,22 @@ func freePorts(ctx context.Context, count int) ([]int, error) {
 			_ = h.Close() // only held so that no port is given twice
 		}
 	}()
-	for range 100 {
+	for range 100 * count {
 		if len(ports) == count {
 			return ports, nil
 		}
-		tcp, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+		port := firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // which one does not matter
+		tcp, err := lc.Listen(ctx, "tcp", loopback(port))
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", mman.ErrPortInUse, err)
+			continue // somebody listens there
 		}
 		held = append(held, tcp)
-		udp, err := lc.ListenPacket(ctx, "udp", tcp.Addr().String())
+		udp, err := lc.ListenPacket(ctx, "udp", loopback(port))
 		if err != nil {
 			continue
 		}
 		held = append(held, udp)
-		ports = append(ports, tcp.Addr().(*net.TCPAddr).Port) //nolint:errcheck,forcetypeassert // a TCP listener's
+		ports = append(ports, port)
 	}
 	return nil, fmt.Errorf("%w: there are no %d free ports on loopback", mman.ErrPortInUse, count)
 }
