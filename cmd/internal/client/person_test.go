@@ -72,3 +72,18 @@ func (p person) fails(t *testing.T, want int, args ...string) string {
 	require.Less(t, len(errs), 3000)
 	return errs
 }
+
+// word returns a text in an answer, part an object in it.
+func word(t *testing.T, answer map[string]any, key string) string {
+	t.Helper()
+	s, ok := answer[key].(string)
+	require.True(t, ok, "%s is no text in %v", key, answer)
+	return s
+}
+
+func part(t *testing.T, answer map[string]any, key string) map[string]any {
+	t.Helper()
+	m, ok := answer[key].(map[string]any)
+	require.True(t, ok, "%s is no object in %v", key, answer)
+	return m
+}

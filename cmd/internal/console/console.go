@@ -203,6 +203,7 @@ func help() *cobra.Command {
 			if err != nil || (len(rest) > 0 && found != nil) {
 				return unknown(cmd.Root(), strings.Join(args, " "))
 			}
+			found.InitDefaultHelpFlag()
 			return found.Help()
 		},
 	}
