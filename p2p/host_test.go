@@ -155,7 +155,7 @@ func TestPortInUse(t *testing.T) {
 		err = second.Start(t.Context())
 		require.ErrorIs(t, err, mman.ErrPortInUse)
 		require.ErrorContains(t, err, addr)
-		require.ErrorContains(t, err, "--p2p-listen")
+		require.ErrorContains(t, err, "--listen")
 	}
 }
 
