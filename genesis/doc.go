@@ -11,3 +11,5 @@
 // bounds and reason; what Decode returns is valid; two documents with the same
 // content have the same canonical bytes and the same hash.
 package genesis
+
+//go:generate go run ../internal/paramdoc ../docs/parameters.md
