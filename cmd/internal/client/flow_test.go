@@ -134,3 +134,25 @@ func TestFlow(t *testing.T) {
 	require.Equal(t, true, status["conserved"])
 	require.Equal(t, net.Genesis.ChainID, status["chain_id"])
 }
+
+// TestProviderGone: a consumer whose provider is gone is told so, and gets the
+// rest of the escrow after the time that the provider has to settle.
+func TestProviderGone(t *testing.T) {
+	net := testnet.New(t, 1, "farm")
+	farm, dir := net.Providers[0], t.TempDir()
+	require.NoError(t, farm.Running.Write(farm.Home))
+	operator := person{home: farm.Home}
+	me := person{home: net.Validators[0].Home, node: net.Validators[0].Running.RPC}
+	module, listing := filepath.Join(dir, "wordcount.wasm"), filepath.Join(dir, "farm.yaml")
+	require.NoError(t, os.WriteFile(module, examples.WordcountModule(), 0o600))
+	require.NoError(t, os.WriteFile(listing, []byte(computeListing), 0o600))
+	operator.json(t, 0, "resource", "add", listing)
+	lease := word(t, me.json(t, 0, "request", "run", module), "lease")
+
+	farm.Stop()
+	require.Contains(t, me.fails(t, 4, "request", "run", module), "provider")
+	closing := me.json(t, 0, "lease", "close", lease)
+	require.Equal(t, false, closing["closed"])
+	require.Positive(t, closing["close_at"])
+	require.Equal(t, "closing", me.json(t, 0, "lease", "show", lease)["state"])
+}

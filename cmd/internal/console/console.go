@@ -55,7 +55,7 @@ func Run(ctx context.Context, root *cobra.Command, s Streams, args []string, asJ
 	switch {
 	case errors.Is(cause, mman.ErrTimeout):
 		err = fmt.Errorf("%w: %w", cause, err)
-	case cause != nil && !errors.Is(err, mman.ErrCanceled):
+	case cause != nil && mman.CodeOf(err) != mman.ErrCanceled.Code:
 		err = fmt.Errorf("%w: %w", mman.ErrCanceled, err)
 	}
 	Say(s, root.Name(), err, (asJSON() || wantsJSON(args)) && !errors.Is(err, errSaid))

@@ -98,6 +98,7 @@ func prompt(ctx context.Context, tty *os.File, w io.Writer, text string) ([]byte
 	}()
 	select {
 	case <-ctx.Done():
+		_, _ = fmt.Fprintln(w) // what follows begins its own line
 		// The reader stays until the process ends, which is now.
 		return nil, errors.Join(fmt.Errorf("%w: no passphrase was typed", mman.ErrCanceled), term.Restore(fd, before))
 	case l := <-got:
