@@ -125,7 +125,7 @@ func (o opener) Open(ctx context.Context, id mman.CID) (resources.Blob, error) {
 }
 
 func (c contents) local(from *content.PrivateStore, id mman.CID) source {
-	return func(ctx context.Context) (resources.Blob, error) { return content.OpenFrom(ctx, from, id, maxOpen) }
+	return func(ctx context.Context) (resources.Blob, error) { return content.OpenFrom(ctx, from, id, maxContent) }
 }
 
 // resolve finds the content behind a leg: supplied by the consumer, held here,
@@ -135,11 +135,10 @@ func (c contents) resolve(ctx context.Context, leg market.Leg, limits resources.
 	if leg.Supplied {
 		return leg.Resource, c.local(c.own, leg.Resource), nil
 	}
-	if h, ok := c.p.holdings.get(leg.Resource); ok {
-		if h.Private {
-			return h.Content, c.local(c.p.stores.Private(), h.Content), nil
-		}
-		return h.Content, c.public(h.Content), nil
+	// Anybody can offer anything under any name: a private resource is lent only
+	// where the lease's leg is this node's own, so that its policy was asked.
+	if h, ok := c.p.holdings.get(leg.Resource); ok && h.Private && leg.Peer == c.p.peer {
+		return h.Content, c.local(c.p.stores.Private(), h.Content), nil
 	}
 	manifest, err := c.p.Manifest(ctx, leg.Resource)
 	if err != nil {
@@ -155,16 +154,16 @@ func (c contents) resolve(ctx context.Context, leg market.Leg, limits resources.
 	return id, c.local(c.own, id), err
 }
 
-// maxOpen bounds the contents that are opened; the executor holds them to the
+// maxContent bounds the contents that are opened; the executor holds them to the
 // lease's limits.
-const maxOpen = resources.MaxContentBytes
+const maxContent = resources.MaxContentBytes
 
 // maxAlgorithmBytes is the largest module that is fetched whatever the input
 // limit says.
 const maxAlgorithmBytes = 32 << 20
 
 func (c contents) public(id mman.CID) source {
-	return func(ctx context.Context) (resources.Blob, error) { return c.p.public.Open(ctx, id, maxOpen) }
+	return func(ctx context.Context) (resources.Blob, error) { return c.p.public.Open(ctx, id, maxContent) }
 }
 
 // fetch brings private content from the leg's provider into the lease's store,
@@ -191,10 +190,25 @@ func (c contents) fetch(ctx context.Context, leg market.Leg, manifest resources.
 		return mman.CID{}, err
 	}
 	req.Signature = c.p.host.Sign(mman.SignBlocks, c.p.cfg.ChainID, payload)
-	got, err := blocks.Fetch(ctx, c.p.host, leg.Peer, req, c.own, manifest.Content.Bytes, blocks.Default())
-	if err != nil {
-		return mman.CID{}, err
+	for {
+		next := c.p.blocks.next()
+		got, err := blocks.Fetch(ctx, c.p.host, leg.Peer, req, c.own, manifest.Content.Bytes, blocks.Default())
+		if err == nil {
+			c.p.fetched.set(key, got.Root)
+			return got.Root, nil
+		}
+		if !notFound(err) || c.p.ledger.Height() >= c.lease.Opened+behindBlocks {
+			return mman.CID{}, err
+		}
+		// The other node may not have the lease's block yet.
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return mman.CID{}, fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
+		}
 	}
-	c.p.fetched.set(key, got.Root)
-	return got.Root, nil
 }
+
+// behindBlocks is by how many blocks another provider's node may be behind this
+// one when a lease is new.
+const behindBlocks = 3

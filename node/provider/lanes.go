@@ -2,6 +2,7 @@ package provider
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	mman "github.com/limboid/massive-man"
@@ -14,13 +15,10 @@ import (
 // laneRecord is what is on disk of a lane. It is written before what it says
 // leaves the node.
 type laneRecord struct {
-	// Issued is the number of the latest Statement, Usage and Gross are its
-	// own; Statement are its signed bytes.
-	Issued    uint64          `cbor:"issued"`
-	Usage     resources.Usage `cbor:"usage"`
-	Gross     mman.Amount     `cbor:"gross"`
-	Statement market.Signed   `cbor:"statement"`
-	Ended     bool            `cbor:"ended"` // the statement names a result
+	// Issued is the number of the latest Statement, Open those of this session
+	// that no receipt covers yet, the oldest first.
+	Issued uint64   `cbor:"issued"`
+	Open   []stated `cbor:"open"`
 	// Receipt is the highest one received, for the usage Receipted.
 	Receipt   *market.Signed  `cbor:"receipt,omitempty"`
 	Seq       uint64          `cbor:"seq"`
@@ -30,12 +28,43 @@ type laneRecord struct {
 	Settled mman.Amount `cbor:"settled"`
 	// Run is the number of the latest run.
 	Run uint64 `cbor:"run"`
+	// Forgiven counts the results whose consumer vanished before it signed.
+	Forgiven uint64 `cbor:"forgiven"`
 }
 
-// laneRecordMax bounds an encoded lane record.
-const laneRecordMax = 8 << 10
+// stated is a Statement that may still get its receipt.
+type stated struct {
+	Seq   uint64          `cbor:"seq"`
+	ID    mman.CID        `cbor:"id"`
+	Usage resources.Usage `cbor:"usage"`
+	Gross mman.Amount     `cbor:"gross"`
+	Final bool            `cbor:"final"` // it names a result
+}
 
-// ledgerBook holds the accounts of all lanes of this node's leases.
+const (
+	// laneRecordMax bounds an encoded lane record.
+	laneRecordMax = 16 << 10
+	// maxOpen is how many statements of progress wait for receipts; a payer that
+	// answers none of them gets no more before the result.
+	maxOpen = 8
+	// maxForgiven is how many results of one lease may stay unpaid because its
+	// consumer vanished.
+	maxForgiven = 8
+)
+
+// unpaid reports whether a result has no receipt.
+func (r laneRecord) unpaid() bool { return len(r.Open) > 0 && r.Open[len(r.Open)-1].Final }
+
+// owed is what the lane has cost as far as it was stated.
+func (r laneRecord) owed() mman.Amount {
+	if len(r.Open) == 0 {
+		return r.Paid
+	}
+	return max(r.Paid, r.Open[len(r.Open)-1].Gross)
+}
+
+// ledgerBook holds the accounts of all lanes of this node's leases. Locks are
+// taken in the order account, book.
 type ledgerBook struct {
 	kv *store.KV
 
@@ -48,15 +77,17 @@ type ledgerBook struct {
 type account struct {
 	mu    sync.Mutex
 	id    mman.LeaseID
-	lanes [market.MaxLanes]lane
+	lanes map[uint64]*lane // those that were used
+	gone  bool             // forgotten: whoever still holds it is too late
 }
 
 // lane is a place for one session of a lease.
 type lane struct {
 	laneRecord
 
-	taken bool
-	known bool // there is a record on disk
+	taken    bool
+	known    bool        // there is a record on disk
+	reserved mman.Amount // the most that the run under way can bring the lane to
 }
 
 func newBook(kv *store.KV) (*ledgerBook, error) {
@@ -75,7 +106,7 @@ func newBook(kv *store.KV) (*ledgerBook, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: lane record under key %x: %w", mman.ErrCorrupt, key, err)
 		}
-		b.account(mman.LeaseID(key[1:])).lanes[key[len(key)-1]] = lane{laneRecord: r, known: true}
+		b.account(mman.LeaseID(key[1:])).lanes[uint64(key[len(key)-1])] = &lane{laneRecord: r, known: true}
 	}
 	return b, it.Err()
 }
@@ -85,6 +116,7 @@ const (
 	prefixLane     byte = 0x01 // lease ‖ lane → laneRecord
 	prefixResource byte = 0x02 // manifest CID → holding
 	prefixRetire   byte = 0x03 // u64be height ‖ lease → nothing: when its blocks go
+	prefixOutput   byte = 0x04 // lease ‖ content CID → nothing: a result of the lease
 )
 
 func (b *ledgerBook) account(id mman.LeaseID) *account {
@@ -92,7 +124,7 @@ func (b *ledgerBook) account(id mman.LeaseID) *account {
 	defer b.mu.Unlock()
 	a, ok := b.leases[id]
 	if !ok {
-		a = &account{id: id}
+		a = &account{id: id, lanes: make(map[uint64]*lane)}
 		b.leases[id] = a
 	}
 	return a
@@ -109,115 +141,201 @@ func (b *ledgerBook) all() []*account {
 	return out
 }
 
-// forget drops the account of a closed lease.
-func (b *ledgerBook) forget(a *account) error {
+// forget drops the account of a closed lease, and writes the batch with it; not
+// while a session is open, which ends first.
+func (b *ledgerBook) forget(a *account, batch *store.Batch) (done bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for i := range a.lanes {
-		if a.lanes[i].taken {
-			return nil // its session ends first
+	for n, l := range a.lanes {
+		if l.taken {
+			return false, nil
 		}
-	}
-	for i := range a.lanes {
-		if !a.lanes[i].known {
+		if !l.known {
 			continue
 		}
-		if err := b.kv.Delete(laneKey(a.id, uint64(i))); err != nil {
-			return err
+		if err := batch.Delete(laneKey(a.id, n)); err != nil {
+			return false, err
 		}
 	}
+	if err := batch.Write(); err != nil {
+		return false, err
+	}
+	a.gone = true
 	b.mu.Lock()
 	delete(b.leases, a.id)
 	b.mu.Unlock()
-	return nil
+	return true, nil
 }
 
 func laneKey(id mman.LeaseID, n uint64) []byte {
 	return append(append([]byte{prefixLane}, id[:]...), byte(n)) //nolint:gosec // lanes are below MaxLanes
 }
 
+// lane returns the lane's place; the account is locked.
+func (a *account) lane(n uint64) *lane {
+	l, ok := a.lanes[n]
+	if !ok {
+		l = &lane{}
+		a.lanes[n] = l
+	}
+	return l
+}
+
 // take reserves a lane for a session.
 func (a *account) take(n uint64) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if n >= market.MaxLanes {
+	switch {
+	case n >= market.MaxLanes:
 		return fmt.Errorf("lease %s: %w: lane %d, there are 0 to %d", a.id, mman.ErrInvalid, n, market.MaxLanes-1)
-	}
-	if a.lanes[n].taken {
+	case a.gone:
+		return fmt.Errorf("lease %s: %w: it was closed just now", a.id, mman.ErrLeaseState)
+	case a.lane(n).taken:
 		return fmt.Errorf("lease %s: %w: lane %d has a session, take another or wait until it ends", a.id, mman.ErrRunConflict, n)
 	}
-	a.lanes[n].taken = true
+	a.lane(n).taken = true
 	return nil
 }
 
 func (a *account) release(n uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.lanes[n].taken = false
+	a.lane(n).taken = false
 }
 
 // snapshot returns the record of a lane.
 func (a *account) snapshot(n uint64) laneRecord {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.lanes[n].laneRecord
+	return a.lane(n).laneRecord
 }
 
-// others returns what the lease's other lanes have stated in all.
-func (a *account) others(n uint64) (mman.Amount, error) {
+// reserve sets aside what a run on the lane can cost. decide gets what the
+// other lanes cost or may come to cost.
+func (a *account) reserve(n uint64, decide func(others mman.Amount) (mman.Amount, error)) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var sum mman.Amount
-	for i := range a.lanes {
-		if uint64(i) == n { //nolint:gosec // an index
+	var others mman.Amount
+	for i, l := range a.lanes {
+		if i == n {
 			continue
 		}
 		var err error
-		if sum, err = sum.Add(a.lanes[i].Gross); err != nil {
-			return 0, err
+		if others, err = others.Add(max(l.owed(), l.reserved)); err != nil {
+			return err
 		}
 	}
-	return sum, nil
+	most, err := decide(others)
+	a.lane(n).reserved = most
+	return err
 }
 
-// update changes a lane's record, on disk first.
-func (b *ledgerBook) update(a *account, n uint64, change func(*laneRecord) error) error {
+// settleUp ends the reservation of a run that is over.
+func (a *account) settleUp(n uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	next := a.lanes[n].laneRecord
-	if err := change(&next); err != nil {
+	a.lane(n).reserved = 0
+}
+
+// update changes a lane's record, on disk first, with whatever else change puts
+// into the batch. Nothing is written when change returns false.
+func (b *ledgerBook) update(a *account, n uint64, change func(*laneRecord, *store.Batch) (bool, error)) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return b.updateLocked(a, n, change)
+}
+
+func (b *ledgerBook) updateLocked(a *account, n uint64, change func(*laneRecord, *store.Batch) (bool, error)) error {
+	if a.gone {
+		return fmt.Errorf("lease %s: %w: it was closed just now", a.id, mman.ErrLeaseState)
+	}
+	next, batch := a.lane(n).laneRecord, b.kv.NewBatch()
+	if changed, err := change(&next, batch); !changed || err != nil {
 		return err
 	}
 	enc, err := dagcbor.Marshal(next)
 	if err != nil {
 		return err
 	}
-	if err := b.kv.Set(laneKey(a.id, n), enc); err != nil {
+	if err := batch.Set(laneKey(a.id, n), enc); err != nil {
+		return err
+	}
+	if err := batch.Write(); err != nil {
 		return fmt.Errorf("lease %s lane %d: %w", a.id, n, err)
 	}
-	a.lanes[n].laneRecord, a.lanes[n].known = next, true
+	l := a.lane(n)
+	l.laneRecord, l.known = next, true
 	return nil
 }
 
-// receive takes a receipt that the lease key signed. One that the lane already
-// has is no error.
+// receive takes a receipt that the lease key signed for a statement of this
+// lane. One that the lane already has is no error.
 func (b *ledgerBook) receive(chainID string, lease market.Lease, a *account, n uint64, signed market.Signed) error {
 	r, err := market.OpenReceipt(chainID, signed, lease.LeaseKey)
 	if err != nil {
 		return err
 	}
-	return b.update(a, n, func(rec *laneRecord) error {
-		switch {
-		case r.Lease != lease.ID || r.Lane != n:
-			return fmt.Errorf("lease %s lane %d: %w: the receipt is for lease %s lane %d", lease.ID, n, mman.ErrReceipt, r.Lease, r.Lane)
-		case r.Seq <= rec.Seq:
-			return nil
-		case r.Seq != rec.Issued || r.Statement != mman.SumCID(mman.CodecDagCBOR, rec.Statement.Bytes):
-			return fmt.Errorf("lease %s lane %d: %w: it names statement %d, the latest is %d", lease.ID, n, mman.ErrReceipt, r.Seq, rec.Issued)
-		case r.Paid < rec.Gross:
-			return fmt.Errorf("lease %s lane %d: %w: it pays %s, statement %d asks for %s", lease.ID, n, mman.ErrReceipt, r.Paid, r.Seq, rec.Gross)
+	refuse := func(format string, args ...any) (bool, error) {
+		return false, fmt.Errorf("lease %s lane %d: %w: %s", lease.ID, n, mman.ErrReceipt, fmt.Sprintf(format, args...))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return b.updateLocked(a, n, func(rec *laneRecord, _ *store.Batch) (bool, error) {
+		if r.Lease != lease.ID || r.Lane != n {
+			return refuse("the receipt is for lease %s lane %d", r.Lease, r.Lane)
 		}
-		rec.Receipt, rec.Seq, rec.Paid, rec.Receipted = &signed, r.Seq, r.Paid, rec.Usage
-		return nil
+		if r.Seq <= rec.Seq {
+			return false, nil
+		}
+		i := slices.IndexFunc(rec.Open, func(s stated) bool { return s.Seq == r.Seq && s.ID == r.Statement })
+		if i < 0 {
+			return refuse("it names statement %d, which waits for none; the latest is %d", r.Seq, rec.Issued)
+		}
+		st := rec.Open[i]
+		// The chain pays nothing for a receipt above the escrow, so an amount
+		// that is too high is as bad as one that is too low.
+		if r.Paid < st.Gross || r.Paid > lease.Cap-min(lease.Cap, a.paidOthers(n)) || r.Final != st.Final {
+			return refuse("it pays %s (final %t), statement %d asks for %s (final %t) under a cap of %s", r.Paid, r.Final, r.Seq, st.Gross, st.Final, lease.Cap)
+		}
+		rec.Receipt, rec.Seq, rec.Paid, rec.Receipted = &signed, r.Seq, r.Paid, st.Usage
+		rec.Open = rec.Open[i+1:]
+		return true, nil
+	})
+}
+
+// paidOthers adds up the receipts of the other lanes, each of which was held to
+// the cap when it came; the account is locked.
+func (a *account) paidOthers(n uint64) mman.Amount {
+	var sum mman.Amount
+	for i, l := range a.lanes {
+		if i != n {
+			sum += l.Paid
+		}
+	}
+	return sum
+}
+
+// forgive gives up the statements of a session that ended before their
+// receipts came, so that the lane can be used again. A consumer that lets too
+// many results go unpaid needs a new lease.
+func (b *ledgerBook) forgive(a *account, n uint64) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return b.updateLocked(a, n, func(rec *laneRecord, _ *store.Batch) (bool, error) {
+		if rec.unpaid() {
+			rec.Forgiven++
+		}
+		forgiven := rec.Forgiven
+		for i, l := range a.lanes {
+			if i != n {
+				forgiven += l.Forgiven
+			}
+		}
+		if forgiven > maxForgiven {
+			return false, fmt.Errorf("lease %s: %w: %d results were taken without a receipt; ask for a new lease", a.id, mman.ErrUnpaid, forgiven)
+		}
+		changed := len(rec.Open) > 0
+		rec.Open = nil
+		return changed, nil
 	})
 }

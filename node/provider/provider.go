@@ -94,6 +94,32 @@ type Provider struct {
 	fetched  fetched
 	offering sync.Mutex  // one offer is signed at a time: by Publish, Withdraw or renew
 	heights  chan uint64 // the newest height, for Run
+	blocks   ticker      // ticks at every block
+}
+
+// ticker lets any number wait for the next of something.
+type ticker struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+// next returns a channel that is closed at the next tick.
+func (t *ticker) next() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ch == nil {
+		t.ch = make(chan struct{})
+	}
+	return t.ch
+}
+
+func (t *ticker) tick() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ch != nil {
+		close(t.ch)
+		t.ch = nil
+	}
 }
 
 // New opens the provider's records. It starts nothing.
@@ -119,6 +145,7 @@ func New(cfg Config, parts Parts) (*Provider, error) {
 
 // AtHeight tells the provider of a new block. It never blocks.
 func (p *Provider) AtHeight(height uint64) {
+	p.blocks.tick()
 	select {
 	case <-p.heights:
 	default:

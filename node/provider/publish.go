@@ -144,17 +144,24 @@ func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
 	if l.Manifest.Kind == resources.KindCompute && !slices.Contains(p.facets, l.Manifest.Facet) {
 		return fail(fmt.Errorf("%w: this node cannot run %s", mman.ErrUnsupported, l.Manifest.Facet))
 	}
+	p.offering.Lock()
+	defer p.offering.Unlock()
 	h, manifest, err := p.hold(ctx, l)
 	if err != nil {
 		return fail(err)
 	}
-	p.offering.Lock()
-	defer p.offering.Unlock()
 	if _, err := p.public.PutBlock(ctx, manifest); err != nil {
 		return fail(err)
 	}
-	if err := p.holdings.put(h); err != nil {
-		return fail(err)
+	// What is held must be on disk before anybody can lease it; it is not lent,
+	// or on the old terms, until the offer is on the chain.
+	before, held := p.holdings.get(h.Resource)
+	if !held {
+		before = h
+		before.Withdrawn = true
+		if err := p.holdings.put(before); err != nil {
+			return fail(err)
+		}
 	}
 	if err := p.announce(ctx, h); err != nil {
 		return fail(err)
@@ -163,6 +170,9 @@ func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
 		return fail(err)
 	}
 	if h, err = p.offer(ctx, h); err != nil {
+		if before.Withdrawn {
+			p.conceal(h)
+		}
 		return fail(err)
 	}
 	p.log.LogAttrs(ctx, slog.LevelInfo, "resource published", slog.String("name", h.Name), slog.String("resource", h.Resource.String()), slog.String("offer", h.Offer.String()))
@@ -176,10 +186,7 @@ func (p *Provider) hold(ctx context.Context, l Listing) (holding, []byte, error)
 		Attributes: l.Manifest.Attributes, Policy: l.Policy, Price: l.Price, Capacity: l.Capacity, Region: l.Region,
 	}
 	if l.Content != "" {
-		if err := p.holdContent(ctx, l, &h); err != nil {
-			return h, nil, err
-		}
-		size, err := fileSize(l.Content)
+		size, err := p.holdContent(ctx, l, &h)
 		if err != nil {
 			return h, nil, err
 		}
@@ -193,37 +200,36 @@ func (p *Provider) hold(ctx context.Context, l Listing) (holding, []byte, error)
 	return h, b, err
 }
 
-func (p *Provider) holdContent(ctx context.Context, l Listing, h *holding) (err error) {
+func (p *Provider) holdContent(ctx context.Context, l Listing, h *holding) (size uint64, err error) {
+	info, err := os.Stat(l.Content)
+	if err != nil {
+		return 0, fmt.Errorf("%w: resource.content: %w", mman.ErrNotFound, err)
+	}
+	if !info.Mode().IsRegular() {
+		return 0, fmt.Errorf("%w: resource.content: %s is not a file", mman.ErrInvalid, l.Content)
+	}
 	f, err := os.Open(l.Content)
 	if err != nil {
-		return fmt.Errorf("%w: content: %w", mman.ErrNotFound, err)
+		return 0, fmt.Errorf("%w: resource.content: %w", mman.ErrDenied, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	if !l.Private {
-		h.Content, _, err = p.public.AddPublic(ctx, f)
-		return err
+		h.Content, size, err = p.public.AddPublic(ctx, f)
+		return size, err
 	}
-	if h.Content, _, err = content.AddTo(ctx, p.stores.Private(), f); err != nil {
-		return err
+	if h.Content, size, err = content.AddTo(ctx, p.stores.Private(), f); err != nil {
+		return 0, err
 	}
 	// The same content keeps its salt, so that publishing again gives the same
 	// manifest.
 	for _, old := range p.holdings.all() {
 		if old.Private && old.Content == h.Content {
 			h.Salt = old.Salt
-			return nil
+			return size, nil
 		}
 	}
 	_, err = io.ReadFull(rand.Reader, h.Salt[:])
-	return err
-}
-
-func fileSize(path string) (uint64, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return 0, fmt.Errorf("%w: content: %w", mman.ErrNotFound, err)
-	}
-	return uint64(info.Size()), nil //nolint:gosec // sizes are not negative
+	return size, err
 }
 
 // announce makes a resource findable: its manifest, its public content and the
@@ -239,6 +245,22 @@ func (p *Provider) announce(ctx context.Context, h holding) error {
 		}
 	}
 	return nil
+}
+
+// conceal stops announcing a resource that is lent no more.
+func (p *Provider) conceal(h holding) {
+	alike := func(match func(holding) bool) bool {
+		return slices.ContainsFunc(p.holdings.all(), func(o holding) bool {
+			return !o.Withdrawn && o.Resource != h.Resource && match(o)
+		})
+	}
+	p.discovery.Withdraw(h.Resource)
+	if !h.Private && !h.Content.IsZero() && !alike(func(o holding) bool { return !o.Private && o.Content == h.Content }) {
+		p.discovery.Withdraw(h.Content)
+	}
+	if !alike(func(o holding) bool { return o.Kind == h.Kind && o.Facet == h.Facet }) {
+		p.discovery.Withdraw(discovery.Topic(p.cfg.ChainID, string(h.Kind), string(h.Facet)))
+	}
 }
 
 // offer signs a new offer for the holding and brings it to the chain.
@@ -272,12 +294,13 @@ func (p *Provider) Withdraw(ctx context.Context, resource mman.CID) error {
 		return fmt.Errorf("withdraw %q: %w", h.Name, err)
 	}
 	h.Withdrawn = true
+	p.conceal(h)
 	return p.holdings.put(h)
 }
 
 // bind tells the chain that this node serves the account, and where it is.
 func (p *Provider) bind(ctx context.Context, _ uint64) error {
-	addrs := p.cfg.Addrs()
+	addrs := slices.Sorted(slices.Values(p.cfg.Addrs())) // their order is no news
 	if len(addrs) > tx.MaxAddrs {
 		addrs = addrs[:tx.MaxAddrs]
 	}

@@ -52,32 +52,23 @@ func (p *Provider) Authorize(ctx context.Context, r blocks.Request, remote mman.
 // kept grants the consumer what its runs left here.
 func (p *Provider) kept(ctx context.Context, lease market.Lease, r blocks.Request) (blocks.Grant, error) {
 	own := p.stores.Lease(lease.ID)
-	if lease.Compute().Peer != p.peer || r.Root.IsZero() || !p.produced(lease, r.Root) {
-		return blocks.Grant{}, fmt.Errorf("lease %s: %w: %s is no result of it", r.Lease, mman.ErrNotFound, r.Root)
+	nothing := fmt.Errorf("lease %s: %w: %s is no result of it", r.Lease, mman.ErrNotFound, r.Root)
+	if lease.Compute().Peer != p.peer || r.Root.IsZero() {
+		return blocks.Grant{}, nothing
 	}
-	has, err := own.Has(ctx, r.Root)
-	if err == nil && !has {
-		err = mman.ErrNotFound
+	// The lease's store also holds what other providers lent to the lease: that
+	// is not the consumer's.
+	produced, err := p.records.Has(outputKey(lease.ID, r.Root))
+	if err == nil && produced {
+		produced, err = own.Has(ctx, r.Root)
 	}
-	return blocks.Grant{Store: own, Root: r.Root}, err
-}
-
-// produced reports whether root is the output that a lane's latest statement
-// names. The lease's store also holds what other providers lent to the lease:
-// that is not the consumer's.
-func (p *Provider) produced(lease market.Lease, root mman.CID) bool {
-	account := p.book.account(lease.ID)
-	for n := range uint64(market.MaxLanes) {
-		rec := account.snapshot(n)
-		if rec.Issued == 0 || !rec.Ended {
-			continue
-		}
-		st, err := market.DecodeStatement(rec.Statement.Bytes)
-		if err == nil && st.Result != nil && st.Result.Output == root {
-			return true
-		}
+	if err != nil {
+		return blocks.Grant{}, err
 	}
-	return false
+	if !produced {
+		return blocks.Grant{}, nothing
+	}
+	return blocks.Grant{Store: own, Root: r.Root}, nil
 }
 
 // lent grants the compute provider the private content of this node's own

@@ -2,15 +2,18 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/node/store"
 	"github.com/limboid/massive-man/node/worker"
 	"github.com/limboid/massive-man/p2p/protocol/session"
 	"github.com/limboid/massive-man/resources"
@@ -32,14 +35,11 @@ func (p *Provider) Open(ctx context.Context, hello session.Hello) (session.Work,
 		return nil, session.Accept{}, err
 	}
 	v := &visit{p: p, lease: lease, account: account, lane: hello.Lane}
-	if hello.Last != nil {
-		if err := p.book.receive(p.cfg.ChainID, lease, account, hello.Lane, *hello.Last); err != nil {
-			v.Close()
-			return nil, session.Accept{}, err
-		}
+	if err := p.resume(lease, account, hello); err != nil {
+		v.Close()
+		return nil, session.Accept{}, err
 	}
 	rec := account.snapshot(hello.Lane)
-	v.issued = rec.Seq
 	accept, err := session.Accept{Lease: lease.ID, Lane: hello.Lane, Nonce: hello.Nonce, Issued: rec.Issued}.Sign(p.cfg.ChainID, p.host)
 	if err != nil {
 		v.Close()
@@ -49,6 +49,16 @@ func (p *Provider) Open(ctx context.Context, hello session.Hello) (session.Work,
 	return v, accept, nil
 }
 
+// resume brings the lane to where the consumer left it.
+func (p *Provider) resume(lease market.Lease, account *account, hello session.Hello) error {
+	if hello.Last != nil {
+		if err := p.book.receive(p.cfg.ChainID, lease, account, hello.Lane, *hello.Last); err != nil {
+			return err
+		}
+	}
+	return p.book.forgive(account, hello.Lane)
+}
+
 // admit decides from this node's own state whether the hello may use its lease
 // here and now.
 func (p *Provider) admit(hello session.Hello) (market.Lease, error) {
@@ -56,8 +66,11 @@ func (p *Provider) admit(hello session.Hello) (market.Lease, error) {
 		return market.Lease{}, fmt.Errorf("lease %s: %w: %s", hello.Lease, e, fmt.Sprintf(format, args...))
 	}
 	lease, err := p.ledger.Lease(hello.Lease)
-	if err != nil {
+	if notFound(err) {
 		return refuse(mman.ErrLeaseUnknown, "this node is at height %d", p.ledger.Height())
+	}
+	if err != nil {
+		return market.Lease{}, err
 	}
 	if err := hello.Verify(p.cfg.ChainID, lease.LeaseKey); err != nil {
 		return market.Lease{}, err
@@ -85,6 +98,9 @@ func (p *Provider) decide(lease market.Lease) error {
 			continue
 		}
 		offer, err := p.ledger.Offer(leg.Offer)
+		if err != nil && !notFound(err) {
+			return err
+		}
 		if err != nil {
 			continue // renewed or withdrawn since: the lease keeps the terms that it was made under
 		}
@@ -105,9 +121,6 @@ type visit struct {
 	account *account
 	lane    uint64
 	closed  sync.Once
-
-	mu     sync.Mutex
-	issued uint64 // the latest statement of this session
 }
 
 // Close gives the lane back.
@@ -128,14 +141,19 @@ func (v *visit) Missing(ctx context.Context, run session.Run) ([]mman.CID, error
 		return nil, err
 	}
 	rec := v.account.snapshot(v.lane)
-	v.mu.Lock()
-	issued := v.issued
-	v.mu.Unlock()
-	if rec.Seq < issued {
-		return nil, fmt.Errorf("lease %s: %w: statement %d has no receipt", v.lease.ID, mman.ErrUnpaid, issued)
+	if rec.unpaid() {
+		return nil, fmt.Errorf("lease %s: %w: statement %d has no receipt", v.lease.ID, mman.ErrUnpaid, rec.Issued)
 	}
-	if run.Number <= rec.Run {
-		return nil, fmt.Errorf("lease %s: %w: run %d was already asked for on lane %d", v.lease.ID, mman.ErrProtocol, run.Number, v.lane)
+	// From here on the lease has contents on disk; the record of the lane sees to
+	// it that they are dropped one day, even after a crash.
+	if err := v.p.book.update(v.account, v.lane, func(rec *laneRecord, _ *store.Batch) (bool, error) {
+		if run.Number <= rec.Run {
+			return false, fmt.Errorf("lease %s: %w: run %d was already asked for on lane %d", v.lease.ID, mman.ErrProtocol, run.Number, v.lane)
+		}
+		rec.Run = run.Number
+		return true, nil
+	}); err != nil {
+		return nil, err
 	}
 	return v.p.contents(v.lease).missing(ctx, run)
 }
@@ -147,10 +165,12 @@ func (v *visit) Supply(ctx context.Context, id mman.CID, size uint64, r io.Reade
 
 // Run carries out a run and states what it cost.
 func (v *visit) Run(ctx context.Context, run session.Run, out session.Output) (market.Signed, error) {
-	limits, err := v.affordable(run.Limits.Tighten(v.lease.Limits))
+	base := v.account.snapshot(v.lane).Receipted
+	limits, err := v.affordable(base, run.Limits.Tighten(v.lease.Limits))
 	if err != nil {
 		return market.Signed{}, err
 	}
+	defer v.account.settleUp(v.lane)
 	work, err := run.Work(v.lease.ID)
 	if err != nil {
 		return market.Signed{}, err
@@ -163,8 +183,8 @@ func (v *visit) Run(ctx context.Context, run session.Run, out session.Output) (m
 	if err != nil {
 		return market.Signed{}, err
 	}
-	base := v.account.snapshot(v.lane).Receipted
-	progress := v.progress(ctx, base, work, out)
+	bill := bill{v, base, work, limits}
+	progress := bill.progress(ctx, out)
 	done, err := v.p.worker.Run(ctx, worker.Job{
 		Facet: v.lease.Compute().Facet, Task: task, Keep: contents.keep,
 		Stdout: out.Stdout, Stderr: out.Stderr, Progress: progress.report,
@@ -173,7 +193,7 @@ func (v *visit) Run(ctx context.Context, run session.Run, out session.Output) (m
 	if err != nil {
 		return market.Signed{}, err
 	}
-	return v.state(base, work, done.Usage, &market.RunResult{
+	return bill.state(done.Usage, &market.RunResult{
 		Run: run.Number, Algorithm: task.Algorithm, Code: done.Code, ExitCode: done.ExitCode,
 		Output: done.Output, OutputBytes: done.OutputBytes,
 	})
@@ -185,83 +205,88 @@ func (v *visit) Settle(ctx context.Context) (mman.Hash, error) {
 }
 
 // affordable tightens the limits so that the run cannot cost more than is left
-// of the lease's cap: first nothing, when the whole run fits, otherwise the
-// wall time.
-func (v *visit) affordable(limits resources.Limits) (resources.Limits, error) {
-	base := v.account.snapshot(v.lane).Receipted
-	others, err := v.account.others(v.lane)
-	if err != nil {
-		return limits, err
-	}
-	fits := func(wallMs uint64) (bool, error) {
-		usage, err := base.Add(resources.Usage{WallMs: wallMs, InBytes: limits.InputBytes, OutBytes: limits.OutputBytes, CallCount: 1})
-		if err != nil {
-			return false, err
+// of the lease's cap, and reserves that: first nothing, when the whole run fits,
+// otherwise the wall time.
+func (v *visit) affordable(base resources.Usage, limits resources.Limits) (resources.Limits, error) {
+	err := v.account.reserve(v.lane, func(others mman.Amount) (mman.Amount, error) {
+		left := v.lease.Cap - min(v.lease.Cap, others)
+		cost := func(wallMs uint64) (mman.Amount, bool, error) {
+			usage, err := base.Add(resources.Usage{WallMs: wallMs, InBytes: limits.InputBytes, OutBytes: limits.OutputBytes, CallCount: 1})
+			if err != nil {
+				return 0, false, err
+			}
+			gross, err := v.lease.Gross(v.lane, usage)
+			if errors.Is(err, mman.ErrOverflow) {
+				return 0, false, nil // more than all the money there is
+			}
+			return gross, gross <= left, err
 		}
-		gross, err := v.lease.Gross(v.lane, usage)
-		if err != nil {
-			return false, err
+		most, ok, err := cost(limits.WallMs)
+		if ok || err != nil {
+			return most, err
 		}
-		return others <= v.lease.Cap && gross <= v.lease.Cap-others, nil
-	}
-	ok, err := fits(limits.WallMs)
-	if ok || err != nil {
-		return limits, err
-	}
-	low, high := uint64(0), limits.WallMs // low may not fit, high does not
-	if ok, err = fits(1); err != nil {
-		return limits, err
-	}
-	if !ok {
-		return limits, fmt.Errorf("lease %s: %w: what is left of its cap of %s does not pay for %d bytes in, %d bytes out and a millisecond; ask for lower limits or a new lease with a higher --max", v.lease.ID, mman.ErrCapExceeded, v.lease.Cap, limits.InputBytes, limits.OutputBytes)
-	}
-	for low = 1; high-low > 1; {
-		mid := low + (high-low)/2
-		if ok, err = fits(mid); err != nil {
-			return limits, err
+		low, high := uint64(0), limits.WallMs // low fits but for 0, high does not
+		for high-low > 1 {
+			mid := low + (high-low)/2
+			gross, ok, err := cost(mid)
+			if err != nil {
+				return 0, err
+			}
+			if ok {
+				low, most = mid, gross
+			} else {
+				high = mid
+			}
 		}
-		if ok {
-			low = mid
-		} else {
-			high = mid
+		if low == 0 {
+			return 0, fmt.Errorf("lease %s: %w: the %s left of its cap of %s do not pay for %d bytes in, %d bytes out and a millisecond; ask for lower limits or a new lease with a higher --max", v.lease.ID, mman.ErrCapExceeded, left, v.lease.Cap, limits.InputBytes, limits.OutputBytes)
 		}
-	}
-	limits.WallMs = low
-	return limits, nil
+		limits.WallMs = low
+		return most, nil
+	})
+	return limits, err
 }
 
-// state issues the next Statement: on disk first, then to the caller.
-func (v *visit) state(base resources.Usage, work mman.Hash, used resources.Usage, result *market.RunResult) (market.Signed, error) {
-	usage, err := base.Add(used)
+// bill is the account of one run.
+type bill struct {
+	v      *visit
+	base   resources.Usage // of the lane before the run
+	work   mman.Hash
+	limits resources.Limits
+}
+
+// state issues the next Statement: on disk first, then to the caller. Nothing
+// is charged beyond the limits, whatever the executor needed to stop.
+func (b bill) state(used resources.Usage, result *market.RunResult) (signed market.Signed, err error) {
+	v := b.v
+	used.WallMs = min(used.WallMs, b.limits.WallMs)
+	used.InBytes = min(used.InBytes, b.limits.InputBytes)
+	used.OutBytes = min(used.OutBytes, b.limits.OutputBytes)
+	usage, err := b.base.Add(used)
 	if err != nil {
-		return market.Signed{}, err
+		return signed, err
 	}
 	gross, err := v.lease.Gross(v.lane, usage)
 	if err != nil {
-		return market.Signed{}, err
+		return signed, err
 	}
-	var signed market.Signed
-	err = v.p.book.update(v.account, v.lane, func(rec *laneRecord) error {
-		st := market.Statement{Version: 1, Lease: v.lease.ID, Lane: v.lane, Seq: rec.Issued + 1, Usage: usage, Gross: gross, Work: work, Result: result}
+	return signed, v.p.book.update(v.account, v.lane, func(rec *laneRecord, batch *store.Batch) (bool, error) {
+		if result == nil && len(rec.Open) >= maxOpen {
+			return false, fmt.Errorf("%w: %d statements have no receipt", mman.ErrUnpaid, len(rec.Open))
+		}
+		st := market.Statement{Version: 1, Lease: v.lease.ID, Lane: v.lane, Seq: rec.Issued + 1, Usage: usage, Gross: gross, Work: b.work, Result: result}
+		var id mman.CID
 		var err error
-		if signed, _, err = market.SignStatement(v.p.cfg.ChainID, st, v.p.host); err != nil {
-			return err
+		if signed, id, err = market.SignStatement(v.p.cfg.ChainID, st, v.p.host); err != nil {
+			return false, err
 		}
-		rec.Issued, rec.Usage, rec.Gross, rec.Statement, rec.Ended = st.Seq, usage, gross, signed, result != nil
-		if result != nil {
-			rec.Run = result.Run
+		rec.Issued = st.Seq
+		rec.Open = append(slices.Clip(rec.Open), stated{st.Seq, id, usage, gross, result != nil})
+		if result == nil {
+			return true, nil
 		}
-		return nil
+		return true, batch.Set(outputKey(v.lease.ID, result.Output), nil)
 	})
-	if err != nil {
-		return market.Signed{}, err
-	}
-	if result != nil {
-		v.mu.Lock()
-		v.issued = v.account.snapshot(v.lane).Issued
-		v.mu.Unlock()
-	}
-	return signed, nil
 }
 
 // progressEvery is how often a long run states what it has cost so far.
@@ -269,26 +294,31 @@ const progressEvery = time.Second
 
 // progress turns an executor's reports into statements without making it wait.
 type progress struct {
-	latest chan resources.Usage
-	done   chan struct{}
+	latest    chan resources.Usage
+	over, end chan struct{}
 }
 
-func (v *visit) progress(ctx context.Context, base resources.Usage, work mman.Hash, out session.Output) *progress {
-	g := &progress{make(chan resources.Usage, 1), make(chan struct{})}
+func (b bill) progress(ctx context.Context, out session.Output) *progress {
+	g := &progress{make(chan resources.Usage, 1), make(chan struct{}), make(chan struct{})}
 	go func() {
-		defer close(g.done)
+		defer close(g.end)
 		said := uint64(0)
-		for used := range g.latest {
-			if used.WallMs < said+uint64(progressEvery.Milliseconds()) {
-				continue
-			}
-			said = used.WallMs
-			st, err := v.state(base, work, used, nil)
-			if err == nil {
-				err = out.Statement(st)
-			}
-			if err != nil {
-				v.p.log.LogAttrs(ctx, slog.LevelDebug, "progress not stated", slog.String("lease", v.lease.ID.String()), slog.Any("error", err))
+		for {
+			select {
+			case <-g.over:
+				return
+			case used := <-g.latest:
+				if used.WallMs < said+uint64(progressEvery.Milliseconds()) {
+					continue
+				}
+				said = used.WallMs
+				st, err := b.state(used, nil)
+				if err == nil {
+					err = out.Statement(st)
+				}
+				if err != nil {
+					b.v.p.log.LogAttrs(ctx, slog.LevelDebug, "progress not stated", slog.String("lease", b.v.lease.ID.String()), slog.Any("error", err))
+				}
 			}
 		}
 	}()
@@ -307,7 +337,8 @@ func (g *progress) report(u resources.Usage) {
 	}
 }
 
+// stop returns when nothing more will be stated.
 func (g *progress) stop() {
-	close(g.latest)
-	<-g.done
+	close(g.over)
+	<-g.end
 }

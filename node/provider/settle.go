@@ -1,15 +1,19 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"slices"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/node/store"
 )
 
 // settleMargin is the number of blocks before a lease closes by itself at which
@@ -29,11 +33,12 @@ func (a *account) due() []pending {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var out []pending
-	for n := range a.lanes {
-		if rec := a.lanes[n].laneRecord; rec.Receipt != nil && rec.Paid > rec.Settled {
-			out = append(out, pending{a, uint64(n), *rec.Receipt, rec.Paid}) //nolint:gosec // an index
+	for n, l := range a.lanes {
+		if l.Receipt != nil && l.Paid > l.Settled {
+			out = append(out, pending{a, n, *l.Receipt, l.Paid})
 		}
 	}
+	slices.SortFunc(out, func(x, y pending) int { return cmp.Compare(x.lane, y.lane) })
 	return out
 }
 
@@ -81,9 +86,9 @@ func (p *Provider) submitSettle(ctx context.Context, batch []pending, closing []
 	}
 	var errs []error
 	for _, one := range batch {
-		errs = append(errs, p.book.update(one.account, one.lane, func(rec *laneRecord) error {
+		errs = append(errs, p.book.update(one.account, one.lane, func(rec *laneRecord, _ *store.Batch) (bool, error) {
 			rec.Settled = max(rec.Settled, one.paid)
-			return nil
+			return true, nil
 		}))
 	}
 	p.log.LogAttrs(ctx, slog.LevelDebug, "receipts settled", slog.Int("receipts", len(batch)), slog.Int("leases_closed", len(closing)), slog.String("tx", hash.String()))
@@ -97,32 +102,72 @@ func (p *Provider) settleAndClose(ctx context.Context, lease market.Lease) (mman
 
 // closed forgets a closed lease's account and notes when its contents go.
 func (p *Provider) closed(a *account, height uint64) error {
+	batch := p.records.NewBatch()
 	key := append(binary.BigEndian.AppendUint64([]byte{prefixRetire}, height+p.cfg.RetainBlocks), a.id[:]...)
-	if err := p.records.Set(key, []byte{1}); err != nil {
+	if err := batch.Set(key, nil); err != nil {
 		return err
 	}
-	p.fetched.drop(a.id)
-	return p.book.forget(a)
+	done, err := p.book.forget(a, batch)
+	if done {
+		p.fetched.drop(a.id)
+	}
+	return err
 }
+
+// retireStep is how many leases are dropped in one block.
+const retireStep = 64
 
 // retire drops the contents of leases that closed long enough ago.
 func (p *Provider) retire(ctx context.Context, height uint64) error {
-	it, err := p.records.Iterate([]byte{prefixRetire}, binary.BigEndian.AppendUint64([]byte{prefixRetire}, height+1), false)
+	due, err := p.keys([]byte{prefixRetire}, binary.BigEndian.AppendUint64([]byte{prefixRetire}, height+1), retireStep)
 	if err != nil {
 		return err
 	}
-	defer it.Close()
-	for ; it.Valid(); it.Next() {
-		key := it.Key()
+	for _, key := range due {
 		if len(key) != 1+8+mman.IDSize {
 			return fmt.Errorf("%w: retire record under key %x", mman.ErrCorrupt, key)
 		}
-		if err := p.stores.DropLease(ctx, mman.LeaseID(key[9:])); err != nil {
-			return err
-		}
-		if err := p.records.Delete(key); err != nil {
+		if err := p.drop(ctx, key, mman.LeaseID(key[9:])); err != nil {
 			return err
 		}
 	}
-	return it.Err()
+	return nil
+}
+
+// drop removes a lease's contents, then what says that they are here.
+func (p *Provider) drop(ctx context.Context, retire []byte, id mman.LeaseID) error {
+	if err := p.stores.DropLease(ctx, id); err != nil {
+		return err
+	}
+	from := append([]byte{prefixOutput}, id[:]...)
+	outputs, err := p.keys(from, append(slices.Clone(from), 0xff), math.MaxInt)
+	if err != nil {
+		return err
+	}
+	batch := p.records.NewBatch()
+	for _, key := range append(outputs, retire) {
+		if err := batch.Delete(key); err != nil {
+			return err
+		}
+	}
+	return batch.Write()
+}
+
+// keys lists at most n keys from start to before end.
+func (p *Provider) keys(start, end []byte, n int) ([][]byte, error) {
+	it, err := p.records.Iterate(start, end, false)
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	var out [][]byte
+	for ; it.Valid() && len(out) < n; it.Next() {
+		out = append(out, it.Key())
+	}
+	return out, it.Err()
+}
+
+// outputKey marks a content as a result of a lease.
+func outputKey(lease mman.LeaseID, id mman.CID) []byte {
+	return append(append([]byte{prefixOutput}, lease[:]...), id.Bytes()...)
 }
