@@ -301,7 +301,7 @@ func (o *OwnLease) Paid() (_ mman.Amount, err error) {
 // locked runs do while this process alone counts the lease's money. Whoever
 // holds the lock counts for microseconds: the wait is bounded without ctx.
 func (l *Lane) locked(ctx context.Context, do func() error) error {
-	fd := int(l.lanes.Fd()) //nolint:gosec // a file descriptor
+	fd := int(l.lanes.Fd())
 	if err := unix.Flock(fd, unix.LOCK_EX); err != nil {
 		return fmt.Errorf("%w: lock %s: %w", mman.ErrHome, l.lanes.Name(), err)
 	}

@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 
@@ -64,11 +65,14 @@ func (p *payer) Acknowledge(signed market.Signed) (r market.Signed, ok bool, err
 		ok = true
 		return p.lane.save(laneState{Receipt: &r, Seq: receipt.Seq, Paid: receipt.Paid, Usage: st.Usage, Run: before.Run})
 	})
+	if err != nil {
+		return market.Signed{}, false, err
+	}
 	p.last = st
-	if ok && err == nil && p.told != nil {
+	if ok && p.told != nil {
 		p.told(p.lane.state.Paid - p.paid)
 	}
-	return r, ok, err
+	return r, ok, nil
 }
 
 // bound is the most that the run can have used: the time that passed here, the
@@ -81,14 +85,22 @@ func (p *payer) bound() resources.Usage {
 	}
 }
 
-// counter counts what a run wrote on its way to w.
+// outputSlack is what a provider may write beyond the output limit: the sentence
+// that says why it stopped the run.
+const outputSlack = 4 << 10
+
+// counter counts what a run wrote on its way to w, and ends one that writes more
+// than was asked for.
 type counter struct {
-	w io.Writer
-	n *uint64
+	w     io.Writer
+	n     *uint64
+	limit uint64
 }
 
 // Write counts p and hands it on.
 func (c counter) Write(p []byte) (int, error) {
-	*c.n += uint64(len(p))
+	if *c.n += uint64(len(p)); *c.n > c.limit+outputSlack {
+		return 0, fmt.Errorf("%w: the provider sends more than the %d bytes that the run may write", mman.ErrOutput, c.limit)
+	}
 	return c.w.Write(p)
 }

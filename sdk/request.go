@@ -72,19 +72,19 @@ type Lease struct {
 	files map[mman.CID]string
 }
 
-// NotServed says why a request found nothing.
-type NotServed struct {
+// NotServedError says why a request found nothing.
+type NotServedError struct {
 	Request  mman.RequestID
 	Decision match.Decision
 }
 
 // Error says it in one sentence.
-func (e *NotServed) Error() string {
+func (e *NotServedError) Error() string {
 	return fmt.Sprintf("request %s was not served: %s", e.Request, e.Decision.Explain())
 }
 
 // Unwrap gives the code of the most telling rejection.
-func (e *NotServed) Unwrap() error {
+func (e *NotServedError) Unwrap() error {
 	var found *mman.Error
 	for _, r := range e.Decision.Rejections {
 		switch r.Code {
@@ -279,12 +279,12 @@ func (c *Client) await(ctx context.Context, id mman.RequestID, patient bool) (ma
 			if err := c.Cancel(ctx, id); err != nil && !errors.Is(err, mman.ErrLeaseState) {
 				return market.Lease{}, err
 			}
-			return market.Lease{}, &NotServed{id, *r.Decision}
+			return market.Lease{}, &NotServedError{id, *r.Decision}
 		default:
 			if r.Decision == nil {
 				r.Decision = &match.Decision{Request: id, Outcome: r.State}
 			}
-			return market.Lease{}, &NotServed{id, *r.Decision}
+			return market.Lease{}, &NotServedError{id, *r.Decision}
 		}
 		select {
 		case <-ctx.Done():

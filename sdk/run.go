@@ -36,9 +36,11 @@ func (c *Client) introduce(ctx context.Context, peer mman.PeerID) error {
 	}
 	b, err := c.chain.Node(ctx, peer)
 	if err == nil && len(b.Addrs) > 0 {
-		_, err = n.host.Connect(ctx, b.Addrs)
-		return err
+		if _, err := n.host.Connect(ctx, b.Addrs); err == nil {
+			return nil
+		}
 	}
+	// It is not bound, or has moved since.
 	addrs, err := n.disc.FindPeer(ctx, peer)
 	if err != nil {
 		return err
@@ -112,8 +114,8 @@ type Work struct {
 	Seed  mman.Hash
 	// Limits default to the lease's.
 	Limits resources.Limits
-	// Stdout and Stderr take the output as it comes. It is verified only when
-	// Run has returned.
+	// Stdout and Stderr take the output as it comes; nil drops it. It is verified
+	// only when Run has returned.
 	Stdout, Stderr io.Writer
 	// Paid, when set, is told after each receipt what the run has cost so far,
 	// from the goroutine that called Run.
@@ -151,8 +153,8 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 	}
 	check := newChecker(ctx)
 	_, err = s.conn.Run(ctx, run, s.source(w, run), p, session.Sinks{
-		Stdout: counter{io.MultiWriter(check, w.Stdout), &p.out},
-		Stderr: counter{w.Stderr, &p.out},
+		Stdout: counter{io.MultiWriter(check, orDiscard(w.Stdout)), &p.out, run.Limits.OutputBytes},
+		Stderr: counter{orDiscard(w.Stderr), &p.out, run.Limits.OutputBytes},
 	})
 	got, sha, size, checkErr := check.end()
 	if err = errors.Join(err, checkErr); err != nil {
@@ -166,6 +168,13 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 		Statement: p.last, Result: result, SHA256: sha, Usage: p.last.Usage.Since(before.Usage),
 		Paid: s.lane.state.Paid - before.Paid, Time: s.client.cfg.Now().Sub(p.begun),
 	}, nil
+}
+
+func orDiscard(w io.Writer) io.Writer {
+	if w == nil {
+		return io.Discard
+	}
+	return w
 }
 
 // prepare makes the run's message.

@@ -77,8 +77,8 @@ type RequestRecord struct {
 	Decision *match.Decision `json:"decision,omitempty"`
 }
 
-// ChainInfo is what the ledger remembers of its genesis.
-type ChainInfo struct {
+// Info is what the ledger remembers of its genesis.
+type Info struct {
 	ID      string    `json:"chain_id"`
 	Network string    `json:"network"`
 	Genesis mman.Hash `json:"genesis_hash"`
@@ -91,8 +91,8 @@ func get[T any](ctx context.Context, c *Client, format string, args ...any) (T, 
 }
 
 // Chain returns what the ledger remembers of its genesis.
-func (c *Client) Chain(ctx context.Context) (ChainInfo, error) {
-	return get[ChainInfo](ctx, c, "/mman/chain")
+func (c *Client) Chain(ctx context.Context) (Info, error) {
+	return get[Info](ctx, c, "/mman/chain")
 }
 
 // Account returns an account, or mman.ErrNotFound when it has never received
