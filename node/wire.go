@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -349,8 +350,8 @@ func (n *Node) Ready(ctx context.Context) (Running, *provider.Provider, error) {
 // Close closes what New opened, the last first. Call it after Run.
 func (n *Node) Close() error {
 	var errs []error
-	for i := len(n.closers) - 1; i >= 0; i-- {
-		errs = append(errs, n.closers[i]())
+	for _, closer := range slices.Backward(n.closers) {
+		errs = append(errs, closer())
 	}
 	n.closers = nil
 	return errors.Join(errs...)

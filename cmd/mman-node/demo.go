@@ -231,8 +231,7 @@ func (d *demo) mman(ctx context.Context, args ...string) (stdout []byte, code in
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return out.Bytes(), exit.ExitCode(), fmt.Errorf("%w: mman %s: %s", mman.ErrInternal, args[0], bytes.TrimSpace(errs.Bytes()))
 	}
 	if err != nil {

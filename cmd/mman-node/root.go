@@ -27,7 +27,7 @@ func run(ctx context.Context, args []string, streams console.Streams) int {
 		return client.Main(ctx, args[1:], streams)
 	}
 	p := &program{streams: streams}
-	root := p.start("mman-node", "Run a node of Massive MAN")
+	root := p.start("mman-node", "Run a node of Massive MAN") //nolint:contextcheck // verbs take theirs from the command
 	root.Long = `mman-node runs one node: it keeps the ledger, joins the peer-to-peer network
 and, with --provide, lends this machine's resources.
 
@@ -36,7 +36,7 @@ is new: a local network with this node as its only validator.`
 	root.Example = "  mman-node demo\n  mman-node devnet --home /tmp/net\n  mman-node --provide"
 	root.PersistentFlags().StringVarP(&p.json, "output", "o", "text", "text or json")
 	root.PersistentFlags().BoolVarP(&p.verbose, "verbose", "v", false, "log what developers want to know")
-	root.AddCommand(p.start("start", "Run a node (the same as no verb)"), p.init(), p.demo(), p.devnet(), p.status(), p.bench(), p.version())
+	root.AddCommand(p.start("start", "Run a node (the same as no verb)"), p.init(), p.demo(), p.devnet(), p.status(), p.bench(), p.version()) //nolint:contextcheck // as above
 	return console.Run(ctx, root, streams, args, p.asJSON)
 }
 

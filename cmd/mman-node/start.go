@@ -122,14 +122,14 @@ func (p *program) greet(ctx context.Context, n *node.Node, done chan error, list
 	}()
 	run, lender, err := n.Ready(ready)
 	if err != nil {
-		return nil //nolint:nilerr // why it ended is in done
+		return nil // why it ended is in done
 	}
 	p.printf("%s is ready: rpc %s, api %s, peer %s\n", run.ChainID, run.RPC, run.API, strings.Join(run.Peers, " "))
 	for _, l := range listings {
 		got, err := lender.Publish(ready, l)
 		if err != nil {
 			if ready.Err() != nil {
-				return nil //nolint:nilerr // asked to end
+				return nil // asked to end
 			}
 			return err
 		}

@@ -20,7 +20,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "paramdoc: name the file to write")
 		os.Exit(2)
 	}
-	if err := os.WriteFile(os.Args[1], []byte(b.String()), 0o600); err != nil {
+	if err := os.WriteFile(os.Args[1], []byte(b.String()), 0o600); err != nil { //nolint:gosec // the file that its caller names
 		fmt.Fprintln(os.Stderr, "paramdoc:", err)
 		os.Exit(1)
 	}

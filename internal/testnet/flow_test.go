@@ -37,6 +37,7 @@ func TestFlow(t *testing.T) {
 		}
 	}
 	step("publish", func(t *testing.T) {
+		t.Helper()
 		var err error
 		code, err = author.Publish(ctx, provider.Listing{
 			Manifest: resources.Manifest{Version: 1, Kind: resources.KindAlgorithm, Facet: resources.FacetWasm, Name: "summary"},
@@ -60,6 +61,7 @@ func TestFlow(t *testing.T) {
 	})
 
 	step("discover", func(t *testing.T) {
+		t.Helper()
 		for _, want := range []provider.Published{code, data} {
 			found, err := consumer.Find(ctx, want.Kind, want.Facet, mman.CID{}, true)
 			require.NoError(t, err)
@@ -74,11 +76,12 @@ func TestFlow(t *testing.T) {
 	wanted.Algorithm, wanted.Data, wanted.Discover = sdk.Content{Resource: code.Resource}, []sdk.Content{{Resource: data.Resource}}, true
 	var lease *sdk.Lease
 	step("match", func(t *testing.T) {
+		t.Helper()
 		forbidden := wanted
 		forbidden.Algorithm = sdk.Content{File: file(t, "wordcount.wasm", examples.WordcountModule())}
 		forbidden.Discover = false
 		_, err := consumer.Lease(ctx, forbidden)
-		var refused *sdk.NotServed
+		var refused *sdk.NotServedError
 		require.ErrorAs(t, err, &refused)
 		require.ErrorIs(t, err, mman.ErrPolicy)
 		require.Equal(t, policy.RuleAlgorithms, refused.Decision.Rejections[0].Rule)
@@ -88,6 +91,7 @@ func TestFlow(t *testing.T) {
 	})
 
 	step("lease", func(t *testing.T) {
+		t.Helper()
 		onChain, err := consumer.Chain().Lease(ctx, lease.Lease.ID)
 		require.NoError(t, err)
 		require.Equal(t, market.LeaseOpen, onChain.State)
@@ -102,6 +106,7 @@ func TestFlow(t *testing.T) {
 	var session *sdk.Session
 	var outcome sdk.Outcome
 	step("execute", func(t *testing.T) {
+		t.Helper()
 		var err error
 		session, err = consumer.Open(ctx, lease)
 		require.NoError(t, err)
@@ -115,6 +120,7 @@ func TestFlow(t *testing.T) {
 	})
 
 	step("receipt", func(t *testing.T) {
+		t.Helper()
 		gross, err := lease.Lease.Gross(0, outcome.Statement.Usage)
 		require.NoError(t, err)
 		require.Equal(t, gross, outcome.Paid)
@@ -124,6 +130,7 @@ func TestFlow(t *testing.T) {
 	})
 
 	step("settle", func(t *testing.T) {
+		t.Helper()
 		_, err := session.Settle(ctx)
 		require.NoError(t, err)
 		onChain, err := consumer.Chain().Lease(ctx, lease.Lease.ID)

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"time"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market"
@@ -289,8 +288,9 @@ func (b bill) state(used resources.Usage, result *market.RunResult) (signed mark
 	})
 }
 
-// progressEvery is how often a long run states what it has cost so far.
-const progressEvery = time.Second
+// progressMs is how often a long run states what it has cost so far, in ms of
+// its own time.
+const progressMs = 1000
 
 // progress turns an executor's reports into statements without making it wait.
 type progress struct {
@@ -308,7 +308,7 @@ func (b bill) progress(ctx context.Context, out session.Output) *progress {
 			case <-g.over:
 				return
 			case used := <-g.latest:
-				if used.WallMs < said+uint64(progressEvery.Milliseconds()) {
+				if used.WallMs < said+progressMs {
 					continue
 				}
 				said = used.WallMs
