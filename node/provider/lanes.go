@@ -26,7 +26,7 @@ type laneRecord struct {
 	Receipted resources.Usage `cbor:"receipted"`
 	// Settled is the amount whose settlement is in a block.
 	Settled mman.Amount `cbor:"settled"`
-	// Run is the number of the latest run.
+	// Run is the number of the latest run that has a result.
 	Run uint64 `cbor:"run"`
 	// Forgiven counts the results whose consumer vanished before it signed.
 	Forgiven uint64 `cbor:"forgiven"`
@@ -266,6 +266,14 @@ func (b *ledgerBook) updateLocked(a *account, n uint64, change func(*laneRecord,
 	l := a.lane(n)
 	l.laneRecord, l.known = next, true
 	return nil
+}
+
+// note makes sure that there is a record of the lane on disk.
+func (b *ledgerBook) note(a *account, n uint64) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known := a.lane(n).known
+	return b.updateLocked(a, n, func(*laneRecord, *store.Batch) (bool, error) { return !known, nil })
 }
 
 // receive takes a receipt that the lease key signed for a statement of this

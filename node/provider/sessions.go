@@ -143,15 +143,12 @@ func (v *visit) Missing(ctx context.Context, run session.Run) ([]mman.CID, error
 	if rec.unpaid() {
 		return nil, fmt.Errorf("lease %s: %w: statement %d has no receipt", v.lease.ID, mman.ErrUnpaid, rec.Issued)
 	}
+	if run.Number <= rec.Run {
+		return nil, fmt.Errorf("lease %s: %w: run %d was already carried out on lane %d", v.lease.ID, mman.ErrProtocol, run.Number, v.lane)
+	}
 	// From here on the lease has contents on disk; the record of the lane sees to
 	// it that they are dropped one day, even after a crash.
-	if err := v.p.book.update(v.account, v.lane, func(rec *laneRecord, _ *store.Batch) (bool, error) {
-		if run.Number <= rec.Run {
-			return false, fmt.Errorf("lease %s: %w: run %d was already asked for on lane %d", v.lease.ID, mman.ErrProtocol, run.Number, v.lane)
-		}
-		rec.Run = run.Number
-		return true, nil
-	}); err != nil {
+	if err := v.p.book.note(v.account, v.lane); err != nil {
 		return nil, err
 	}
 	return v.p.contents(v.lease).missing(ctx, run)
@@ -284,6 +281,7 @@ func (b bill) state(used resources.Usage, result *market.RunResult) (signed mark
 		if result == nil {
 			return true, nil
 		}
+		rec.Run = result.Run
 		return true, batch.Set(outputKey(v.lease.ID, result.Output), nil)
 	})
 }
