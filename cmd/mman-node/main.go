@@ -1,4 +1,5 @@
-// Command mman-node is the daemon: peer, provider and, when staked, validator.
+// Command mman-node is the daemon: peer, provider and, when staked, validator. Its
+// verbs are in package cmd/internal/daemon.
 package main
 
 import (
@@ -8,11 +9,15 @@ import (
 	"syscall"
 
 	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/cmd/internal/daemon"
 )
 
-func main() {
+func main() { os.Exit(run()) }
+
+func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], console.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Getenv})
-	stop()
-	os.Exit(code)
+	defer stop()
+	// A second signal ends the program at once.
+	defer context.AfterFunc(ctx, stop)()
+	return daemon.Main(ctx, os.Args[1:], console.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Getenv})
 }

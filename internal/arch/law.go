@@ -46,12 +46,11 @@ func Law() []Room {
 		// The state machine.
 		{In: "abci/tx", May: []string{"genesis"}, Why: "a client links the envelope and its gas table without the chain"},
 		{In: "abci/state", Why: "a store of keys and values"},
-		{In: "abci/block", May: []string{"abci/tx", "abci/state", "genesis"}, Why: "the words between the application and its modules"},
 		{In: "abci/block", May: []string{"abci/state", "genesis"}, Why: "what a module sees of a block"},
 		{In: "abci/abcitest/...", May: []string{"abci/...", "genesis", "market/...", "resources"}, Why: "drives the whole application"},
 		{In: "abci/state/statetest", May: []string{"abci/state"}, Why: "judges stores"},
 		{In: "abci", May: []string{"abci/...", "!abci/abcitest/...", "genesis", "market/...", "resources"}, Why: "routes to the modules"},
-		{In: "abci/...", May: []string{"abci/block", "abci/tx", "abci/state", "abci/block", "genesis", "market/...", "resources"}, Why: "modules do not know each other nor the application"},
+		{In: "abci/...", May: []string{"abci/block", "abci/tx", "abci/state", "genesis", "market/...", "resources"}, Why: "modules do not know each other nor the application"},
 
 		// Drivers and network.
 		{In: "resources/resourcestest/...", May: []string{"resources"}, Why: "judges drivers, knows none"},
@@ -61,21 +60,26 @@ func Law() []Room {
 
 		// Assembly.
 		{In: "node/store", May: []string{"abci/state"}, Why: "bytes on disk, whatever they mean; the state says what it needs of a store"},
-		{In: "node", May: []string{"node/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/...", "sdk/keyring", "sdk/submit"}, Why: "wires one running node; a provider's account signs and submits as any account does"},
+		{In: "node", May: []string{"node/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/...", "sdk/keyring", "sdk/chain", "sdk/submit"}, Why: "wires one running node; a provider's account signs and submits as any account does"},
+		{In: "node/api", May: []string{"node/provider", "sdk/chain"}, Why: "shows what the ledger answers and what the provider lends"},
 		{In: "node/...", May: []string{"node/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/..."}, Why: "assembles one running node"},
 		{In: "sdk/...", May: []string{"sdk/...", "abci/tx", "genesis", "market/...", "resources", "resources/wasm/meter", "p2p/..."}, Why: "a client does not link the node"},
 
 		// Programs.
-		{In: "cmd/mman", May: []string{"cmd/internal/...", "!cmd/internal/node/...", "!cmd/internal/demo/...", "!cmd/internal/bench/..."}, Why: "a thin main of the client"},
-		{In: "cmd/mman-node", May: []string{"cmd/internal/...", "node/...", "genesis"}, Why: "a thin main of the node"},
-		{In: "cmd/internal/client/...", May: []string{"cmd/internal/...", "!cmd/internal/node/...", "!cmd/internal/demo/...", "!cmd/internal/bench/...", "sdk/...", "abci/tx", "genesis", "market/...", "resources/...", "p2p/..."}, Why: "the verbs of mman work with no daemon beside them"},
-		{In: "cmd/internal/...", May: []string{"cmd/internal/...", "node/...", "sdk/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/...", "examples/..."}, Why: "the verbs of mman-node; the demo recomputes an example natively"},
+		{In: "cmd/mman", May: []string{"cmd/internal/...", "!cmd/internal/daemon/..."}, Why: "a thin main of the client"},
+		{In: "cmd/mman-node", May: []string{"cmd/internal/..."}, Why: "a thin main of the node"},
+		{In: "cmd/internal/client/...", May: []string{"cmd/internal/...", "!cmd/internal/daemon/...", "sdk/...", "abci/tx", "genesis", "market/...", "resources/...", "p2p/..."}, Why: "the verbs of mman work with no daemon beside them"},
+		{In: "cmd/internal/...", May: []string{"cmd/internal/...", "node/...", "sdk/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/...", "examples/...", "internal/localnet", "internal/bench"}, Why: "the verbs of mman-node; the demo recomputes an example natively"},
 
 		// Around the product.
 		{In: "internal/arch/...", Why: "reads import paths only"},
 		{In: "internal/lint/...", May: []string{"internal/lint/..."}, Why: "reads syntax only"},
+		{In: "internal/paramdoc", May: []string{"genesis"}, Why: "writes a table"},
+		{In: "internal/localnet", May: []string{"genesis", "node", "p2p", "sdk/chain"}, Why: "lays out homes and starts programs"},
+		{In: "internal/bench", May: []string{"...", "!internal/arch/...", "!internal/lint/...", "!cmd/..."}, Why: "measures whole networks and single parts"},
 		{In: "internal/testnet/...", May: []string{"...", "!internal/arch/...", "!internal/lint/..."}, Why: "whole networks under test"},
 		{In: "internal/e2e/...", May: []string{"...", "!internal/arch/...", "!internal/lint/..."}, Why: "whole programs under test"},
+		{In: "internal/cosmjs", Why: "a test of foreign clients and their script, nothing to import"},
 		{In: "examples/...", May: []string{"examples/..."}, Why: "examples are programs of our users: they link nothing of ours"},
 	}
 }

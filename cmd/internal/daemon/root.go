@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -21,8 +21,9 @@ type program struct {
 	verbose bool
 }
 
-// run parses args and returns the exit code.
-func run(ctx context.Context, args []string, streams console.Streams) int {
+// Main runs the verb that args name, without the program's own name, and
+// returns the exit code.
+func Main(ctx context.Context, args []string, streams console.Streams) int {
 	if len(args) > 0 && args[0] == clientVerb {
 		return client.Main(ctx, args[1:], streams)
 	}
