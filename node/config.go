@@ -65,6 +65,26 @@ const (
 	DefaultAPI = "127.0.0.1:8642"
 )
 
+// configFile is <home>/config.yaml, which mman reads too: its keys are known here
+// and left to it.
+type configFile struct {
+	Config `yaml:",inline"`
+
+	Node           any `yaml:"node"`
+	Peer           any `yaml:"peer"`
+	From           any `yaml:"from"`
+	Output         any `yaml:"output"`
+	PassphraseFile any `yaml:"passphrase_file"`
+	Verbose        any `yaml:"verbose"`
+	Timeout        any `yaml:"timeout"`
+	Request        any `yaml:"request"`
+	Keys           any `yaml:"keys"`
+	Lease          any `yaml:"lease"`
+	Offer          any `yaml:"offer"`
+	Resource       any `yaml:"resource"`
+	Search         any `yaml:"search"`
+}
+
 // configMax bounds a configuration file.
 const configMax = 64 << 10
 
@@ -81,9 +101,11 @@ func LoadConfig(home string) (Config, error) {
 	case len(b) > configMax:
 		return c, fmt.Errorf("%s: %w: at most %d bytes are allowed", path, mman.ErrTooLarge, configMax)
 	default:
-		if err := yaml.UnmarshalWithOptions(b, &c, yaml.Strict()); err != nil {
+		file := configFile{Config: c}
+		if err := yaml.UnmarshalWithOptions(b, &file, yaml.Strict()); err != nil {
 			return c, fmt.Errorf("%s: %w: %s", path, mman.ErrInvalid, yaml.FormatError(err, false, false))
 		}
+		c = file.Config
 	}
 	return c.withDefaults(), nil
 }
