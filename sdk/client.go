@@ -205,3 +205,12 @@ func (c *Client) Manifest(ctx context.Context, id mman.CID) (resources.Manifest,
 	}
 	return resources.DecodeManifest(id, b)
 }
+
+// Content opens public content of at most maxBytes from the network.
+func (c *Client) Content(ctx context.Context, id mman.CID, maxBytes uint64) (resources.Blob, error) {
+	n, err := c.join(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return n.content.Open(ctx, id, maxBytes)
+}

@@ -35,6 +35,7 @@ type payer struct {
 	// in is what the run was given, out counts what it wrote.
 	in, out uint64
 	last    market.Statement
+	signed  market.Signed // last, as the provider signed it
 }
 
 // Acknowledge signs for what the statement may ask, and remembers it before it
@@ -68,7 +69,7 @@ func (p *payer) Acknowledge(signed market.Signed) (r market.Signed, ok bool, err
 	if err != nil {
 		return market.Signed{}, false, err
 	}
-	p.last = st
+	p.last, p.signed = st, signed
 	if ok && p.told != nil {
 		p.told(p.lane.state.Paid - p.paid)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	mman "github.com/limboid/massive-man"
@@ -132,6 +133,8 @@ type Outcome struct {
 	Usage resources.Usage
 	Paid  mman.Amount
 	Time  time.Duration
+	// Receipt names the receipt that paid for the run; see Client.Replay.
+	Receipt mman.CID
 }
 
 // Run has the lease's algorithm run once, pays for it, and checks that the
@@ -151,12 +154,12 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 	if p.in, err = s.suppliedBytes(p.in); err != nil {
 		return Outcome{}, err
 	}
-	check := newChecker(ctx)
+	check := NewChecker(ctx)
 	_, err = s.conn.Run(ctx, run, s.source(w, run), p, session.Sinks{
 		Stdout: counter{io.MultiWriter(check, orDiscard(w.Stdout)), &p.out, run.Limits.OutputBytes},
 		Stderr: counter{orDiscard(w.Stderr), &p.out, run.Limits.OutputBytes},
 	})
-	got, sha, size, checkErr := check.end()
+	got, sha, size, checkErr := check.End()
 	if err = errors.Join(err, checkErr); err != nil {
 		return Outcome{}, err
 	}
@@ -164,10 +167,35 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 	if result.Output != got || result.OutputBytes != size {
 		return Outcome{}, fmt.Errorf("run %d of lease %s: %w: the provider signed for output %s of %d bytes, what came is %s of %d bytes", run.Number, s.lease.Lease.ID, mman.ErrContent, result.Output, result.OutputBytes, got, size)
 	}
+	receipt := *s.lane.state.Receipt
+	if err := s.client.leases.record(RunRecord{
+		ChainID: s.client.chainID, Lease: s.lease.Lease.ID, Run: run, Statement: p.signed, Receipt: receipt, Before: before.Usage, Files: s.files(w, run),
+	}); err != nil {
+		return Outcome{}, err
+	}
 	return Outcome{
-		Statement: p.last, Result: result, SHA256: sha, Usage: p.last.Usage.Since(before.Usage),
+		Receipt: ReceiptID(receipt), Statement: p.last, Result: result, SHA256: sha, Usage: p.last.Usage.Since(before.Usage),
 		Paid: s.lane.state.Paid - before.Paid, Time: s.client.cfg.Now().Sub(p.begun),
 	}, nil
+}
+
+// files lists the local files of a run whose place is known.
+func (s *Session) files(w Work, run session.Run) []RunFile {
+	var out []RunFile
+	for _, leg := range s.lease.Lease.Legs {
+		if leg.Supplied {
+			out = append(out, RunFile{leg.Resource, s.lease.files[leg.Resource]})
+		}
+	}
+	if f, ok := w.Stdin.(*os.File); ok && f != nil {
+		out = append(out, RunFile{run.Stdin, f.Name()})
+	}
+	for i, f := range out {
+		if abs, err := filepath.Abs(f.Path); err == nil {
+			out[i].Path = abs
+		}
+	}
+	return out
 }
 
 func orDiscard(w io.Writer) io.Writer {
@@ -280,9 +308,9 @@ func (c *Client) CloseLease(ctx context.Context, id mman.LeaseID) (waits uint64,
 	return now.CloseAt, err
 }
 
-// checker hashes the output while it comes: its CID as the provider must have
-// computed it, and its SHA-256.
-type checker struct {
+// Checker hashes an output while it comes: its CID as the provider must have
+// computed it, and its SHA-256. End must be called.
+type Checker struct {
 	w    *io.PipeWriter
 	done chan checked
 }
@@ -294,9 +322,10 @@ type checked struct {
 	err  error
 }
 
-func newChecker(ctx context.Context) *checker {
+// NewChecker returns an empty Checker.
+func NewChecker(ctx context.Context) *Checker {
 	r, w := io.Pipe()
-	c := &checker{w, make(chan checked, 1)}
+	c := &Checker{w, make(chan checked, 1)}
 	go func() {
 		sha := mman.NewSum256()
 		id, size, err := content.SumUnixFS(ctx, io.TeeReader(r, sha))
@@ -306,9 +335,11 @@ func newChecker(ctx context.Context) *checker {
 	return c
 }
 
-func (c *checker) Write(p []byte) (int, error) { return c.w.Write(p) }
+// Write adds p.
+func (c *Checker) Write(p []byte) (int, error) { return c.w.Write(p) }
 
-func (c *checker) end() (mman.CID, mman.Hash, uint64, error) {
+// End returns the CID, the SHA-256 and the size of what was written.
+func (c *Checker) End() (mman.CID, mman.Hash, uint64, error) {
 	if err := c.w.Close(); err != nil {
 		return mman.CID{}, mman.Hash{}, 0, err
 	}

@@ -127,6 +127,14 @@ func TestFlow(t *testing.T) {
 	require.NotEmpty(t, settled["settled"])
 	require.NotEqual(t, lease, settled["lease"])
 
+	// The run that was paid for, done again here.
+	again := me.json(t, 0, "replay", word(t, settled, "receipt"))
+	require.Equal(t, true, again["equal"], again["differs"])
+	require.Equal(t, settled["paid_uman"], again["billed_uman"])
+	require.NoError(t, os.WriteFile(text, []byte("changed"), 0o600))
+	require.Contains(t, me.fails(t, 1, "replay", word(t, settled, "receipt")), "changed since the run")
+	require.Contains(t, me.fails(t, 4, "replay", word(t, lent, "resource")), "no run of this home")
+
 	require.Contains(t, operator.says(t, "offer", "withdraw", word(t, private, "offer")), "Penguins")
 	operator.json(t, 0, "resource", "rm", word(t, lent, "resource"))
 	require.Contains(t, operator.fails(t, 4, "resource", "rm", word(t, lent, "resource")), "lends no")

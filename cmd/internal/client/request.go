@@ -172,6 +172,8 @@ type runAnswer struct {
 	Paid     mman.Amount     `json:"paid_uman"`
 	Burned   mman.Amount     `json:"burned_uman"`
 	MS       runTimes        `json:"ms"`
+	// Receipt is what mman replay takes.
+	Receipt mman.CID `json:"receipt"`
 	// Settled is the transaction that closed the lease, with --close.
 	Settled mman.Hash `json:"settled,omitzero"`
 	// ExitCode and Error are there when the algorithm failed.
@@ -239,7 +241,7 @@ func (a *app) run(ctx context.Context, algorithm string, w work) (err error) {
 		Result: runResult{outcome.Result.Output, outcome.SHA256, outcome.Result.OutputBytes},
 		Usage:  outcome.Usage, Paid: outcome.Paid,
 		MS:      runTimes{Match: lease.Match.Milliseconds(), Run: outcome.Time.Milliseconds()},
-		Settled: settled, ExitCode: outcome.Result.ExitCode,
+		Receipt: outcome.Receipt, Settled: settled, ExitCode: outcome.Result.ExitCode,
 	}
 	if answer.Burned, err = outcome.Paid.MulDivCeil(params.BurnPPM, 1_000_000); err != nil {
 		return err

@@ -1,0 +1,239 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/p2p/content"
+	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/wasm"
+	"github.com/limboid/massive-man/sdk"
+)
+
+// replayAnswer says whether a run, done again here, is the one that was paid.
+type replayAnswer struct {
+	Receipt mman.CID     `json:"receipt"`
+	Lease   mman.LeaseID `json:"lease"`
+	Equal   bool         `json:"equal"`
+	// Differs lists what is not equal, in sentences.
+	Differs []string    `json:"differs,omitempty"`
+	Output  mman.CID    `json:"output"`
+	Billed  mman.Amount `json:"billed_uman"`
+	MS      int64       `json:"ms"`
+}
+
+func (a *app) replay() *cobra.Command {
+	return &cobra.Command{
+		Use: "replay RECEIPT", Short: "Run again here what a receipt paid for, and compare result and bill",
+		Long: `replay runs the algorithm of a receipt again on this machine, with the same
+input, arguments, seed and limits, and says whether result and bill are equal or
+where they differ. RECEIPT is in the answer of request run -o json. It needs the
+contents: public ones come from the network, those that were supplied from where
+they were; private data can be replayed by its owner only.`,
+		Example: "  mman replay bafyreib3…  (the receipt's CID)",
+		Args:    console.Args(1, 1, "RECEIPT"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.runReplay(cmd.Context(), args[0]) },
+	}
+}
+
+func (a *app) runReplay(ctx context.Context, word string) error {
+	id, err := mman.ParseCID(word)
+	if err != nil {
+		return console.Wrong("%w", err)
+	}
+	c, err := a.reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }() // nothing was written
+	r, err := c.Leases().FindRun(id)
+	if err != nil {
+		return err
+	}
+	lease, err := c.Chain().Lease(ctx, r.Lease)
+	if err != nil {
+		return err
+	}
+	begun := a.now()
+	answer, err := a.again(ctx, c, r, lease)
+	if err != nil {
+		return err
+	}
+	answer.MS = a.now().Sub(begun).Milliseconds()
+	lines := []string{fmt.Sprintf("Equal: output %s and a bill of %s.", answer.Output, answer.Billed)}
+	if !answer.Equal {
+		lines = answer.Differs
+	}
+	if err := a.answer(answer, lines...); err != nil {
+		return err
+	}
+	if !answer.Equal {
+		return console.Said(fmt.Errorf("receipt %s: %w: the run here differs from the one that was paid", id, mman.ErrContent))
+	}
+	return nil
+}
+
+// again runs a record again and compares.
+func (a *app) again(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease) (replayAnswer, error) {
+	st, _, err := market.OpenStatement(r.ChainID, r.Statement, lease.Compute().Peer)
+	if err != nil {
+		return replayAnswer{}, err
+	}
+	if _, err := market.OpenReceipt(r.ChainID, r.Receipt, lease.LeaseKey); err != nil {
+		return replayAnswer{}, err
+	}
+	if st.Result == nil {
+		return replayAnswer{}, fmt.Errorf("%w: the statement names no result", mman.ErrInvalid)
+	}
+	again, err := a.runAgain(ctx, c, r, lease, *st.Result)
+	if err != nil {
+		return replayAnswer{}, err
+	}
+	answer := replayAnswer{Receipt: sdk.ReceiptID(r.Receipt), Lease: r.Lease, Output: again.Output}
+	differ := func(what string, paid, here any) {
+		answer.Differs = append(answer.Differs, fmt.Sprintf("%s: paid for %v, here it is %v", what, paid, here))
+	}
+	if again.Code != st.Result.Code {
+		differ("end", st.Result.Code, again.Code)
+	}
+	if again.ExitCode != st.Result.ExitCode {
+		differ("exit code", st.Result.ExitCode, again.ExitCode)
+	}
+	if again.Output != st.Result.Output {
+		differ("output", st.Result.Output, again.Output)
+	}
+	used := st.Usage.Since(r.Before)
+	for _, u := range []struct {
+		name       string
+		paid, here uint64
+	}{{"bytes in", used.InBytes, again.usage.InBytes}, {"bytes out", used.OutBytes, again.usage.OutBytes}, {"fuel", used.Fuel, again.usage.Fuel}} {
+		if u.paid != u.here {
+			differ(u.name, u.paid, u.here)
+		}
+	}
+	gross, err := lease.Gross(st.Lane, st.Usage)
+	if err != nil {
+		return replayAnswer{}, err
+	}
+	if gross != st.Gross {
+		differ("bill", st.Gross, gross)
+	}
+	before, err := lease.Gross(st.Lane, r.Before)
+	if err != nil {
+		return replayAnswer{}, err
+	}
+	answer.Billed, answer.Equal = gross-before, len(answer.Differs) == 0
+	return answer, nil
+}
+
+// rerun is how the run ended here.
+type rerun struct {
+	market.RunResult
+
+	usage resources.Usage
+}
+
+func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease, paid market.RunResult) (_ rerun, err error) {
+	task := resources.Task{Algorithm: paid.Algorithm, Args: r.Run.Args, Stdin: r.Run.Stdin, Seed: r.Run.Seed, Limits: r.Run.Limits, Content: replayContents{c, r.Files}}
+	for i, leg := range lease.Legs[:len(lease.Legs)-1] {
+		id := leg.Resource
+		if !leg.Supplied {
+			m, err := c.Manifest(ctx, leg.Resource)
+			if err != nil {
+				return rerun{}, err
+			}
+			if id = m.Content.Public; id.IsZero() {
+				return rerun{}, fmt.Errorf("%s %s: %w: only its owner can replay a run of it", leg.Role, leg.Resource, mman.ErrNotPublic)
+			}
+		}
+		if i > 0 {
+			task.Inputs = append(task.Inputs, id)
+		}
+	}
+	cache := filepath.Join(a.home, "cache")
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return rerun{}, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	executor, err := wasm.New(wasm.Config{Clock: a.now, CacheDir: cache})
+	if err != nil {
+		return rerun{}, err
+	}
+	defer func() { err = errors.Join(err, executor.Close()) }()
+	prepared, err := executor.Prepare(ctx, task)
+	if err != nil {
+		return rerun{}, err
+	}
+	defer func() { err = errors.Join(err, prepared.Close()) }()
+	sum := sdk.NewChecker(ctx)
+	done, err := executor.Run(ctx, prepared, resources.IO{Stdout: sum, Stderr: io.Discard})
+	id, _, size, serr := sum.End()
+	if serr != nil {
+		return rerun{}, serr
+	}
+	out := rerun{RunResult: market.RunResult{ExitCode: done.ExitCode, Output: id, OutputBytes: size}, usage: done.Usage}
+	for _, stop := range []*mman.Error{mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap} {
+		if errors.Is(err, stop) {
+			out.Code = stop.Code
+			return out, nil
+		}
+	}
+	return out, err
+}
+
+// replayContents opens what a run read: from the files that were supplied,
+// otherwise from the network.
+type replayContents struct {
+	client *sdk.Client
+	files  []sdk.RunFile
+}
+
+// Open opens a content by CID.
+func (o replayContents) Open(ctx context.Context, id mman.CID) (resources.Blob, error) {
+	for _, f := range o.files {
+		if f.Content == id {
+			return openSupplied(ctx, f)
+		}
+	}
+	return o.client.Content(ctx, id, resources.MaxContentBytes)
+}
+
+// openSupplied opens a local file that must still hold what was supplied.
+func openSupplied(ctx context.Context, f sdk.RunFile) (_ resources.Blob, err error) {
+	file, err := os.Open(f.Path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the file that was supplied as %s is gone: %w", mman.ErrNotFound, f.Content, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, file.Close())
+		}
+	}()
+	id, size, err := content.SumUnixFS(ctx, file)
+	if err != nil {
+		return nil, err
+	}
+	if id != f.Content {
+		return nil, fmt.Errorf("%s: %w: it has changed since the run, it was %s", f.Path, mman.ErrContent, f.Content)
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	return supplied{file, size}, nil
+}
+
+type supplied struct {
+	*os.File
+
+	size uint64
+}
+
+func (s supplied) Size() uint64 { return s.size }
