@@ -1,0 +1,2 @@
+// Package meter builds the measuring of fuel into WebAssembly modules.
+package meter

@@ -1,0 +1,322 @@
+package meter_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/resources/wasm/meter"
+)
+
+// The core test suite of the WebAssembly specification, as the engine ships it
+// with its source: scripts in JSON beside modules.
+
+type specScript struct {
+	Commands []specCommand `json:"commands"`
+}
+
+type specCommand struct {
+	Type       string      `json:"type"`
+	Line       int         `json:"line"`
+	Name       string      `json:"name"`
+	Filename   string      `json:"filename"`
+	As         string      `json:"as"`
+	Action     specAction  `json:"action"`
+	Expected   []specValue `json:"expected"`
+	ModuleType string      `json:"module_type"`
+	Text       string      `json:"text"`
+}
+
+type specAction struct {
+	Type   string      `json:"type"`
+	Args   []specValue `json:"args"`
+	Field  string      `json:"field"`
+	Module string      `json:"module"`
+}
+
+type specValue struct {
+	Type  string `json:"type"`
+	Value any    `json:"value"`
+}
+
+func (v specValue) bits(t *testing.T) uint64 {
+	t.Helper()
+	text, isText := v.Value.(string)
+	if !isText || text == "null" {
+		return 0
+	}
+	size := 64
+	if strings.HasSuffix(v.Type, "32") {
+		size = 32
+	}
+	if strings.HasPrefix(text, "-") {
+		n, err := strconv.ParseInt(text, 10, size)
+		require.NoError(t, err)
+		if size == 32 {
+			return uint64(uint32(n))
+		}
+		return uint64(n)
+	}
+	n, err := strconv.ParseUint(text, 10, size)
+	require.NoError(t, err)
+	if v.Type == "externref" {
+		n++ // the engine's null is 0
+	}
+	return n
+}
+
+func (v specValue) matches(t *testing.T, got uint64) bool {
+	t.Helper()
+	text, _ := v.Value.(string)
+	switch {
+	case strings.HasPrefix(text, "nan:") && v.Type == "f32":
+		return uint32(got) == 0x7fc00000 // canonical, where the specification allows more
+	case strings.HasPrefix(text, "nan:"):
+		return got == 0x7ff8000000000000
+	case v.Type == "f32" || v.Type == "i32":
+		return uint32(got) == uint32(v.bits(t))
+	case v.Type == "funcref":
+		return (got == 0) == (text == "null")
+	default:
+		return got == v.bits(t)
+	}
+}
+
+func wazeroDir(tb testing.TB) string {
+	tb.Helper()
+	out, err := exec.CommandContext(tb.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/tetratelabs/wazero").Output()
+	require.NoError(tb, err)
+	return strings.TrimSpace(string(out))
+}
+
+// specWorld is the state of one script in one engine.
+type specWorld struct {
+	ctx     context.Context //nolint:containedctx // one script's life
+	runtime wazero.Runtime
+	named   map[string]api.Module
+	last    api.Module
+	refused string // why the last module is not there
+}
+
+type specReport struct {
+	modules, returns, traps, exhausted, invalid, skipped, vectors, start int
+}
+
+func (w *specWorld) instantiate(module []byte, name string) (api.Module, error) {
+	compiled, err := w.runtime.CompileModule(w.ctx, module)
+	if err != nil {
+		return nil, err
+	}
+	return w.runtime.InstantiateModule(w.ctx, compiled, wazero.NewModuleConfig().WithName(name).WithStartFunctions())
+}
+
+func setLimit(m api.Module, limit uint64) {
+	if g, ok := m.ExportedGlobal(meter.LimitGlobal).(api.MutableGlobal); ok {
+		g.Set(limit)
+	}
+}
+
+func TestSpecification(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(wazeroDir(t), "internal", "integration_test", "spectest")
+	for _, version := range []string{"v1", "v2"} {
+		scripts, err := filepath.Glob(filepath.Join(dir, version, "testdata", "*.json"))
+		require.NoError(t, err)
+		require.Greater(t, len(scripts), 50, "the engine's source lacks the scripts of the specification")
+		var sum specReport
+		for _, script := range scripts {
+			t.Run(version+"/"+strings.TrimSuffix(filepath.Base(script), ".json"), func(t *testing.T) {
+				runScript(t, script, filepath.Join(dir, "testdata", "spectest.wasm"), &sum)
+			})
+		}
+		t.Logf("%s: %+v", version, sum)
+		require.Greater(t, sum.returns, 10_000)
+	}
+}
+
+func newSpecWorld(t *testing.T, host []byte, metered bool) *specWorld {
+	t.Helper()
+	ctx := t.Context()
+	w := &specWorld{ctx: ctx, named: map[string]api.Module{}, refused: "nothing is there yet"}
+	w.runtime = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigCompiler().WithCoreFeatures(api.CoreFeaturesV2))
+	t.Cleanup(func() { require.NoError(t, w.runtime.Close(context.WithoutCancel(ctx))) })
+	if metered {
+		m, err := meter.InstrumentWith(host, meter.Options{}, meter.Switches{AnyImport: true})
+		require.NoError(t, err)
+		host = m.Module
+	}
+	m, err := w.instantiate(host, "spectest")
+	require.NoError(t, err)
+	setLimit(m, math.MaxUint64)
+	return w
+}
+
+func runScript(t *testing.T, script, hostFile string, sum *specReport) {
+	t.Helper()
+	raw, err := os.ReadFile(script)
+	require.NoError(t, err)
+	var s specScript
+	require.NoError(t, json.Unmarshal(raw, &s))
+	host, err := os.ReadFile(hostFile)
+	require.NoError(t, err)
+	w := newSpecWorld(t, host, true)
+	plain := newSpecWorld(t, host, false)
+	for i, c := range s.Commands {
+		where := fmt.Sprintf("%s:%d %s %s", filepath.Base(script), c.Line, c.Type, c.Action.Field)
+		var module []byte
+		if c.Filename != "" && c.ModuleType != "text" {
+			module, err = os.ReadFile(filepath.Join(filepath.Dir(script), c.Filename))
+			require.NoError(t, err)
+		}
+		switch c.Type {
+		case "module":
+			sum.modules++
+			as := registeredAs(s.Commands[i:])
+			w.module(t, where, module, c.Name, as, true, sum)
+			plain.module(t, where, module, c.Name, as, false, sum)
+		case "register": // done with the module
+		case "action", "assert_return":
+			w.returns(t, plain, where, c, sum)
+		case "assert_trap", "assert_exhaustion":
+			w.traps(t, plain, where, c, sum)
+		case "assert_invalid", "assert_malformed":
+			if c.ModuleType == "text" {
+				continue
+			}
+			sum.invalid++
+			_, err := meter.InstrumentWith(module, meter.Options{}, meter.Switches{AnyImport: true})
+			require.Error(t, err, "%s %s: %s", where, c.Filename, c.Text)
+			require.True(t, errors.Is(err, mman.ErrModule) || errors.Is(err, mman.ErrImport), "%s: %v", where, err)
+		case "assert_unlinkable", "assert_uninstantiable":
+			m, err := meter.InstrumentWith(module, meter.Options{}, meter.Switches{AnyImport: true})
+			if err == nil {
+				_, err = w.instantiate(m.Module, "")
+			} else {
+				sum.skipped++
+			}
+			require.Error(t, err, where)
+			_, err = plain.instantiate(module, "")
+			require.Error(t, err, where)
+		default:
+			t.Fatalf("%s: unknown command", where)
+		}
+	}
+}
+
+func (w *specWorld) module(t *testing.T, where string, module []byte, name, as string, metered bool, sum *specReport) {
+	t.Helper()
+	w.refused = ""
+	if metered {
+		m, err := meter.InstrumentWith(module, meter.Options{}, meter.Switches{AnyImport: true})
+		switch {
+		case err == nil:
+			module = m.Module
+		case strings.Contains(err.Error(), "start section"):
+			sum.start++
+			w.refused = "start section"
+		case strings.Contains(err.Error(), "SIMD"):
+			sum.vectors++
+			w.refused = "vectors"
+		default:
+			require.NoError(t, err, where)
+		}
+	}
+	m, err := w.instantiate(module, as)
+	require.NoError(t, err, where)
+	setLimit(m, math.MaxUint64)
+	w.last = m
+	w.named[name] = m
+}
+
+// registeredAs returns the name that the first of the commands, a module, is
+// registered under later.
+func registeredAs(commands []specCommand) string {
+	for i, c := range commands[1:] {
+		if c.Type == "register" && (c.Name == commands[0].Name && c.Name != "" || c.Name == "" && !slices.ContainsFunc(commands[1:i+1], isModule)) {
+			return c.As
+		}
+	}
+	return ""
+}
+
+func isModule(c specCommand) bool { return c.Type == "module" }
+
+func (w *specWorld) target(a specAction) api.Module {
+	if a.Module != "" {
+		return w.named[a.Module]
+	}
+	return w.last
+}
+
+func (w *specWorld) invoke(t *testing.T, a specAction) ([]uint64, error) {
+	t.Helper()
+	m := w.target(a)
+	require.NotNil(t, m, "%+v", a)
+	if a.Type == "get" {
+		return []uint64{m.ExportedGlobal(a.Field).Get()}, nil
+	}
+	args := make([]uint64, 0, len(a.Args))
+	for _, v := range a.Args {
+		args = append(args, v.bits(t))
+	}
+	for _, named := range w.named { // what was stopped may go on
+		if g, ok := named.ExportedGlobal(meter.StackGlobal).(api.MutableGlobal); ok {
+			g.Set(0)
+		}
+	}
+	return m.ExportedFunction(a.Field).Call(w.ctx, args...)
+}
+
+func (w *specWorld) returns(t *testing.T, plain *specWorld, where string, c specCommand, sum *specReport) {
+	t.Helper()
+	if w.refused != "" {
+		sum.skipped++
+		return
+	}
+	got, err := w.invoke(t, c.Action)
+	require.NoError(t, err, where)
+	sum.returns++
+	_, err = plain.invoke(t, c.Action)
+	require.NoError(t, err, where)
+	if c.Type == "action" {
+		return
+	}
+	require.Len(t, got, len(c.Expected), where)
+	for i, want := range c.Expected {
+		require.True(t, want.matches(t, got[i]), "%s: result %d is %#x, want %s %v", where, i, got[i], want.Type, want.Value)
+	}
+}
+
+func (w *specWorld) traps(t *testing.T, plain *specWorld, where string, c specCommand, sum *specReport) {
+	t.Helper()
+	if w.refused != "" {
+		sum.skipped++
+		return
+	}
+	_, err := w.invoke(t, c.Action)
+	require.Error(t, err, where)
+	if c.Type == "assert_exhaustion" {
+		sum.exhausted++
+		require.Equal(t, uint64(meter.StopStack), w.target(c.Action).ExportedGlobal(meter.StopGlobal).Get(), where)
+		return
+	}
+	sum.traps++
+	_, want := plain.invoke(t, c.Action)
+	require.Error(t, want, where)
+	line := func(err error) string { s, _, _ := strings.Cut(err.Error(), "\n"); return s }
+	require.Equal(t, line(want), line(err), where)
+}
