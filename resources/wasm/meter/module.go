@@ -206,23 +206,25 @@ func isReference(t byte) bool { return t == funcref || t == externref }
 
 // valueType reads the type of a value.
 func (r *reader) valueType() byte {
-	start := r.pos
-	t := r.u8()
-	switch t {
-	case i32, i64, f32, f64, funcref, externref:
-		return t
-	}
+	start, t := r.pos, r.u8()
 	if r.err == nil {
-		r.fail(start, errType(t))
+		if err := checkType(t); err != nil {
+			r.fail(start, err)
+		}
 	}
-	return i32
+	return t
 }
 
-func errType(t byte) error {
-	if t == 0x7b {
+// checkType refuses what is not the type of a value.
+func checkType(t byte) error {
+	switch t {
+	case i32, i64, f32, f64, funcref, externref:
+		return nil
+	case 0x7b:
 		return errors.New("a value of type v128; vectors (SIMD) are not supported")
+	default:
+		return fmt.Errorf("%#x is not a type of WebAssembly 2.0", t)
 	}
-	return fmt.Errorf("%#x is not a type of WebAssembly 2.0", t)
 }
 
 func (r *reader) valueTypes() []byte {
@@ -407,23 +409,29 @@ func (m *module) parseExports(r *reader) {
 	}
 }
 
-// constant reads a constant expression that yields the given type.
-func (m *module) constant(r *reader, want byte) {
+// constant reads a constant expression that yields the given type. Of an i32
+// that the module itself tells, it returns the value.
+func (m *module) constant(r *reader, want byte) (v uint32, known bool) {
 	got := byte(noValue)
 	for {
 		start, op := r.pos, r.u8()
 		if r.err != nil {
-			return
+			return 0, false
 		}
 		if op == opEnd {
 			if got != want {
 				r.failf(start, "a constant expression of type %#x in place of %#x", got, want)
 			}
-			return
+			return v, known
 		}
 		if got != noValue {
 			r.fail(start, errors.New("a constant expression with more than one operator"))
-			return
+			return 0, false
+		}
+		if op == opI32Const {
+			v, known = uint32(r.signed(32)), true //nolint:gosec // the bits are wanted
+			got = i32
+			continue
 		}
 		got = m.constantOperator(r, start, op)
 	}
@@ -431,9 +439,6 @@ func (m *module) constant(r *reader, want byte) {
 
 func (m *module) constantOperator(r *reader, start int, op byte) byte {
 	switch op {
-	case opI32Const:
-		r.signed(32)
-		return i32
 	case opI64Const:
 		r.signed(64)
 		return i64
@@ -483,7 +488,7 @@ func (m *module) parseElement(r *reader) {
 		r.failf(start, "an element segment of kind %d", kind)
 		return
 	}
-	table := uint32(0)
+	table, offset, known := uint32(0), uint32(0), false
 	if kind&(elemNotActive|elemExplicit) == elemExplicit {
 		table = r.u32()
 	}
@@ -492,7 +497,7 @@ func (m *module) parseElement(r *reader) {
 			r.failf(start, "an element segment for table %d of %d", table, len(m.tables))
 			return
 		}
-		m.constant(r, i32)
+		offset, known = m.constant(r, i32)
 	}
 	value := funcref
 	if kind&(elemNotActive|elemExplicit) != 0 {
@@ -502,6 +507,10 @@ func (m *module) parseElement(r *reader) {
 		r.failf(start, "an element segment of type %#x for a table of type %#x", value, m.tables[table].elem)
 	}
 	n := r.count()
+	// Engines differ in what they do about a segment that does not fit.
+	if known && int(table) >= m.imported[kindTable] && uint64(offset)+uint64(n) > uint64(m.tables[table].min) { //nolint:gosec // never negative
+		r.failf(start, "an element segment of %d from %d on does not fit table %d of %d", n, offset, table, m.tables[table].min)
+	}
 	for range n {
 		if r.err != nil {
 			return
@@ -561,14 +570,18 @@ func (m *module) parseData(r *reader) {
 	default:
 		r.failf(start, "a data segment of kind %d", kind)
 	}
+	offset, known := uint32(0), false
 	if kind != 1 {
 		if m.memories == 0 {
 			r.fail(start, errors.New("a data segment without a memory"))
 		}
-		m.constant(r, i32)
+		offset, known = m.constant(r, i32)
 	}
 	n := r.u32()
 	r.take(n)
+	if known && m.imported[kindMemory] == 0 && uint64(offset)+uint64(n) > uint64(m.minPages)<<16 {
+		r.failf(start, "a data segment of %d bytes from %d on does not fit the memory of %d pages", n, offset, m.minPages)
+	}
 	m.datas = append(m.datas, n)
 }
 
@@ -626,7 +639,8 @@ func (m *module) functionNames(r *reader) {
 // typeKey is a function type as it stands in a module.
 func typeKey(t funcType) []byte {
 	return bytes.Join([][]byte{
-		{functional}, binary.AppendUvarint(nil, uint64(len(t.params))), t.params,
+		{functional},
+		binary.AppendUvarint(nil, uint64(len(t.params))), t.params,
 		binary.AppendUvarint(nil, uint64(len(t.results))), t.results,
 	}, nil)
 }

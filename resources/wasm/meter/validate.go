@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 )
@@ -329,21 +330,13 @@ func (b *body) blockType(in instr) (params, results []byte) {
 	case v == int64(noValue)-128:
 	default:
 		t := byte(v + 128) //nolint:gosec // checked next
-		if v < -64 || b.valueAt(t) != nil {
-			b.failf(in, "a block has a type that is not one of WebAssembly 2.0")
+		if err := checkType(t); v < -64 || err != nil {
+			b.r.fail(in.start, cmp.Or(err, errNumber))
 			return nil, nil
 		}
 		return nil, b.single[t : t+1]
 	}
 	return nil, nil
-}
-
-func (b *body) valueAt(t byte) error {
-	switch t {
-	case i32, i64, f32, f64, funcref, externref:
-		return nil
-	}
-	return errType(t)
 }
 
 func (b *body) open(in instr) {
@@ -579,7 +572,7 @@ func (b *body) choose(in instr) {
 	b.use(in, i32)
 	if in.op == opSelectTyped {
 		t := byte(in.a) //nolint:gosec // read as a byte
-		if err := b.valueAt(t); err != nil {
+		if err := checkType(t); err != nil {
 			b.r.fail(in.start, err)
 		}
 		b.use(in, t)
