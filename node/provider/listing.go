@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -87,8 +88,12 @@ func ParseListing(b []byte) (Listing, error) {
 		return Listing{}, fmt.Errorf("%w: at most %d bytes are allowed", mman.ErrTooLarge, listingMaxBytes)
 	}
 	var f listingFile
-	if err := yaml.UnmarshalWithOptions(b, &f, yaml.Strict()); err != nil {
+	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
+	if err := dec.Decode(&f); err != nil {
 		return Listing{}, fmt.Errorf("%w: %s", mman.ErrInvalid, yaml.FormatError(err, false, false))
+	}
+	if err := dec.Decode(&f); !errors.Is(err, io.EOF) {
+		return Listing{}, fmt.Errorf("%w: a listing is one YAML document, with nothing after it", mman.ErrInvalid)
 	}
 	l := Listing{
 		Manifest: resources.Manifest{

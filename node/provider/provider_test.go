@@ -63,6 +63,7 @@ type chain struct {
 	addrs  map[mman.PeerID][]string
 	key    sig.PrivateKey
 	sent   []tx.Msg
+	tries  int
 	fail   error // how Submit and, with broken, every look answers
 	broken bool
 }
@@ -132,6 +133,7 @@ func (c *chain) SignOffer(o market.Offer) (market.SignedOffer, mman.CID, error) 
 func (c *chain) Submit(_ context.Context, msgs ...tx.Msg) (mman.Hash, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.tries++
 	if c.fail != nil {
 		return mman.Hash{}, c.fail
 	}
