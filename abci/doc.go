@@ -7,6 +7,10 @@
 // wires them. The node embeds an Application and hands it to CometBFT; abcitest
 // drives one without consensus.
 //
+// Query answers /mman/<noun>… in JSON, /store/<store>/key with a proof, and in
+// protobuf what the wallets of the ecosystem ask: Account, Balance, AllBalances
+// and Simulate, under the paths that package tx names.
+//
 // Invariants: FinalizeBlock persists nothing, Commit everything at once and
 // without a sync of its own, so the application may be behind CometBFT's block
 // store and never ahead. Every rule of ProcessProposal that protects the state

@@ -95,13 +95,17 @@ func (e *execution) deliver(raw []byte) (*types.ExecTxResult, error) {
 		result.Events = wireEvents(events)
 		return result, nil
 	}
-	urls := make([]string, len(o.msgs))
-	for i, m := range o.msgs {
+	return &types.ExecTxResult{
+		Data: resultData(o.msgs), GasWanted: wireInt(o.GasLimit), GasUsed: wireInt(o.gas), Events: wireEvents(after),
+	}, nil
+}
+
+func resultData(msgs []tx.Msg) []byte {
+	urls := make([]string, len(msgs))
+	for i, m := range msgs {
 		urls[i] = m.TypeURL()
 	}
-	return &types.ExecTxResult{
-		Data: tx.ResultData(urls), GasWanted: wireInt(o.GasLimit), GasUsed: wireInt(o.gas), Events: wireEvents(after),
-	}, nil
+	return tx.ResultData(urls)
 }
 
 // messages executes all messages of a transaction or none, and returns the

@@ -24,8 +24,9 @@ const (
 	maxQueryArgs = 8
 )
 
-// Query answers from committed state: /mman/<noun>… in JSON, and
-// /store/<store>/key with the raw key as data. It waits for no block.
+// Query answers from committed state: /mman/<noun>… in JSON, /store/<store>/key
+// with the raw key as data, and in protobuf what wallets of the ecosystem ask
+// (tx.PathAccount and its neighbours). It waits for no block.
 func (a *Application) Query(_ context.Context, req *types.RequestQuery) (*types.ResponseQuery, error) {
 	answer, err := a.answer(req)
 	if err != nil {
@@ -48,9 +49,13 @@ func (a *Application) answer(req *types.RequestQuery) (*types.ResponseQuery, err
 	if rest, ok := strings.CutPrefix(req.Path, "/store/"); ok {
 		return storeAnswer(snapshot, rest, req)
 	}
+	if isWalletPath(req.Path) {
+		value, err := a.askWallet(snapshot, req.Path, req.Data)
+		return &types.ResponseQuery{Value: value, Height: wireInt(snapshot.Height())}, err
+	}
 	rest, ok := strings.CutPrefix(req.Path, "/mman/")
 	if !ok {
-		return nil, fmt.Errorf("%w: path %.96q: use /mman/<noun> or /store/<store>/key", mman.ErrUnsupported, req.Path)
+		return nil, fmt.Errorf("%w: path %.96q: use /mman/<noun>, /store/<store>/key, or what doc.go of abci lists for wallets", mman.ErrUnsupported, req.Path)
 	}
 	q, err := parseQuery(rest)
 	if err != nil {

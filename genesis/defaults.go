@@ -37,6 +37,7 @@ type Gas struct {
 	Ed25519       uint64 `cbor:"ed25519"        json:"ed25519"`
 	Secp256k1     uint64 `cbor:"secp256k1"      json:"secp256k1"`
 	Send          uint64 `cbor:"send"           json:"send"`
+	SendOutput    uint64 `cbor:"send_output"    json:"send_output"`
 	BindNode      uint64 `cbor:"bind_node"      json:"bind_node"`
 	Offer         uint64 `cbor:"offer"          json:"offer"`
 	WithdrawOffer uint64 `cbor:"withdraw_offer" json:"withdraw_offer"`
@@ -125,6 +126,7 @@ func Table() []Parameter {
 		gas("ed25519", 4000, "one verification, about 40 microseconds", func(p *Params) *uint64 { return &p.Gas.Ed25519 }),
 		gas("secp256k1", 8000, "one verification, about 80 microseconds", func(p *Params) *uint64 { return &p.Gas.Secp256k1 }),
 		gas("send", 5000, "two accounts", func(p *Params) *uint64 { return &p.Gas.Send }),
+		gas("send_output", 2500, "one account, beside the message itself", func(p *Params) *uint64 { return &p.Gas.SendOutput }),
 		gas("bind_node", 20_000, "one signature and two records", func(p *Params) *uint64 { return &p.Gas.BindNode }),
 		gas("offer", 60_000, "one signature, one large record and five indexes", func(p *Params) *uint64 { return &p.Gas.Offer }),
 		gas("withdraw_offer", 20_000, "one record and five indexes", func(p *Params) *uint64 { return &p.Gas.WithdrawOffer }),

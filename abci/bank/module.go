@@ -20,7 +20,7 @@ func New() Module { return Module{} }
 func (Module) Name() string { return "bank" }
 
 // Messages returns the type URLs that the module executes.
-func (Module) Messages() []string { return []string{tx.TypeSend} }
+func (Module) Messages() []string { return []string{tx.TypeSend, tx.TypeMultiSend} }
 
 // Hold moves coins of an account into escrow; ErrFunds when it has too few.
 func (m Module) Hold(ctx *block.Context, from mman.Address, amount mman.Amount) error {

@@ -16,8 +16,14 @@ type AccountAnswer struct {
 	Account
 }
 
-// Query answers account/ADDR and supply. An unknown account is ErrNotFound with
-// the words by which wallets know that case.
+// Unknown is the error for an account that does not exist, with the words by
+// which wallets know that case.
+func Unknown(a mman.Address) error {
+	return fmt.Errorf("%w: rpc error: code = NotFound desc = account %s has never received coins", mman.ErrNotFound, a)
+}
+
+// Query answers account/ADDR and supply. An unknown account is
+// ErrNotFound.
 func (Module) Query(q block.Query) (any, error) {
 	if err := q.Allow(); err != nil {
 		return nil, err
@@ -35,7 +41,7 @@ func (Module) Query(q block.Query) (any, error) {
 			return nil, err
 		}
 		if !ok {
-			return nil, fmt.Errorf("%w: rpc error: code = NotFound desc = account %s has never received coins", mman.ErrNotFound, address)
+			return nil, Unknown(address)
 		}
 		return AccountAnswer{address, account}, nil
 	default:

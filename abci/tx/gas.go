@@ -31,6 +31,9 @@ func Gas(table genesis.Gas, signer sig.KeyType, msgs []Msg, size int) (uint64, e
 		switch m := msg.(type) {
 		case MsgSend:
 			add(1, table.Send)
+		case MsgMultiSend:
+			add(1, table.Send)
+			add(uint64(len(m.Outputs)), table.SendOutput)
 		case MsgBindNode:
 			add(1, table.BindNode)
 		case MsgOffer:

@@ -30,6 +30,8 @@ const (
 	MaxSettleItems = 256
 	// MaxSettleCloses bounds how many leases close in one message.
 	MaxSettleCloses = 256
+	// MaxOutputs bounds how many accounts one message pays.
+	MaxOutputs = 1024
 	// MaxAddrs bounds how many multiaddrs a node's binding lists.
 	MaxAddrs = 8
 	// MaxAddrBytes bounds one multiaddr.
@@ -41,6 +43,7 @@ const (
 	maxAddressText   = 64 // man1… has 42 characters
 	maxCIDText       = 64 // baf… has 59
 	maxCoinBytes     = 64
+	maxOutputBytes   = 160
 	maxPublicKey     = 2 + sig.Secp256k1Size
 	maxSignerInfo    = 256
 	maxFeeBytes      = 256

@@ -12,6 +12,7 @@ import (
 // The type URLs of the messages.
 const (
 	TypeSend          = "/cosmos.bank.v1beta1.MsgSend"
+	TypeMultiSend     = "/cosmos.bank.v1beta1.MsgMultiSend"
 	TypeOffer         = "/mman.market.v1.MsgOffer"
 	TypeWithdrawOffer = "/mman.market.v1.MsgWithdrawOffer"
 	TypeBindNode      = "/mman.market.v1.MsgBindNode"
@@ -25,7 +26,7 @@ const (
 // owns the slice.
 func TypeURLs() []string {
 	return []string{
-		TypeSend, TypeOffer, TypeWithdrawOffer, TypeBindNode,
+		TypeSend, TypeMultiSend, TypeOffer, TypeWithdrawOffer, TypeBindNode,
 		TypeRequest, TypeCancelRequest, TypeSettle, TypeCloseLease,
 	}
 }
@@ -53,6 +54,31 @@ type MsgSend struct {
 	From   mman.Address
 	To     mman.Address
 	Amount mman.Amount
+}
+
+// MsgMultiSend pays many accounts from one, as any wallet of the ecosystem
+// writes it.
+type MsgMultiSend struct {
+	From    mman.Address
+	Outputs []Output // 1 to MaxOutputs; their sum is what From pays
+}
+
+// Output is one payment of a MsgMultiSend. The amount is positive.
+type Output struct {
+	To     mman.Address
+	Amount mman.Amount
+}
+
+// Sum returns what all outputs together pay; mman.ErrOverflow.
+func (m MsgMultiSend) Sum() (mman.Amount, error) {
+	var sum mman.Amount
+	var err error
+	for _, o := range m.Outputs {
+		if sum, err = sum.Add(o.Amount); err != nil {
+			return 0, err
+		}
+	}
+	return sum, nil
 }
 
 // MsgOffer publishes an Offer.
@@ -113,6 +139,9 @@ type MsgCloseLease struct {
 // TypeURL returns TypeSend.
 func (MsgSend) TypeURL() string { return TypeSend }
 
+// TypeURL returns TypeMultiSend.
+func (MsgMultiSend) TypeURL() string { return TypeMultiSend }
+
 // TypeURL returns TypeOffer.
 func (MsgOffer) TypeURL() string { return TypeOffer }
 
@@ -136,6 +165,9 @@ func (MsgCloseLease) TypeURL() string { return TypeCloseLease }
 
 // Signer returns the payer.
 func (m MsgSend) Signer() mman.Address { return m.From }
+
+// Signer returns the payer.
+func (m MsgMultiSend) Signer() mman.Address { return m.From }
 
 // Signer returns the provider.
 func (m MsgOffer) Signer() mman.Address { return m.Provider }
@@ -201,6 +233,8 @@ func DecodeMsg(typeURL string, value []byte) (Msg, error) {
 	switch typeURL {
 	case TypeSend:
 		m = decodeSend(r)
+	case TypeMultiSend:
+		m = decodeMultiSend(r)
 	case TypeOffer:
 		m = decodeOffer(r)
 	case TypeWithdrawOffer:
@@ -232,6 +266,46 @@ func (m MsgSend) encode() []byte {
 	b := appendText(nil, 1, m.From.String())
 	b = appendText(b, 2, m.To.String())
 	return appendCoin(b, 3, m.Amount)
+}
+
+func decodeMultiSend(r *reader) MsgMultiSend {
+	in := &reader{what: r.what + " input", rest: r.message(1, maxOutputBytes)}
+	m := MsgMultiSend{}
+	var paid mman.Amount
+	if m.From, paid = in.address(1), in.coin(2); r.err == nil {
+		r.err = in.end()
+	}
+	if r.has(1, protowire.BytesType) {
+		r.fail(1, "exactly one account pays")
+	}
+	for r.has(2, protowire.BytesType) {
+		out := &reader{what: r.what + " output", rest: r.element(2, maxOutputBytes)}
+		if len(m.Outputs) == MaxOutputs {
+			r.fail(2, "more than %d payments", MaxOutputs)
+		}
+		if r.err != nil {
+			return m
+		}
+		m.Outputs = append(m.Outputs, Output{To: out.address(1), Amount: out.coin(2)})
+		r.err = out.end()
+	}
+	sum, err := m.Sum()
+	if err != nil || sum != paid || sum == 0 {
+		r.fail(2, "the payments must add up to the input's %duman", uint64(paid))
+	}
+	return m
+}
+
+func (m MsgMultiSend) encode() []byte {
+	sum, err := m.Sum()
+	if err != nil {
+		sum = 0 // an input without a coin does not decode
+	}
+	b := appendElement(nil, 1, appendCoin(appendText(nil, 1, m.From.String()), 2, sum))
+	for _, o := range m.Outputs {
+		b = appendElement(b, 2, appendCoin(appendText(nil, 1, o.To.String()), 2, o.Amount))
+	}
+	return b
 }
 
 func decodeOffer(r *reader) MsgOffer {

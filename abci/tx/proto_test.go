@@ -1,6 +1,7 @@
 package tx_test
 
 import (
+	"bytes"
 	"encoding/hex"
 	"io/fs"
 	"os"
@@ -286,4 +287,85 @@ func cosmJSVector(pub []byte, sequence uint64) (body, auth []byte) {
 	}
 	fee := append(field(1, coin("2000")), number(2, 200_000)...)
 	return body, append(field(1, info), field(2, fee)...)
+}
+
+// What wallets ask and are answered, against the protobuf library.
+func TestWalletQueriesAgainstProtobuf(t *testing.T) {
+	t.Parallel()
+	s := loadSchema(t)
+	k := key(t, sig.Secp256k1, 1)
+	a := k.Public().Address()
+	coin := func(n string) sub {
+		return s.message(t, "cosmos.base.v1beta1.Coin", map[string]any{"denom": "uman", "amount": n})
+	}
+	pub := s.any(t, "/cosmos.crypto.secp256k1.PubKey", s.message(t, "cosmos.crypto.secp256k1.PubKey", map[string]any{"key": k.Public().Bytes()}))
+	account := s.message(t, "cosmos.auth.v1beta1.BaseAccount", map[string]any{
+		"address": a.String(), "pub_key": pub, "account_number": uint64(3), "sequence": uint64(4),
+	})
+	require.Equal(t, s.message(t, "cosmos.auth.v1beta1.QueryAccountResponse", map[string]any{"account": s.any(t, "/cosmos.auth.v1beta1.BaseAccount", account)}),
+		tx.EncodeAccountAnswer(a, k.Public(), 3, 4))
+	fresh := s.message(t, "cosmos.auth.v1beta1.BaseAccount", map[string]any{"address": a.String()})
+	require.Equal(t, s.message(t, "cosmos.auth.v1beta1.QueryAccountResponse", map[string]any{"account": s.any(t, "/cosmos.auth.v1beta1.BaseAccount", fresh)}),
+		tx.EncodeAccountAnswer(a, sig.PublicKey{}, 0, 0))
+	require.Equal(t, s.message(t, "cosmos.bank.v1beta1.QueryBalanceResponse", map[string]any{"balance": coin("0")}), tx.EncodeBalanceAnswer("uman", 0))
+	require.Equal(t, s.message(t, "cosmos.bank.v1beta1.QueryAllBalancesResponse", map[string]any{"balances": []any{coin("7")}}), tx.EncodeBalancesAnswer(7))
+	require.Empty(t, tx.EncodeBalancesAnswer(0))
+	gas := s.message(t, "cosmos.base.abci.v1beta1.GasInfo", map[string]any{"gas_wanted": uint64(8), "gas_used": uint64(9)})
+	result := s.message(t, "cosmos.base.abci.v1beta1.Result", map[string]any{"data": []byte{1}})
+	require.Equal(t, s.message(t, "cosmos.tx.v1beta1.SimulateResponse", map[string]any{"gas_info": sub(gas), "result": sub(result)}),
+		tx.EncodeSimulateAnswer(8, 9, []byte{1}))
+
+	got, err := tx.DecodeAddressQuery(s.message(t, "cosmos.auth.v1beta1.QueryAccountRequest", map[string]any{"address": a.String()}))
+	require.NoError(t, err)
+	require.Equal(t, a, got)
+	got, denom, err := tx.DecodeBalanceQuery(s.message(t, "cosmos.bank.v1beta1.QueryBalanceRequest", map[string]any{"address": a.String(), "denom": "uman"}))
+	require.NoError(t, err)
+	require.Equal(t, a, got)
+	require.Equal(t, "uman", denom)
+	// A page that a wallet asks for is skipped.
+	got, err = tx.DecodeAddressQuery(append(text(1, a.String()), field(2, number(3, 100))...))
+	require.NoError(t, err)
+	require.Equal(t, a, got)
+	raw, err := tx.DecodeSimulateQuery(s.message(t, "cosmos.tx.v1beta1.SimulateRequest", map[string]any{"tx_bytes": []byte{1, 2}}))
+	require.NoError(t, err)
+	require.Equal(t, []byte{1, 2}, raw)
+	for _, bad := range [][]byte{nil, {0x0a}, {0x0a, 0x05, 'x'}, text(1, "man1"), bytes.Repeat([]byte{0x08, 0x01}, 600)} {
+		_, err := tx.DecodeAddressQuery(bad)
+		require.Error(t, err)
+		_, _, err = tx.DecodeBalanceQuery(bad)
+		require.Error(t, err)
+	}
+	_, err = tx.DecodeSimulateQuery(make([]byte, 70<<10))
+	require.ErrorIs(t, err, mman.ErrTooLarge)
+}
+
+// A draft as CosmJS writes it decodes for Simulate and nowhere else.
+func TestDraftOfCosmJS(t *testing.T) {
+	t.Parallel()
+	k := key(t, sig.Secp256k1, 1)
+	send := tx.EncodeMsg(tx.MsgSend{From: k.Public().Address(), To: address(t, 2), Amount: 5})
+	body := field(1, text(1, send.TypeURL), field(2, send.Value))
+	pub := field(1, text(1, "/cosmos.crypto.secp256k1.PubKey"), field(2, field(1, k.Public().Bytes())))
+	info := append(append(pub, field(2, field(1))...), number(3, 7)...)
+	raw := append(append(field(1, body), field(2, append(field(1, info), field(2)...))...), field(3)...)
+	_, err := tx.Decode(raw)
+	require.ErrorIs(t, err, mman.ErrTxDecode)
+	draft, err := tx.DecodeDraft(raw)
+	require.NoError(t, err)
+	require.Equal(t, uint64(7), draft.Sequence)
+	require.Zero(t, draft.Fee)
+	for _, fee := range []mman.Amount{1, mman.MaxSupply} {
+		signed, err := tx.Sign(k, chainID, 3, tx.Draft{
+			Msgs: []tx.Msg{tx.MsgSend{From: k.Public().Address(), To: address(t, 2), Amount: 5}}, Sequence: 7, Fee: fee, GasLimit: 1_000_000_000,
+		})
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(signed.Raw()), tx.DraftSize(draft), "the gas of the draft is enough for the transaction")
+		again, err := tx.DecodeDraft(signed.Raw())
+		require.NoError(t, err)
+		require.Equal(t, len(signed.Raw()), tx.DraftSize(again))
+	}
+	_, err = tx.DecodeDraft(append(raw, 0))
+	require.ErrorIs(t, err, mman.ErrTxDecode)
+	_, err = tx.DecodeDraft(make([]byte, 65<<10))
+	require.ErrorIs(t, err, mman.ErrTxDecode)
 }

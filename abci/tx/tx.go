@@ -43,13 +43,36 @@ func Decode(raw []byte) (*Tx, error) {
 	t.body = r.required(1, MaxTxBytes)
 	t.authInfo = r.required(2, MaxTxBytes)
 	t.Signature = r.fixed(3, sig.SignatureSize)
+	return t.open(r, false)
+}
+
+// DecodeDraft reads what a wallet sends to Simulate: a transaction whose
+// signature, fee and sign mode may be empty. It is as strict as Decode in
+// everything else.
+func DecodeDraft(raw []byte) (*Tx, error) {
+	if len(raw) > MaxTxBytes {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", mman.ErrTxDecode, len(raw), MaxTxBytes)
+	}
+	r := &reader{what: "TxRaw", rest: raw}
+	t := &Tx{raw: raw}
+	t.body = r.required(1, MaxTxBytes)
+	t.authInfo = r.required(2, MaxTxBytes)
+	if r.has(3, protowire.BytesType) {
+		t.Signature = r.element(3, sig.SignatureSize)
+	}
+	return t.open(r, true)
+}
+
+// open decodes what is inside of an envelope that r has read; draft allows what
+// DecodeDraft does.
+func (t *Tx) open(r *reader, draft bool) (*Tx, error) {
 	if err := r.end(); err != nil {
 		return nil, err
 	}
 	if err := t.decodeBody(); err != nil {
 		return nil, err
 	}
-	if err := t.decodeAuthInfo(); err != nil {
+	if err := t.decodeAuthInfo(draft); err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -92,23 +115,26 @@ func decodeAny(b []byte, limit int) (Any, error) {
 	return a, r.end()
 }
 
-func (t *Tx) decodeAuthInfo() error {
+func (t *Tx) decodeAuthInfo(draft bool) error {
 	r := &reader{what: "AuthInfo", rest: t.authInfo}
 	signer := r.message(1, maxSignerInfo)
 	if r.has(1, protowire.BytesType) {
 		r.fail(1, "exactly one signer is supported")
 	}
-	fee := r.message(2, maxFeeBytes)
+	var fee []byte
+	if !draft || r.has(2, protowire.BytesType) {
+		fee = r.message(2, maxFeeBytes)
+	}
 	if err := r.end(); err != nil {
 		return err
 	}
-	if err := t.decodeSignerInfo(signer); err != nil {
+	if err := t.decodeSignerInfo(signer, draft); err != nil {
 		return err
 	}
 	return t.decodeFee(fee)
 }
 
-func (t *Tx) decodeSignerInfo(b []byte) error {
+func (t *Tx) decodeSignerInfo(b []byte, draft bool) error {
 	r := &reader{what: "SignerInfo", rest: b}
 	key := r.message(1, maxSignerInfo)
 	mode := r.message(2, maxModeInfoBytes)
@@ -116,7 +142,7 @@ func (t *Tx) decodeSignerInfo(b []byte) error {
 	if err := r.end(); err != nil {
 		return err
 	}
-	if string(mode) != string(modeDirect()) {
+	if string(mode) != string(modeDirect()) && !(draft && string(mode) == string(modeUnspecified())) {
 		return fmt.Errorf("%w: SignerInfo, field 2: only SIGN_MODE_DIRECT is supported", mman.ErrTxDecode)
 	}
 	var err error
@@ -128,6 +154,9 @@ func (t *Tx) decodeSignerInfo(b []byte) error {
 func modeDirect() []byte {
 	return appendElement(nil, 1, appendUint64(nil, 1, signModeDirect))
 }
+
+// modeUnspecified returns ModeInfo{single{SIGN_MODE_UNSPECIFIED}}.
+func modeUnspecified() []byte { return appendElement(nil, 1, nil) }
 
 func decodePublicKey(b []byte) (sig.PublicKey, error) {
 	a, err := decodeAny(b, maxPublicKey)
@@ -259,12 +288,16 @@ func Build(signer sig.PublicKey, d Draft) (*Tx, error) {
 
 func encodeAny(a Any) []byte { return appendBytes(appendText(nil, 1, a.TypeURL), 2, a.Value) }
 
-func encodeSignerInfo(signer sig.PublicKey, sequence uint64) []byte {
+func encodePublicKey(k sig.PublicKey) []byte {
 	typeURL := typeEd25519
-	if signer.Type() == sig.Secp256k1 {
+	if k.Type() == sig.Secp256k1 {
 		typeURL = typeSecp256k1
 	}
-	b := appendElement(nil, 1, encodeAny(Any{typeURL, appendBytes(nil, 1, signer.Bytes())}))
+	return encodeAny(Any{typeURL, appendBytes(nil, 1, k.Bytes())})
+}
+
+func encodeSignerInfo(signer sig.PublicKey, sequence uint64) []byte {
+	b := appendElement(nil, 1, encodePublicKey(signer))
 	b = appendElement(b, 2, modeDirect())
 	return appendUint64(b, 3, sequence)
 }

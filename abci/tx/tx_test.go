@@ -43,6 +43,7 @@ func samples(tb testing.TB) []tx.Msg {
 	}
 	return []tx.Msg{
 		tx.MsgSend{From: a, To: address(tb, 2), Amount: 1_234_567},
+		tx.MsgMultiSend{From: a, Outputs: []tx.Output{{To: address(tb, 2), Amount: 300}, {To: address(tb, 3), Amount: 1}}},
 		tx.MsgOffer{Provider: a, Offer: []byte{0xa0}, Signature: signature},
 		tx.MsgWithdrawOffer{Provider: a, Offer: mman.SumCID(mman.CodecDagCBOR, []byte{0xa0})},
 		bind.SignNode(node, chainID),
@@ -150,11 +151,14 @@ func TestBuildRefuses(t *testing.T) {
 		want  error
 		says  string
 	}{
-		"no message":       {tx.Draft{}, mman.ErrTxDecode, "TxRaw, field 1"},
-		"33 messages":      {tx.Draft{Msgs: many(33)}, mman.ErrTxDecode, "more than 32 messages"},
-		"long memo":        {tx.Draft{Msgs: many(1), Memo: strings.Repeat("m", 257)}, mman.ErrTxDecode, "at most 256"},
-		"memo not UTF-8":   {tx.Draft{Msgs: many(1), Memo: "\xff"}, mman.ErrTxDecode, "UTF-8"},
-		"timeout too high": {tx.Draft{Msgs: many(1), TimeoutHeight: 1 << 63}, mman.ErrTxDecode, "no height"},
+		"no payment":               {tx.Draft{Msgs: []tx.Msg{tx.MsgMultiSend{From: a}}}, mman.ErrTxDecode, "input, field 2"},
+		"a payment of 0":           {tx.Draft{Msgs: []tx.Msg{tx.MsgMultiSend{From: a, Outputs: []tx.Output{{address(t, 2), 1}, {address(t, 3), 0}}}}}, mman.ErrTxDecode, "output"},
+		"payments above all money": {tx.Draft{Msgs: []tx.Msg{tx.MsgMultiSend{From: a, Outputs: []tx.Output{{address(t, 2), 1 << 63}, {address(t, 3), 1 << 63}}}}}, mman.ErrTxDecode, "input, field 2"},
+		"no message":               {tx.Draft{}, mman.ErrTxDecode, "TxRaw, field 1"},
+		"33 messages":              {tx.Draft{Msgs: many(33)}, mman.ErrTxDecode, "more than 32 messages"},
+		"long memo":                {tx.Draft{Msgs: many(1), Memo: strings.Repeat("m", 257)}, mman.ErrTxDecode, "at most 256"},
+		"memo not UTF-8":           {tx.Draft{Msgs: many(1), Memo: "\xff"}, mman.ErrTxDecode, "UTF-8"},
+		"timeout too high":         {tx.Draft{Msgs: many(1), TimeoutHeight: 1 << 63}, mman.ErrTxDecode, "no height"},
 		"too large": {
 			tx.Draft{Msgs: []tx.Msg{
 				tx.MsgRequest{Consumer: a, Request: make([]byte, tx.MaxRequestBytes)},
