@@ -40,12 +40,16 @@ type Server struct {
 
 const (
 	headerTimeout = 5 * time.Second
+	bodyTimeout   = 30 * time.Second
 	stopTimeout   = 2 * time.Second
 	maxBody       = 64 << 10
 )
 
 // New listens. It serves nothing before Run.
 func New(ctx context.Context, cfg Config) (*Server, error) {
+	if cfg.Token == "" {
+		return nil, fmt.Errorf("%w: api: a token is needed", mman.ErrInvalid)
+	}
 	ap, err := netip.ParseAddrPort(cfg.Listen)
 	if err != nil || !ap.Addr().IsLoopback() {
 		return nil, fmt.Errorf("%w: --api %.64q: it listens on loopback only, write 127.0.0.1:8642", mman.ErrInvalid, cfg.Listen)
@@ -64,7 +68,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	mux.HandleFunc("POST /v1/listings", s.own(s.publish))
 	mux.HandleFunc("DELETE /v1/listings/{resource}", s.own(s.withdraw))
 	mux.HandleFunc("GET /v1/", s.query)
-	s.http = &http.Server{Handler: s.local(mux), ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: 16 << 10}
+	s.http = &http.Server{Handler: s.local(mux), ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, MaxHeaderBytes: 16 << 10}
 	return s, nil
 }
 
@@ -123,8 +127,8 @@ func loopback(hostport string) bool {
 // own asks for the token.
 func (s *Server) own(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.Token)) != 1 {
+		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if !ok || subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.Token)) != 1 {
 			s.fail(w, http.StatusUnauthorized, fmt.Errorf("%w: the bearer token of this node's run.json is needed", mman.ErrDenied))
 			return
 		}
@@ -134,7 +138,7 @@ func (s *Server) own(next http.HandlerFunc) http.HandlerFunc {
 
 // query answers GET /v1/<path> with the ledger's /mman/<path>.
 func (s *Server) query(w http.ResponseWriter, r *http.Request) {
-	path := "/mman/" + strings.TrimPrefix(r.URL.Path, "/v1/")
+	path := "/mman/" + strings.TrimPrefix(r.URL.EscapedPath(), "/v1/")
 	if r.URL.RawQuery != "" {
 		path += "?" + r.URL.RawQuery
 	}
@@ -157,7 +161,11 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) {
 	}
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&body); err != nil || !filepath.IsAbs(body.Path) {
+	err := dec.Decode(&body)
+	if err == nil && dec.More() {
+		err = mman.ErrInvalid
+	}
+	if err != nil || !filepath.IsAbs(body.Path) {
 		s.fail(w, http.StatusBadRequest, fmt.Errorf(`%w: send {"path": "/absolute/path/of/listing.yaml"}`, mman.ErrInvalid))
 		return
 	}

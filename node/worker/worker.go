@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources"
@@ -64,11 +65,13 @@ func (w *Worker) Run(ctx context.Context, job Job) (Done, error) {
 
 func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared resources.Prepared, job Job) (Done, error) {
 	keep := newKeeper(context.WithoutCancel(ctx), job.Keep)
+	var open gate
 	result, err := executor.Run(ctx, prepared, resources.IO{
-		Stdout:   writer(func(p []byte) error { return errors.Join(keep.write(p), job.Stdout(p)) }),
-		Stderr:   writer(job.Stderr),
+		Stdout:   open.writer(func(p []byte) error { return errors.Join(keep.write(p), job.Stdout(p)) }),
+		Stderr:   open.writer(job.Stderr),
 		Progress: job.Progress,
 	})
+	open.shut()
 	done := Done{Result: result}
 	var kept error
 	done.Output, done.OutputBytes, kept = keep.end()
@@ -84,11 +87,35 @@ func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared 
 	return done, err
 }
 
-type writer func(p []byte) error
+// gate lets a run write until it has ended. An executor may leave a blocked
+// write behind; what comes of it must not land in the next run.
+type gate struct {
+	mu   sync.Mutex
+	over bool
+}
+
+// shut waits for the write under way; those that come later fail.
+func (g *gate) shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.over = true
+}
+
+func (g *gate) writer(w func(p []byte) error) io.Writer { return gated{g, w} }
+
+type gated struct {
+	gate *gate
+	w    func(p []byte) error
+}
 
 // Write hands p on whole.
-func (w writer) Write(p []byte) (int, error) {
-	if err := w(p); err != nil {
+func (g gated) Write(p []byte) (int, error) {
+	g.gate.mu.Lock()
+	defer g.gate.mu.Unlock()
+	if g.gate.over {
+		return 0, fmt.Errorf("%w: the run is over", mman.ErrCanceled)
+	}
+	if err := g.w(p); err != nil {
 		return 0, err
 	}
 	return len(p), nil
