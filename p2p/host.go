@@ -132,9 +132,14 @@ func (h *Host) options() ([]libp2p.Option, error) {
 // on a LAN: a loaded machine needs more than libp2p's 30 ms.
 const quicDelay = 400 * time.Millisecond
 
+// nearQUICDelay is how long QUIC waits for TCP on loopback and on a LAN; it
+// follows at once when TCP is refused.
+const nearQUICDelay = time.Second
+
 // rank lets TCP go first on loopback and on a LAN, where it moves three times
 // as many bytes a second as QUIC for the same work; elsewhere libp2p's own
-// order, QUIC first, gets through more networks.
+// order, QUIC first, gets through more networks. A process that was killed is
+// noticed at once on TCP, and only after many seconds on QUIC.
 func rank(addrs []ma.Multiaddr) []network.AddrDelay {
 	var near []network.AddrDelay
 	var far []ma.Multiaddr
