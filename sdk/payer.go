@@ -32,6 +32,8 @@ type payer struct {
 	base  resources.Usage // of the lane before the run
 	paid  mman.Amount     // on the lane before the run
 	told  func(mman.Amount)
+	// holds checks that the output of a result is here: no receipt without it.
+	holds func(market.RunResult) error
 	// in is what the run was given, out counts what it wrote.
 	in, out uint64
 	last    market.Statement
@@ -45,6 +47,16 @@ func (p *payer) Acknowledge(signed market.Signed) (r market.Signed, ok bool, err
 	st, id, err := market.OpenStatement(own.ChainID, signed, p.peer)
 	if err != nil {
 		return r, false, err
+	}
+	// Receipts add up over lanes: one for another lane would be paid beside this
+	// one's.
+	if st.Lane != p.lane.n {
+		return r, false, fmt.Errorf("statement %d of lease %s: %w: it is for lane %d, the session is on lane %d", st.Seq, st.Lease, mman.ErrReceipt, st.Lane, p.lane.n)
+	}
+	if st.Result != nil {
+		if err := p.holds(*st.Result); err != nil {
+			return r, false, err
+		}
 	}
 	err = p.lane.locked(p.ctx, func() error {
 		others, err := p.lane.others()

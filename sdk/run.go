@@ -155,17 +155,25 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 		return Outcome{}, err
 	}
 	check := NewChecker(ctx)
+	var sha *mman.Hash
+	p.holds = func(result market.RunResult) error {
+		got, sum, size, err := check.End()
+		sha = &sum
+		if err == nil && (result.Output != got || result.OutputBytes != size) {
+			err = fmt.Errorf("%w: the provider signed for output %s of %d bytes, what came is %s of %d bytes", mman.ErrContent, result.Output, result.OutputBytes, got, size)
+		}
+		return err
+	}
 	_, err = s.conn.Run(ctx, run, s.source(w, run), p, session.Sinks{
 		Stdout: counter{io.MultiWriter(check, orDiscard(w.Stdout)), &p.out, run.Limits.OutputBytes},
 		Stderr: counter{orDiscard(w.Stderr), &p.out, run.Limits.OutputBytes},
 	})
-	got, sha, size, checkErr := check.End()
-	if err = errors.Join(err, checkErr); err != nil {
-		return Outcome{}, err
+	if sha == nil { // there is no result
+		_, _, _, endErr := check.End()
+		err = errors.Join(err, endErr)
 	}
-	result := *p.last.Result
-	if result.Output != got || result.OutputBytes != size {
-		return Outcome{}, fmt.Errorf("run %d of lease %s: %w: the provider signed for output %s of %d bytes, what came is %s of %d bytes", run.Number, s.lease.Lease.ID, mman.ErrContent, result.Output, result.OutputBytes, got, size)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("lease %s: %w", s.lease.Lease.ID, err)
 	}
 	receipt := *s.lane.state.Receipt
 	if err := s.client.leases.record(RunRecord{
@@ -174,7 +182,7 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 		return Outcome{}, err
 	}
 	return Outcome{
-		Receipt: ReceiptID(receipt), Statement: p.last, Result: result, SHA256: sha, Usage: p.last.Usage.Since(before.Usage),
+		Receipt: ReceiptID(receipt), Statement: p.last, Result: *p.last.Result, SHA256: *sha, Usage: p.last.Usage.Since(before.Usage),
 		Paid: s.lane.state.Paid - before.Paid, Time: s.client.cfg.Now().Sub(p.begun),
 	}, nil
 }
