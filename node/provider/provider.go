@@ -32,6 +32,9 @@ type Config struct {
 	// RetainBlocks is how long the contents of a closed lease are kept.
 	RetainBlocks uint64
 	Logger       *slog.Logger
+	// Now is the clock that policies read while work runs. Without one, a rule
+	// that asks for the time sees 1970.
+	Now func() time.Time
 }
 
 // Default returns the settings of a local network; ChainID and Addrs are left
@@ -94,6 +97,7 @@ type Provider struct {
 	fetched  fetched
 	offering sync.Mutex  // one offer is signed at a time: by Publish, Withdraw or renew
 	heights  chan uint64 // the newest height, for Run
+	settleAt uint64      // the height at which all receipts are settled next; Run's own
 	blocks   ticker      // ticks at every block
 }
 

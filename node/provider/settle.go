@@ -16,8 +16,9 @@ import (
 	"github.com/limboid/massive-man/node/store"
 )
 
-// settleMargin is the number of blocks before a lease closes by itself at which
-// its receipts no longer wait for company.
+// settleMargin is the number of blocks before a lease's expiry at which its
+// receipts no longer wait for company: little can be added to them, and the
+// whole grace after it is left for a settlement that does not succeed at once.
 const settleMargin = 10
 
 // pending is a receipt on its way to the chain.
@@ -43,9 +44,12 @@ func (a *account) due() []pending {
 }
 
 // settle brings receipts to the chain, many in one transaction: those of leases
-// that end soon at once, all of them every SettleBlocks, or now when the node
-// stops. Accounts of leases that are closed and settled are dropped.
+// that end soon at once, all of them every SettleBlocks (a height may be skipped
+// while a step before it waits for a block), at the first block after a start,
+// or now when the node stops. Accounts of leases that are closed and settled are
+// dropped.
 func (p *Provider) settle(ctx context.Context, height uint64, now bool) error {
+	now = now || height >= p.settleAt
 	var batch []pending
 	for _, a := range p.book.all() {
 		lease, err := p.ledger.Lease(a.id)
@@ -61,7 +65,7 @@ func (p *Provider) settle(ctx context.Context, height uint64, now bool) error {
 			}
 			continue
 		}
-		if now || height%p.cfg.SettleBlocks == 0 || lease.State == market.LeaseClosing || height+settleMargin >= lease.CloseAt {
+		if now || lease.State == market.LeaseClosing || height+settleMargin >= lease.Expires {
 			batch = append(batch, a.due()...)
 		}
 	}
@@ -71,6 +75,9 @@ func (p *Provider) settle(ctx context.Context, height uint64, now bool) error {
 			return err
 		}
 		batch = batch[n:]
+	}
+	if now {
+		p.settleAt = height + p.cfg.SettleBlocks
 	}
 	return nil
 }
