@@ -15,6 +15,7 @@ import (
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/genesis"
 	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/sdk/chain"
 )
 
@@ -119,12 +120,41 @@ func (s *Submitter) broadcast(ctx context.Context, fee chain.Fee, msgs []tx.Msg)
 	if err != nil {
 		return mman.Hash{}, err
 	}
+	if err := affordable(account, t, msgs); err != nil {
+		return mman.Hash{}, err
+	}
 	if err := s.chain.Broadcast(ctx, t.Raw()); err != nil {
 		s.next = 0 // whatever was lost, the ledger's count is right
 		return mman.Hash{}, err
 	}
 	s.next = account.Sequence + 1
 	return t.Hash(), nil
+}
+
+// affordable refuses what the account cannot pay, before a fee is lost on it.
+func affordable(account chain.Account, t *tx.Tx, msgs []tx.Msg) error {
+	need := t.Fee
+	for _, m := range msgs {
+		var out mman.Amount
+		switch m := m.(type) {
+		case tx.MsgSend:
+			out = m.Amount
+		case tx.MsgRequest:
+			r, err := market.DecodeRequest(m.Request)
+			if err != nil {
+				return err
+			}
+			out = r.Cap
+		}
+		var err error
+		if need, err = need.Add(out); err != nil {
+			return err
+		}
+	}
+	if need > account.Balance {
+		return fmt.Errorf("%w: account %s has %s, %s are needed with the fee of %s", mman.ErrFunds, account.Address, account.Balance, need, t.Fee)
+	}
+	return nil
 }
 
 func (s *Submitter) sign(fee chain.Fee, account chain.Account, msgs []tx.Msg) (*tx.Tx, error) {
@@ -137,15 +167,17 @@ func (s *Submitter) sign(fee chain.Fee, account chain.Account, msgs []tx.Msg) (*
 	if err != nil {
 		return nil, err
 	}
-	amount, err := genesis.Params{BaseFeeMicro: fee.BaseFeeMicro}.Fee(gas)
+	// What is offered above the base fee is not charged, so the offer leaves
+	// room for busy blocks.
+	amount, err := genesis.FeeAt(2*fee.BaseFeeMicro, gas)
 	if err != nil {
 		return nil, err
 	}
 	return tx.Sign(s.key, s.chainID, account.Number, tx.Draft{Msgs: msgs, Sequence: account.Sequence, Fee: amount, GasLimit: gas})
 }
 
-func (s *Submitter) wait(ctx context.Context, hash mman.Hash) (chain.TxResult, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (s *Submitter) wait(caller context.Context, hash mman.Hash) (chain.TxResult, error) {
+	ctx, cancel := context.WithTimeout(caller, patience)
 	defer cancel()
 	for {
 		r, err := s.chain.Tx(ctx, hash)
@@ -160,6 +192,9 @@ func (s *Submitter) wait(ctx context.Context, hash mman.Hash) (chain.TxResult, e
 		}
 		select {
 		case <-ctx.Done():
+			if caller.Err() != nil {
+				return chain.TxResult{}, fmt.Errorf("transaction %s: %w: it was handed over and may still land; look with: mman tx %s", hash, mman.ErrCanceled, hash)
+			}
 			return chain.TxResult{}, fmt.Errorf("transaction %s: %w: it is in no block after %s; look again with: mman tx %s", hash, mman.ErrTimeout, patience, hash)
 		case <-s.after(look):
 		}

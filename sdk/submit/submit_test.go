@@ -1,0 +1,94 @@
+package submit_test
+
+import (
+	"context"
+	"crypto/rand"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/sdk/chain"
+	"github.com/limboid/massive-man/sdk/submit"
+)
+
+// ledger is a chain that takes transactions and never puts them into a block.
+type ledger struct {
+	balance mman.Amount
+	taken   chan []byte // every transaction that was handed over
+}
+
+func (l ledger) Account(_ context.Context, a mman.Address) (chain.Account, error) {
+	return chain.Account{Address: a, Balance: l.balance}, nil
+}
+
+func (l ledger) Fee(context.Context) (chain.Fee, error) {
+	p := genesis.Defaults(genesis.Local)
+	return chain.Fee{BaseFeeMicro: p.BaseFeeMicro, Gas: p.Gas}, nil
+}
+
+func (l ledger) Broadcast(_ context.Context, raw []byte) error {
+	l.taken <- raw
+	return nil
+}
+
+func (l ledger) Tx(context.Context, mman.Hash) (chain.TxResult, error) {
+	return chain.TxResult{}, mman.ErrNotFound
+}
+
+func newSubmitter(t *testing.T, l ledger) *submit.Submitter {
+	t.Helper()
+	key, err := sig.Generate(sig.Ed25519, rand.Reader)
+	require.NoError(t, err)
+	lock := func(context.Context, mman.Address) (func(), error) { return func() {}, nil }
+	return submit.New(l, "test", key, lock, func(time.Duration) <-chan time.Time { return nil })
+}
+
+// TestNotAffordable: what the account cannot pay is refused before it costs a
+// fee.
+func TestNotAffordable(t *testing.T) {
+	t.Parallel()
+	l := ledger{balance: mman.MAN, taken: make(chan []byte, 1)}
+	s := newSubmitter(t, l)
+	for name, msg := range map[string]tx.Msg{
+		"more than there is":     tx.MsgSend{From: s.Address(), To: mman.Address{1}, Amount: 99 * mman.MAN},
+		"nothing left for a fee": tx.MsgSend{From: s.Address(), To: mman.Address{1}, Amount: mman.MAN},
+		"beyond all money":       tx.MsgSend{From: s.Address(), To: mman.Address{1}, Amount: ^mman.Amount(0)},
+	} {
+		_, err := s.Submit(t.Context(), msg)
+		if name != "beyond all money" {
+			require.ErrorIs(t, err, mman.ErrFunds, name)
+			require.ErrorContains(t, err, "has 1MAN", name)
+		}
+		require.Error(t, err, name)
+		require.Empty(t, l.taken, name)
+	}
+	_, err := s.Submit(t.Context(), tx.MsgRequest{Consumer: s.Address(), Request: []byte("none")})
+	require.ErrorIs(t, err, mman.ErrInvalid)
+	require.Empty(t, l.taken)
+}
+
+// TestCanceled: a transaction that was handed over is named, since it may still
+// land.
+func TestCanceled(t *testing.T) {
+	t.Parallel()
+	l := ledger{balance: mman.MAN, taken: make(chan []byte, 1)}
+	s := newSubmitter(t, l)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := s.Submit(ctx, tx.MsgSend{From: s.Address(), To: mman.Address{1}, Amount: 1})
+		ended <- err
+	}()
+	sent, err := tx.Decode(<-l.taken)
+	require.NoError(t, err)
+	cancel()
+	err = <-ended
+	require.ErrorIs(t, err, mman.ErrCanceled)
+	require.ErrorContains(t, err, "mman tx "+sent.Hash().String())
+	require.NotErrorIs(t, err, context.Canceled, "the hint stays in what the user reads")
+}
