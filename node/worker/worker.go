@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 
 	mman "github.com/limboid/massive-man"
@@ -81,10 +82,24 @@ func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared 
 	for _, stop := range []*mman.Error{mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap, mman.ErrCanceled} {
 		if errors.Is(err, stop) {
 			done.Code = stop.Code
-			return done, errors.Join(job.Stderr([]byte(err.Error() + "\n")))
+			return done, explain(job, err)
 		}
 	}
 	return done, err
+}
+
+// explain tells the consumer, where a runtime would, what a trap was: the code
+// that ends the run says only that there was one. A limit needs no words, the
+// consumer knows what it asked for.
+func explain(job Job, end error) error {
+	if !errors.Is(end, mman.ErrGuestTrap) {
+		return nil
+	}
+	reason, found := strings.CutPrefix(end.Error(), mman.ErrGuestTrap.Error()+": ")
+	if !found {
+		reason = end.Error()
+	}
+	return job.Stderr([]byte("trap: " + reason + "\n"))
 }
 
 // gate lets a run write until it has ended. An executor may leave a blocked

@@ -45,12 +45,13 @@ func TestOutcomes(t *testing.T) {
 		end  error
 		code mman.Code // of a run that is billed
 		fail error     // of one that is not
+		says string    // to the guest's standard error
 	}{
 		"ended":           {},
 		"wall":            {end: fmt.Errorf("run: %w", mman.ErrWall), code: mman.ErrWall.Code},
 		"memory":          {end: mman.ErrMemory, code: mman.ErrMemory.Code},
 		"output":          {end: mman.ErrOutput, code: mman.ErrOutput.Code},
-		"trap":            {end: mman.ErrGuestTrap, code: mman.ErrGuestTrap.Code},
+		"trap":            {end: fmt.Errorf("%w: unreachable", mman.ErrGuestTrap), code: mman.ErrGuestTrap.Code, says: "trap: unreachable\n"},
 		"canceled":        {end: mman.ErrCanceled, code: mman.ErrCanceled.Code},
 		"damaged content": {end: mman.ErrContent, fail: mman.ErrContent},
 		"host failed":     {end: io.ErrUnexpectedEOF, fail: io.ErrUnexpectedEOF},
@@ -75,7 +76,7 @@ func TestOutcomes(t *testing.T) {
 				Result: resources.Result{ExitCode: 3, Usage: used}, Code: tc.code,
 				Output: mman.SumCID(mman.CodecRaw, []byte("out")), OutputBytes: 3,
 			}, done)
-			require.Equal(t, tc.code != 0, stderr.Len() > 0, "who is stopped is told why")
+			require.Equal(t, tc.says, stderr.String(), "a limit's sentence is said once, by the consumer's program")
 		})
 	}
 }
@@ -100,7 +101,8 @@ func TestFailingSinks(t *testing.T) {
 				return resources.Result{Usage: used}, fmt.Errorf("pass the output on: %w", err)
 			}
 		}
-		return resources.Result{Usage: used}, mman.ErrWall
+		_, err := io.WriteString(streams.Stderr, "that was all\n")
+		return resources.Result{Usage: used}, err
 	}
 	for name, tc := range map[string]struct {
 		want error
