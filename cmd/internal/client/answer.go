@@ -5,7 +5,6 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
 )
 
@@ -18,7 +17,7 @@ func (a *app) answer(v any, lines ...string) error {
 		return nil
 	}
 	if _, err := fmt.Fprintln(a.streams.Out, strings.Join(lines, "\n")); err != nil {
-		return fmt.Errorf("%w: write the answer: %w", mman.ErrInternal, err)
+		return console.Unwritten(err)
 	}
 	return nil
 }

@@ -201,7 +201,7 @@ func (o *output) deliver(whole bool) error {
 			return fmt.Errorf("%w: %w", mman.ErrHome, err)
 		}
 		if _, err := io.Copy(o.to, o.f); err != nil {
-			return fmt.Errorf("%w: write the output: %w", mman.ErrInternal, err)
+			return console.Unwritten(err)
 		}
 		return nil
 	case !whole:

@@ -238,7 +238,7 @@ func (a *app) keysExport() *cobra.Command {
 			}
 			if out == "" {
 				if _, err := a.streams.Out.Write(append(bytes.TrimSpace(data), '\n')); err != nil {
-					return fmt.Errorf("%w: write the answer: %w", mman.ErrInternal, err)
+					return console.Unwritten(err)
 				}
 				return nil
 			}

@@ -220,6 +220,9 @@ func (a *app) run(ctx context.Context, algorithm string, w work) (err error) {
 	if err != nil {
 		return err
 	}
+	if wanted.Blocks > params.MaxLeaseBlocks {
+		return console.Wrong("--blocks %d is too long, a lease on %s lasts at most %d blocks", wanted.Blocks, c.ChainID(), params.MaxLeaseBlocks)
+	}
 	a.tick("asking for a lease of at most %s …", wanted.Cap)
 	lease, err := c.Lease(ctx, wanted)
 	if err != nil {
@@ -278,6 +281,9 @@ func (a *app) session(ctx context.Context, c *sdk.Client, lease *sdk.Lease, w wo
 	if err == nil && w.settle {
 		a.tick("settling …")
 		if settled, err = s.Settle(ctx); err != nil {
+			if ctx.Err() != nil {
+				err = mman.ErrCanceled
+			}
 			err = fmt.Errorf("the run is done and paid, but its lease is still open; try: mman lease close %s: %w", lease.Lease.ID, err)
 		}
 		return outcome, settled, err
@@ -285,6 +291,9 @@ func (a *app) session(ctx context.Context, c *sdk.Client, lease *sdk.Lease, w wo
 	// Ctrl-C shall end the session too, not only the wait for it.
 	bye, stop := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer stop()
+	if err != nil && lease.Match > 0 && hopeless(err) {
+		return outcome, settled, a.giveBack(bye, s, lease, err)
+	}
 	closing := s.Close(bye)
 	if err != nil {
 		return outcome, settled, err // the broken session has nothing to add
@@ -295,23 +304,44 @@ func (a *app) session(ctx context.Context, c *sdk.Client, lease *sdk.Lease, w wo
 	return outcome, settled, nil
 }
 
+// hopeless reports whether the same work fails again on the same lease: then
+// nobody wants a lease that was made for it.
+func hopeless(err error) bool {
+	for _, never := range []error{mman.ErrModule, mman.ErrImport, mman.ErrMemory, mman.ErrUnsupported, mman.ErrCapExceeded} {
+		if errors.Is(err, never) {
+			return true
+		}
+	}
+	return false
+}
+
+// giveBack closes a lease on which nothing ran, so that its escrow comes back
+// at once.
+func (a *app) giveBack(ctx context.Context, s *sdk.Session, lease *sdk.Lease, why error) error {
+	if _, err := s.Settle(ctx); err != nil {
+		return fmt.Errorf("%w (its lease could not be closed, try: mman lease close %s)", why, lease.Lease.ID)
+	}
+	return fmt.Errorf("%w (nothing was paid, the lease is closed)", why)
+}
+
 // failure is the error of an algorithm that ended otherwise than with exit
 // code 0.
 func failure(o sdk.Outcome, l resources.Limits) error {
+	paid := fmt.Sprintf("what it used, %s, is paid", o.Paid)
 	switch o.Result.Code {
 	case 0:
 		if o.Result.ExitCode == 0 {
 			return nil
 		}
-		return fmt.Errorf("%w: exit code %d; what it used, %s, is paid", mman.ErrGuestExit, o.Result.ExitCode, o.Paid)
+		return fmt.Errorf("%w: exit code %d; %s", mman.ErrGuestExit, o.Result.ExitCode, paid)
 	case mman.ErrWall.Code:
-		return fmt.Errorf("%w: it ran for %d ms; raise --wall, or see what the provider allows with mman offer show", mman.ErrWall, o.Usage.WallMs)
+		return fmt.Errorf("%w: it ran for %d ms; raise --wall, or see what the provider allows with mman offer show; %s", mman.ErrWall, o.Usage.WallMs, paid)
 	case mman.ErrMemory.Code:
-		return fmt.Errorf("%w: %s were asked for; raise --memory", mman.ErrMemory, sizeText(l.MemoryBytes))
+		return fmt.Errorf("%w: %s were asked for; raise --memory; %s", mman.ErrMemory, sizeText(l.MemoryBytes), paid)
 	case mman.ErrOutput.Code:
-		return fmt.Errorf("%w: %s were asked for; raise --output-limit", mman.ErrOutput, sizeText(l.OutputBytes))
+		return fmt.Errorf("%w: %s were asked for; raise --output-limit; %s", mman.ErrOutput, sizeText(l.OutputBytes), paid)
 	case mman.ErrGuestTrap.Code:
-		return fmt.Errorf("%w: it did what WebAssembly forbids; what it used, %s, is paid", mman.ErrGuestTrap, o.Paid)
+		return fmt.Errorf("%w: it did what WebAssembly forbids; %s", mman.ErrGuestTrap, paid)
 	default:
 		return mman.RemoteError(o.Result.Code, mman.RetryNever, fmt.Sprintf("the provider stopped the run with code %d", o.Result.Code))
 	}

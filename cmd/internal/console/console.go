@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -51,15 +52,29 @@ func Run(ctx context.Context, root *cobra.Command, s Streams, args []string, asJ
 	if err == nil {
 		return Done
 	}
-	cause := context.Cause(cmd.Context()) //nolint:contextcheck // it descends from ctx
-	switch {
-	case errors.Is(cause, mman.ErrTimeout):
-		err = fmt.Errorf("%w: %w", cause, err)
-	case cause != nil && mman.CodeOf(err) != mman.ErrCanceled.Code:
-		err = fmt.Errorf("%w: %w", mman.ErrCanceled, err)
-	}
+	err = ended(context.Cause(cmd.Context()), err) //nolint:contextcheck // it descends from ctx
 	Say(s, root.Name(), err, (asJSON() || wantsJSON(args)) && !errors.Is(err, errSaid))
 	return Exit(err)
+}
+
+// ended says first that the time was up or that the user gave up, when that is
+// why err came. What was interrupted meanwhile is of no interest to anybody, but
+// what it left behind is: an error that is not only the context's own stays.
+func ended(cause, err error) error {
+	first := error(mman.ErrCanceled)
+	switch {
+	case cause == nil:
+		return err
+	case errors.Is(cause, mman.ErrTimeout):
+		first = cause
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return first
+	}
+	if mman.CodeOf(err) == mman.CodeOf(first) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", first, err)
 }
 
 // wantsJSON finds -o json where the flags could not be read to their end.
@@ -140,10 +155,30 @@ func JSON(w io.Writer, v any) error {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	if err := e.Encode(v); err != nil {
-		return fmt.Errorf("%w: write the answer: %w", mman.ErrInternal, err)
+		return Unwritten(err)
 	}
 	return nil
 }
+
+// Unwritten returns the error of an answer that could not be written to where
+// the user wants it.
+func Unwritten(err error) error {
+	code := mman.ErrHome
+	if errors.Is(err, syscall.ENOSPC) {
+		code = mman.ErrDiskFull
+	}
+	return &unwritten{code, fmt.Errorf("the answer could not be written: %w", err)}
+}
+
+// unwritten has a code whose own words would mislead.
+type unwritten struct {
+	code *mman.Error
+	err  error
+}
+
+func (e *unwritten) Error() string { return e.err.Error() }
+
+func (e *unwritten) Unwrap() []error { return []error{e.code, e.err} }
 
 // Args returns a check that from least to most arguments are given; most < 0
 // is no bound. names says in the error what they are.

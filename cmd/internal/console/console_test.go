@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -113,6 +114,16 @@ func TestAsk(t *testing.T) {
 	}
 }
 
+// TestUnwritten: a full disk is not our fault, and says so.
+func TestUnwritten(t *testing.T) {
+	t.Parallel()
+	err := console.Unwritten(&os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC})
+	require.ErrorIs(t, err, mman.ErrDiskFull)
+	require.Equal(t, "the answer could not be written: write /dev/stdout: no space left on device", err.Error())
+	require.Equal(t, console.Failed, console.Exit(err))
+	require.ErrorIs(t, console.Unwritten(os.ErrClosed), mman.ErrHome)
+}
+
 // TestRun: how a verb's end is said.
 func TestRun(t *testing.T) {
 	t.Parallel()
@@ -141,7 +152,11 @@ func TestRun(t *testing.T) {
 			3, "{\n  \"error\": {\n    \"code\": 105,\n    \"text\": \"not enough funds\"\n  }\n}\n", "prog: not enough funds\n",
 		},
 		{"said already", false, func(*cobra.Command, []string) error { return console.Said(mman.ErrGuestExit) }, true, 1, "", "prog: algorithm ended with an error\n"},
-		{"canceled", true, func(cmd *cobra.Command, _ []string) error { return cmd.Context().Err() }, false, 1, "", "prog: canceled: context canceled\n"},
+		{"canceled", true, func(cmd *cobra.Command, _ []string) error { return cmd.Context().Err() }, false, 1, "", "prog: canceled\n"},
+		{"canceled, and something is left", true, func(*cobra.Command, []string) error {
+			return fmt.Errorf("request 7: %w: it stays queued", mman.ErrCanceled)
+		}, false, 1, "", "prog: request 7: canceled: it stays queued\n"},
+		{"canceled, said by another", true, func(*cobra.Command, []string) error { return fmt.Errorf("%w: the node", mman.ErrUnreachable) }, false, 1, "", "prog: canceled: not reachable: the node\n"},
 		{"out of time", false, late, false, 4, "", "prog: timed out after 1ns: canceled: waiting\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
