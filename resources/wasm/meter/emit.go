@@ -11,7 +11,6 @@ type emitter struct {
 
 	depth   uint32 // of the guest's open blocks
 	local   bool   // the counter is cached in a local
-	check   bool   // there is a place to leave to when the fuel is out
 	counted bool   // the call counts on the stack
 	wrapped bool   // the guest's code stands in a block
 
@@ -41,16 +40,14 @@ func (e *emitter) plan() {
 	if e.calls || g.total() > leafFuel {
 		g.nodes[0].check = true
 	}
-	e.check = e.bulk
 	for i := range g.nodes {
 		n := &g.nodes[i]
 		n.check = n.check && !e.sw.noChecks
-		e.check = e.check || n.check
 		if n.check {
 			e.out.checks++
 		}
 	}
-	e.wrapped = e.local || e.check || e.counted
+	e.wrapped = e.local || e.counted
 	e.out.nodes += len(g.nodes)
 }
 
@@ -127,9 +124,6 @@ func (e *emitter) enter() {
 	if e.local {
 		e.load()
 	}
-	if e.check {
-		e.op(opBlock, noValue)
-	}
 	if e.wrapped {
 		e.op(opBlock)
 		e.c = append(e.c, e.out.resultType(e.sig.results)...)
@@ -171,13 +165,6 @@ func (e *emitter) leave() {
 		e.const32(int64(e.words()))
 		e.op(opI32Sub)
 		e.with(opGlobalSet, e.out.stack)
-	}
-	if e.check {
-		e.op(opReturn, opEnd)
-		if e.local {
-			e.store()
-		}
-		e.op(opUnreachable)
 	}
 	e.op(opEnd)
 }
@@ -227,12 +214,12 @@ func (e *emitter) charge(n int) {
 		e.counter()
 		e.const64(x)
 		e.op(opI64Add)
-		e.pay(check, 0)
+		e.pay(check)
 		return
 	}
 	if check {
 		e.counter()
-		e.exceeds(0)
+		e.exceeds()
 	}
 }
 
@@ -245,10 +232,9 @@ func (e *emitter) counter() {
 	}
 }
 
-// pay makes the top of the stack the fuel used so far and, if wanted, leaves the
-// function if that is too much; inner is the number of the meter's own blocks
-// around.
-func (e *emitter) pay(check bool, inner uint32) {
+// pay makes the top of the stack the fuel used so far and, if wanted, has the
+// limit looked at.
+func (e *emitter) pay(check bool) {
 	switch {
 	case !e.local:
 		e.with(opGlobalSet, e.out.used)
@@ -261,17 +247,20 @@ func (e *emitter) pay(check bool, inner uint32) {
 		e.with(opLocalSet, e.fuel)
 	}
 	if check {
-		e.exceeds(inner)
+		e.exceeds()
 	}
 }
 
-// exceeds leaves the function if the fuel on top of the stack is above the limit.
-// Around the guest's blocks there are two: the one that takes the place of the
-// function's own label, and the one that ends at the trap.
-func (e *emitter) exceeds(inner uint32) {
-	e.with(opGlobalGet, e.out.limit)
-	e.op(opI64GtU)
-	e.with(opBrIf, e.depth+1+inner)
+// exceeds has the limit looked at if the fuel on top of the stack is above the
+// place where that is due.
+func (e *emitter) exceeds() {
+	e.with(opGlobalGet, e.out.next)
+	e.op(opI64GtU, opIf, noValue)
+	if e.local {
+		e.store()
+	}
+	e.with(opCall, e.out.pausing())
+	e.op(opEnd)
 }
 
 // operator writes one operator that can be reached.
@@ -351,7 +340,7 @@ func (e *emitter) ranged(in instr, raw []byte) {
 		e.counter()
 		e.perUnits()
 		e.op(opI64Add)
-		e.pay(!e.sw.noChecks, 0)
+		e.pay(!e.sw.noChecks)
 	}
 	p, needed := e.out.pieceOf(in)
 	if !needed || e.sw.noPieces {
@@ -400,7 +389,7 @@ func (e *emitter) grow(in instr, raw []byte) {
 			e.perUnits()
 		}
 		e.op(opI64Add)
-		e.pay(!e.sw.noChecks, 1)
+		e.pay(!e.sw.noChecks)
 	}
 	e.with(opLocalGet, e.scratch)
 	e.c = append(e.c, raw...)

@@ -54,6 +54,11 @@ const (
 
 // Prices beside Price.
 const (
+	// SliceFuel is how much fuel a guest uses between two pauses, at which it
+	// looks at the limit and the host can run: a fifth of a millisecond or so.
+	// Where a guest stops does not depend on it: near the limit every check
+	// looks.
+	SliceFuel = 1 << 20
 	// RangeUnit is how many bytes, or elements, an operator on a range handles
 	// for one unit of fuel; a part of it counts whole.
 	RangeUnit = 64

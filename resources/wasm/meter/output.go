@@ -13,13 +13,14 @@ type output struct {
 	code    []byte // of the functions so far, without their number
 	scratch []byte
 
-	used, limit, stack, stop uint32 // the meter's globals
+	used, limit, stack, stop, next uint32 // the meter's globals
 
 	added   []funcType // behind the guest's types
 	typeIDs map[string]uint32
 
 	helpers   []helper
 	helperIDs map[string]uint32
+	pauses    bool // some code calls the host's side of memory.grow
 
 	nodes, charges, checks, canonical int
 }
@@ -39,7 +40,7 @@ func newOutput(m *module) *output {
 		}
 	}
 	g := uint32(len(m.globals)) //nolint:gosec // below the module's bytes
-	o.used, o.limit, o.stack, o.stop = g, g+1, g+2, g+3
+	o.used, o.limit, o.stack, o.stop, o.next = g, g+1, g+2, g+3, g+4
 	return o
 }
 
@@ -123,6 +124,9 @@ func (o *output) section(id int) ([]byte, bool) {
 		}
 		return o.tables(), true
 	case sectionMemory:
+		if m.memories == 0 && o.pauses {
+			return []byte{1, 1, 0, 0}, true // of no page, only to be grown by none
+		}
 		if !m.seen[id] {
 			return nil, false
 		}
@@ -133,8 +137,9 @@ func (o *output) section(id int) ([]byte, bool) {
 			i64, 1, opI64Const, 0, opEnd, // limit
 			i32, 1, opI32Const, 0, opEnd, // stack
 			i32, 1, opI32Const, 0, opEnd, // stop
+			i64, 1, opI64Const, 0, opEnd, // next
 		}
-		return o.extended(id, len(m.globals)-m.imported[kindGlobal], 4, items)
+		return o.extended(id, len(m.globals)-m.imported[kindGlobal], 5, items)
 	case sectionExport:
 		var items []byte
 		for i, name := range []string{UsedGlobal, LimitGlobal, StackGlobal, StopGlobal} {

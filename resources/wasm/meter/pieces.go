@@ -63,6 +63,47 @@ func (o *output) helper(p piece, raw []byte) uint32 {
 	return id
 }
 
+// appendPause lets the engine's host run for a moment: growing the memory by
+// nothing changes nothing and is done by the host. A Go program that waits for
+// its collector could not go on while a guest computes in silence.
+func (o *output) appendPause(c []byte) []byte {
+	o.pauses = true
+	return append(c, opI32Const, 0, opMemoryGrow, 0, opDrop)
+}
+
+// appendLook traps when the fuel used is above the limit.
+func (o *output) appendLook(c []byte) []byte {
+	c = binary.AppendUvarint(append(c, opGlobalGet), uint64(o.used))
+	c = binary.AppendUvarint(append(c, opGlobalGet), uint64(o.limit))
+	return append(c, opI64GtU, opIf, noValue, opUnreachable, opEnd)
+}
+
+// pausing returns the index of the function that is called when the fuel used is
+// above next: it pauses, looks at the limit, and sets next to the limit or to
+// SliceFuel from here, whichever comes first.
+func (o *output) pausing() uint32 {
+	const key = "pause"
+	id, ok := o.helperIDs[key]
+	if ok {
+		return id
+	}
+	global := func(c []byte, op byte, index uint32) []byte {
+		return binary.AppendUvarint(append(c, op), uint64(index))
+	}
+	c := o.appendLook(o.appendPause([]byte{0})) // no locals
+	// limit - used > SliceFuel ? used + SliceFuel : limit
+	c = appendSigned(append(global(c, opGlobalGet, o.used), opI64Const), SliceFuel)
+	c = append(c, opI64Add)
+	c = global(c, opGlobalGet, o.limit)
+	c = append(global(global(c, opGlobalGet, o.limit), opGlobalGet, o.used), opI64Sub)
+	c = append(appendSigned(append(c, opI64Const), SliceFuel), opI64GtU, opSelect)
+	c = append(global(c, opGlobalSet, o.next), opEnd)
+	id = uint32(len(o.m.funcs) + len(o.helpers)) //nolint:gosec // maxItems and a few
+	o.helpers = append(o.helpers, helper{o.typeIndex(funcType{}), c})
+	o.helperIDs[key] = id
+	return id
+}
+
 // pieceBody writes the function: parameters 0, where to, 1, what or where from,
 // and 2, how many. Its fuel is paid.
 func (o *output) pieceBody(p piece, raw []byte) []byte {
@@ -95,11 +136,7 @@ func (o *output) pieceBody(p piece, raw []byte) []byte {
 		whole()
 		c = append(c, opEnd)
 	}
-	check := func() {
-		c = binary.AppendUvarint(append(c, opGlobalGet), uint64(o.used))
-		c = binary.AppendUvarint(append(c, opGlobalGet), uint64(o.limit))
-		c = append(c, opI64GtU, opIf, noValue, opUnreachable, opEnd)
-	}
+	check := func() { c = o.appendLook(o.appendPause(c)) }
 	again := func() {
 		get(2)
 		size()

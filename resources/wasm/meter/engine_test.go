@@ -1,0 +1,115 @@
+package meter_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/limboid/massive-man/resources/wasm/meter"
+)
+
+// noLimit is more fuel than any test uses.
+const noLimit = uint64(math.MaxUint64)
+
+// instrument meters a module, with all rules or some turned off.
+func instrument(tb testing.TB, module []byte, sw ...meter.Switches) []byte {
+	tb.Helper()
+	all := meter.Switches{}
+	if len(sw) > 0 {
+		all = sw[0]
+	}
+	m, err := meter.InstrumentWith(module, meter.Options{}, all)
+	require.NoError(tb, err)
+	return m.Module
+}
+
+type engine struct {
+	name    string
+	runtime wazero.Runtime
+}
+
+func compiler(tb testing.TB) engine {
+	tb.Helper()
+	return newEngine(tb, "compiler", wazero.NewRuntimeConfigCompiler())
+}
+
+func interpreter(tb testing.TB) engine {
+	tb.Helper()
+	return newEngine(tb, "interpreter", wazero.NewRuntimeConfigInterpreter())
+}
+
+func newEngine(tb testing.TB, name string, config wazero.RuntimeConfig) engine {
+	tb.Helper()
+	ctx := tb.Context()
+	r := wazero.NewRuntimeWithConfig(ctx, config.WithCoreFeatures(api.CoreFeaturesV2).WithDebugInfoEnabled(false))
+	tb.Cleanup(func() { require.NoError(tb, r.Close(context.WithoutCancel(ctx))) })
+	return engine{name, r}
+}
+
+func (e engine) instantiate(tb testing.TB, module []byte) api.Module {
+	tb.Helper()
+	m, err := e.runtime.InstantiateWithConfig(tb.Context(), module, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	require.NoError(tb, err)
+	return m
+}
+
+func global(m api.Module, name string) api.MutableGlobal {
+	g, _ := m.ExportedGlobal(name).(api.MutableGlobal)
+	return g
+}
+
+// outcome is what a run leaves.
+type outcome struct {
+	results []uint64
+	trap    string // first line
+	used    uint64
+	stop    uint64
+	memory  [32]byte
+}
+
+// invoke instantiates a module and calls a function with a limit.
+func (e engine) invoke(tb testing.TB, module []byte, limit uint64, name string, args ...uint64) outcome {
+	tb.Helper()
+	m := e.instantiate(tb, module)
+	defer func() { require.NoError(tb, m.Close(tb.Context())) }()
+	return invokeIn(tb, m, limit, name, args...)
+}
+
+func invokeIn(tb testing.TB, m api.Module, limit uint64, name string, args ...uint64) outcome {
+	tb.Helper()
+	setLimit(m, limit)
+	var o outcome
+	var err error
+	o.results, err = m.ExportedFunction(name).Call(tb.Context(), args...)
+	if err != nil {
+		o.trap, _, _ = strings.Cut(err.Error(), "\n")
+		o.results = nil
+	}
+	if g := global(m, meter.UsedGlobal); g != nil {
+		o.used, o.stop = g.Get(), global(m, meter.StopGlobal).Get()
+	}
+	if mem := m.Memory(); mem != nil {
+		all, _ := mem.Read(0, mem.Size())
+		o.memory = sha256.Sum256(all)
+	}
+	return o
+}
+
+// outOfFuel says whether the limit ended a run, as a host finds out.
+func (o outcome) outOfFuel(limit uint64) bool { return o.used > limit }
+
+// same requires that two runs are equal in all that a guest can show.
+func same(tb testing.TB, want, got outcome, format string, args ...any) {
+	tb.Helper()
+	where := fmt.Sprintf(format, args...)
+	require.Equal(tb, want.trap, got.trap, where)
+	require.Equal(tb, want.results, got.results, where)
+	require.Equal(tb, want.memory, got.memory, where)
+}
