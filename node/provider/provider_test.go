@@ -208,6 +208,7 @@ type lender struct {
 	chain    *chain
 	host     *p2p.Host
 	stores   *stores
+	disk     bool // leases keep their contents in the database
 	executor *resourcestest.Fake
 	db       *store.Store
 	home     string
@@ -248,13 +249,24 @@ func (l *lender) open(tb testing.TB) {
 	var err error
 	l.db, err = store.Open(scfg)
 	require.NoError(tb, err)
+	var places provider.Stores = l.stores
+	if l.disk {
+		places = diskStores{l.stores, l.db.Data()}
+	}
 	l.Provider, err = provider.New(l.cfg, provider.Parts{
-		Ledger: l.chain, Submitter: l.chain, Host: l.host, Discovery: l.disc, Public: l.public, Stores: l.stores,
+		Ledger: l.chain, Submitter: l.chain, Host: l.host, Discovery: l.disc, Public: l.public, Stores: places,
 		Records: l.db.Data().Namespace(store.NamespaceProvider),
 		Worker:  worker.New(map[resources.Facet]resources.Executor{resources.FacetWasm: l.executor}),
 		Facets:  []resources.Facet{resources.FacetWasm},
 	})
 	require.NoError(tb, err)
+}
+
+// useDisk keeps the contents of leases in the database from now on.
+func (l *lender) useDisk(tb testing.TB) {
+	tb.Helper()
+	l.disk = true
+	l.restart(tb)
 }
 
 // restart closes the records and opens them again, as after a crash.
@@ -277,7 +289,7 @@ func (l *lender) lease(id byte, change ...func(*market.Lease)) market.Lease {
 				Units: []price.UnitPrice{{Unit: resources.UnitWallMs, Per: 1, UMan: 1}, {Unit: resources.UnitCalls, Per: 1, UMan: 1000}},
 			}},
 		},
-		Cap: mman.MAN, Limits: resources.Limits{WallMs: 10_000, MemoryBytes: 1 << 20, InputBytes: 1 << 20, OutputBytes: 1 << 20},
+		Cap: mman.MAN, Limits: resources.DefaultLimits().Tighten(resources.Limits{WallMs: 10_000, MemoryBytes: 1 << 20, InputBytes: 1 << 20, OutputBytes: 1 << 20}),
 		Opened: 90, Expires: 1000, CloseAt: 1100, State: market.LeaseOpen,
 	}
 	for _, f := range change {
