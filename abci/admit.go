@@ -14,8 +14,10 @@ import (
 // gate admits transactions: it checks everything that does not depend on what
 // the messages do, and charges the signer.
 type gate struct {
-	chainID  string
-	params   genesis.Params
+	chainID string
+	params  genesis.Params
+	// baseFee is that of the next block, in 10⁻⁶ uman per gas.
+	baseFee  uint64
 	verified *verifiedTxs
 }
 
@@ -54,9 +56,13 @@ func (g gate) open(raw []byte) (opened, error) {
 	return o, nil
 }
 
+// fee returns what the transaction pays: its gas limit at the base fee. What it
+// offers above that stays with the signer.
+func (g gate) fee(o opened) (mman.Amount, error) { return genesis.FeeAt(g.baseFee, o.GasLimit) }
+
 // admit checks fee, timeout, sequence and signature and charges the signer.
 func (g gate) admit(w state.Writer, o opened, height uint64) error {
-	fee, err := g.params.Fee(o.GasLimit)
+	fee, err := g.fee(o)
 	switch {
 	case err != nil:
 		return err
@@ -67,7 +73,7 @@ func (g gate) admit(w state.Writer, o opened, height uint64) error {
 	}
 	// Charging first finds a missing account or a wrong sequence before the
 	// costly signature; the caller drops the write when that does not verify.
-	number, err := bank.Charge(w, o.Tx)
+	number, err := bank.Charge(w, o.Tx, fee)
 	if err != nil {
 		return err
 	}

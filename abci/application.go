@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/bank"
 	"github.com/limboid/massive-man/abci/block"
 	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/genesis"
@@ -180,13 +181,18 @@ func (a *Application) begin() (*state.Overlay, error) {
 	return o, initGenesis(a.routes.modules, o, *a.genesis)
 }
 
-func (a *Application) gate(r state.Reader) (gate, error) {
+// gate returns the gate of the block of that height, whose state before it r is.
+func (a *Application) gate(r state.Reader, height uint64) (gate, error) {
 	c, err := readChain(r)
 	if err != nil {
 		return gate{}, err
 	}
 	params, err := readParams(r)
-	return gate{c.ID, params, a.verified}, err
+	if err != nil {
+		return gate{}, err
+	}
+	base, err := bank.BaseFee(r, params, height)
+	return gate{c.ID, params, base, a.verified}, err
 }
 
 func (a *Application) resetCheck() error {
@@ -194,13 +200,14 @@ func (a *Application) resetCheck() error {
 	if err != nil {
 		return err
 	}
-	g, err := a.gate(o)
+	height := a.store.Height() + 1
+	g, err := a.gate(o, height)
 	if err != nil {
 		return err
 	}
 	a.mempool.Lock()
 	defer a.mempool.Unlock()
-	a.check = &checking{o, g, a.store.Height() + 1}
+	a.check = &checking{o, g, height}
 	return nil
 }
 
@@ -324,7 +331,7 @@ func (a *Application) selectTxs(req *types.RequestPrepareProposal) ([][]byte, er
 	if err != nil {
 		return nil, err
 	}
-	g, err := a.gate(o)
+	g, err := a.gate(o, uint64(req.Height)) //nolint:gosec // a height
 	if err != nil {
 		return nil, err
 	}
@@ -393,7 +400,7 @@ func (a *Application) execute(hash []byte, height int64, at time.Time, txs [][]b
 	if err != nil {
 		return nil, err
 	}
-	g, err := a.gate(o)
+	g, err := a.gate(o, next)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/cometbft/cometbft/abci/types"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/bank"
 	"github.com/limboid/massive-man/abci/block"
 	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/abci/tx"
@@ -34,6 +35,8 @@ type execution struct {
 	header block.Header
 	state  *state.Overlay
 	gas    uint64 // left in the block
+	fees   mman.Amount
+	used   uint64 // gas that admitted transactions reserved and paid for
 	out    *executed
 }
 
@@ -48,6 +51,9 @@ func (e *execution) run(txs [][]byte) error {
 		e.out.results = append(e.out.results, result)
 	}
 	var events []block.Event
+	if err := bank.Collect(e.context(e.state, &events), e.gate.baseFee, e.fees, e.used); err != nil {
+		return fmt.Errorf("fees of block %d: %w", e.header.Height, err)
+	}
 	for _, m := range e.routes.modules {
 		if err := m.EndBlock(e.context(e.state, &events)); err != nil {
 			return fmt.Errorf("end of block %d in %s: %w", e.header.Height, m.Name(), err)
@@ -84,8 +90,16 @@ func (e *execution) deliver(raw []byte) (*types.ExecTxResult, error) {
 	if err := admission.Commit(); err != nil {
 		return nil, err
 	}
+	fee, err := e.gate.fee(o)
+	if err != nil {
+		return nil, err
+	}
+	if e.fees, err = e.fees.Add(fee); err != nil {
+		return nil, err
+	}
+	e.used += o.GasLimit
 	signer := o.Signer.Address().String()
-	events := []block.Event{{Type: "tx", Attributes: []block.Attribute{{Key: "fee", Value: block.Coins(o.Fee)}, {Key: "fee_payer", Value: signer}}}}
+	events := []block.Event{{Type: "tx", Attributes: []block.Attribute{{Key: "fee", Value: block.Coins(fee)}, {Key: "fee_payer", Value: signer}}}}
 	after, err := e.messages(o, signer, events)
 	if err != nil {
 		if err := fatal(err); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/cometbft/cometbft/proto/tendermint/crypto"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/bank"
 	"github.com/limboid/massive-man/abci/block"
 	ledger "github.com/limboid/massive-man/abci/market"
 	"github.com/limboid/massive-man/abci/state"
@@ -118,7 +119,9 @@ func parseQuery(s string) (block.Query, error) {
 
 // FeeAnswer is the answer to /mman/fee.
 type FeeAnswer struct {
-	// BaseFeeMicro is in 10⁻⁶ uman per gas.
+	// BaseFeeMicro is the next block's, in 10⁻⁶ uman per gas. It can rise by an
+	// eighth a block; a transaction pays the base fee of its own block, so one
+	// that offers more loses nothing.
 	BaseFeeMicro uint64      `json:"base_fee_micro"`
 	Gas          genesis.Gas `json:"gas"`
 	MaxGasPerTx  uint64      `json:"max_gas_per_tx"`
@@ -156,7 +159,8 @@ func (a *Application) askChain(q block.Query) (any, error) {
 	if err != nil || q.Path[0] == "params" {
 		return p, err
 	}
-	return FeeAnswer{p.BaseFeeMicro, p.Gas, p.MaxGasPerTx}, nil
+	base, err := bank.BaseFee(q.State, p, q.Height+1)
+	return FeeAnswer{base, p.Gas, p.MaxGasPerTx}, err
 }
 
 // storeAnswer answers a raw key, with an ICS-23 proof of presence or absence

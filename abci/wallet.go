@@ -68,7 +68,8 @@ func (a *Application) simulate(s *state.Snapshot, data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := a.gate(s)
+	height := s.Height() + 1
+	g, err := a.gate(s, height)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +88,6 @@ func (a *Application) simulate(s *state.Snapshot, data []byte) ([]byte, error) {
 	case !ok:
 		return nil, bank.Unknown(signer)
 	}
-	height := s.Height() + 1
 	e := &execution{
 		routes: a.routes, gate: g, state: state.NewOverlay(s),
 		header: block.Header{ChainID: g.chainID, Height: height},

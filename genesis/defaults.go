@@ -19,6 +19,8 @@ type Params struct {
 	MatchPerBlock       uint64 `cbor:"match_per_block"        json:"match_per_block"`
 	BurnPPM             uint64 `cbor:"burn_ppm"               json:"burn_ppm"`
 	BaseFeeMicro        uint64 `cbor:"base_fee_micro"         json:"base_fee_micro"`
+	BaseFeeFloorMicro   uint64 `cbor:"base_fee_floor_micro"   json:"base_fee_floor_micro"`
+	FeeBurnPPM          uint64 `cbor:"fee_burn_ppm"           json:"fee_burn_ppm"`
 	Gas                 Gas    `cbor:"gas"                    json:"gas"`
 	MaxGasPerTx         uint64 `cbor:"max_gas_per_tx"         json:"max_gas_per_tx"`
 	MaxGasPerBlock      uint64 `cbor:"max_gas_per_block"      json:"max_gas_per_block"`
@@ -117,9 +119,19 @@ func Table() []Parameter {
 			func(p *Params) *uint64 { return &p.BurnPPM },
 		},
 		{
-			"base_fee_micro", "10^-6 uman per gas", 100_000, 100_000, 1000, 1_000_000_000_000,
-			"a transfer of about 20,000 gas costs 0.002 MAN",
+			"base_fee_micro", "10^-6 uman per gas", 100_000, 100_000, 1, MaxBaseFeeMicro,
+			"the base fee of the first block: a transfer of about 20,000 gas costs 0.002 MAN",
 			func(p *Params) *uint64 { return &p.BaseFeeMicro },
+		},
+		{
+			"base_fee_floor_micro", "10^-6 uman per gas", 1000, 1000, 1, MaxBaseFeeMicro,
+			"the base fee of an idle chain: a transfer still costs 20 uman, so that spam is never free",
+			func(p *Params) *uint64 { return &p.BaseFeeFloorMicro },
+		},
+		{
+			"fee_burn_ppm", "millionths", 500_000, 500_000, 1, 1_000_000,
+			"the part of each fee that is burned; the rest goes to the validators who signed",
+			func(p *Params) *uint64 { return &p.FeeBurnPPM },
 		},
 		gas("tx_base", 8000, "reading and writing the signer's account", func(p *Params) *uint64 { return &p.Gas.TxBase }),
 		gas("per_byte", 10, "every byte is sent to and stored by all", func(p *Params) *uint64 { return &p.Gas.PerByte }),
@@ -196,15 +208,43 @@ func (p Params) Validate() error {
 	switch {
 	case p.MaxGasPerTx > p.MaxGasPerBlock:
 		return fmt.Errorf("%w: params.max_gas_per_tx %d is above max_gas_per_block %d", mman.ErrGenesis, p.MaxGasPerTx, p.MaxGasPerBlock)
+	case p.BaseFeeFloorMicro > p.BaseFeeMicro:
+		return fmt.Errorf("%w: params.base_fee_floor_micro %d is above base_fee_micro %d", mman.ErrGenesis, p.BaseFeeFloorMicro, p.BaseFeeMicro)
 	case p.EvidenceMaxBytes > p.BlockMaxBytes:
 		return fmt.Errorf("%w: params.evidence_max_bytes %d is above block_max_bytes %d", mman.ErrGenesis, p.EvidenceMaxBytes, p.BlockMaxBytes)
 	}
 	return nil
 }
 
-// Fee returns what a transaction with the gas limit must pay at least: its gas
-// at the base fee, rounded up. ErrOverflow when no money can pay it.
-func (p Params) Fee(gas uint64) (mman.Amount, error) {
+// MaxBaseFeeMicro is the highest base fee, in 10⁻⁶ uman per gas.
+const MaxBaseFeeMicro = 1_000_000_000_000
+
+// FeeAt returns what a transaction with the gas limit must pay when the base
+// fee is so high: its gas at the base fee in 10⁻⁶ uman per gas, rounded up.
+// ErrOverflow when no money can pay it.
+func FeeAt(baseFeeMicro, gas uint64) (mman.Amount, error) {
 	const micro = 1_000_000
-	return mman.Amount(gas).MulDivCeil(p.BaseFeeMicro, micro)
+	return mman.Amount(gas).MulDivCeil(baseFeeMicro, micro)
+}
+
+// NextBaseFee returns the base fee of the block after one in which admitted
+// transactions had used gas: it rises or falls by up to an eighth, at least by
+// 1, with the distance from half of the block's gas, and stays between the
+// floor and MaxBaseFeeMicro.
+func (p Params) NextBaseFee(base, used uint64) (uint64, error) {
+	target := max(p.MaxGasPerBlock/2, 1)
+	used = min(used, 2*target)
+	distance := max(used, target) - min(used, target)
+	if distance == 0 {
+		return base, nil
+	}
+	step, err := mman.Amount(base).MulDivFloor(distance, 8*target)
+	if err != nil {
+		return 0, err
+	}
+	change := max(uint64(step), 1)
+	if used > target {
+		return min(base+change, MaxBaseFeeMicro), nil
+	}
+	return max(base-min(change, base), p.BaseFeeFloorMicro), nil
 }

@@ -2,6 +2,8 @@ package genesis_test
 
 import (
 	"encoding/base64"
+	"math/big"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -164,18 +166,53 @@ func TestTable(t *testing.T) {
 
 func TestFee(t *testing.T) {
 	t.Parallel()
-	p := genesis.Defaults(genesis.Local)
 	for _, tc := range []struct {
 		gas  uint64
 		want mman.Amount
 	}{{0, 0}, {1, 1}, {10, 1}, {11, 2}, {1_000_000, 100_000}} {
-		got, err := p.Fee(tc.gas)
+		got, err := genesis.FeeAt(100_000, tc.gas)
 		require.NoError(t, err)
 		require.Equal(t, tc.want, got, "%d gas", tc.gas)
 	}
-	p.BaseFeeMicro = 1 << 60
-	_, err := p.Fee(1 << 60)
+	_, err := genesis.FeeAt(1<<60, 1<<60)
 	require.ErrorIs(t, err, mman.ErrOverflow)
+}
+
+func TestNextBaseFee(t *testing.T) {
+	t.Parallel()
+	p := genesis.Defaults(genesis.Local)
+	p.MaxGasPerBlock, p.BaseFeeFloorMicro = 16_000_000, 1000
+	for _, tc := range []struct{ base, used, want uint64 }{
+		{100_000, 8_000_000, 100_000},
+		{100_000, 16_000_000, 112_500},
+		{100_000, 99_000_000, 112_500},
+		{100_000, 0, 87_500},
+		{100_000, 4_000_000, 93_750},
+		{100_000, 8_000_001, 100_001},
+		{100_000, 7_999_999, 99_999},
+		{1001, 0, 1000},
+		{1000, 0, 1000},
+		{1000, 16_000_000, 1125},
+		{genesis.MaxBaseFeeMicro, 16_000_000, genesis.MaxBaseFeeMicro},
+	} {
+		got, err := p.NextBaseFee(tc.base, tc.used)
+		require.NoError(t, err)
+		require.Equal(t, tc.want, got, "%d after %d gas", tc.base, tc.used)
+	}
+	// Against the rule in big numbers, for all that genesis allows.
+	seed := rand.Uint64()
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for range 2000 {
+		p.MaxGasPerBlock = 1_000_000 + rng.Uint64N(10_000_000_000-1_000_000)
+		base, used, target := 1000+rng.Uint64N(genesis.MaxBaseFeeMicro-1000), rng.Uint64N(p.MaxGasPerBlock+1), p.MaxGasPerBlock/2
+		step := new(big.Int).Sub(new(big.Int).SetUint64(min(used, 2*target)), new(big.Int).SetUint64(target))
+		sign := int64(step.Sign())
+		step.Abs(step).Mul(step, new(big.Int).SetUint64(base)).Quo(step, new(big.Int).SetUint64(8*target))
+		want := int64(base) + sign*max(step.Int64(), 1)
+		got, err := p.NextBaseFee(base, used)
+		require.NoError(t, err)
+		require.Equal(t, uint64(min(max(want, 1000), genesis.MaxBaseFeeMicro)), got, "seed %d: %d after %d of %d", seed, base, used, p.MaxGasPerBlock)
+	}
 }
 
 func FuzzDecode(f *testing.F) {

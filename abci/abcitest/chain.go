@@ -256,6 +256,17 @@ func (c *Chain) Balance(a Actor) mman.Amount {
 	return got.Balance
 }
 
+// BaseFee returns the base fee of the next block.
+func (c *Chain) BaseFee() uint64 {
+	c.tb.Helper()
+	var fee struct {
+		BaseFeeMicro uint64 `json:"base_fee_micro"`
+	}
+	code, log := c.Query("/mman/fee", &fee)
+	require.Zero(c.tb, code, log)
+	return fee.BaseFeeMicro
+}
+
 // Sign returns a transaction of the messages with the actor's next sequence and
 // the fee that it needs. Change, when given, edits the draft before signing.
 func (c *Chain) Sign(a Actor, msgs []tx.Msg, change ...func(*tx.Draft)) []byte {
@@ -267,8 +278,10 @@ func (c *Chain) Sign(a Actor, msgs []tx.Msg, change ...func(*tx.Draft)) []byte {
 func (c *Chain) SignFor(chainID string, a Actor, msgs []tx.Msg, change ...func(*tx.Draft)) []byte {
 	c.tb.Helper()
 	var acc account
+	base := c.Doc.Params.BaseFeeMicro
 	if len(c.records) > 0 {
 		c.Query("/mman/account/"+a.Address.String(), &acc)
+		base = c.BaseFee()
 	} else {
 		acc.Number = c.genesisNumber(a)
 	}
@@ -278,7 +291,7 @@ func (c *Chain) SignFor(chainID string, a Actor, msgs []tx.Msg, change ...func(*
 	require.NoError(c.tb, err)
 	draft.GasLimit, err = tx.Gas(params.Gas, a.Key.Type(), msgs, len(measured.Raw())+8)
 	require.NoError(c.tb, err)
-	draft.Fee, err = params.Fee(draft.GasLimit)
+	draft.Fee, err = genesis.FeeAt(base, draft.GasLimit)
 	require.NoError(c.tb, err)
 	for _, fn := range change {
 		fn(&draft)

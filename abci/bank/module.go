@@ -58,12 +58,13 @@ func (m Module) Key(r state.Reader, a mman.Address) (sig.PublicKey, error) {
 	return account.Key, err
 }
 
-// Charge takes the fee from the signer, burns it, and uses up the sequence. It
-// is the first thing that a transaction does and stays when its messages fail.
-// The sequence must be the account's, ErrSequence; the account must exist and
-// hold the fee, ErrFunds. It returns the account's number, which the signature
-// covers.
-func Charge(w state.Writer, t *tx.Tx) (number uint64, err error) {
+// Charge takes the fee from the signer and uses up the sequence. It is the
+// first thing that a transaction does and stays when its messages fail; Collect
+// says where the fees of a block go. The transaction's own fee is the most that
+// the signer pays, and the account must hold it. The sequence must be the
+// account's, ErrSequence; the account must exist and hold the fee, ErrFunds. It
+// returns the account's number, which the signature covers.
+func Charge(w state.Writer, t *tx.Tx, fee mman.Amount) (number uint64, err error) {
 	address := t.Signer.Address()
 	account, ok, err := Lookup(w, address)
 	switch {
@@ -73,19 +74,13 @@ func Charge(w state.Writer, t *tx.Tx) (number uint64, err error) {
 		return 0, fmt.Errorf("%w: account %s has never received coins", mman.ErrFunds, address)
 	case t.Sequence != account.Sequence:
 		return 0, fmt.Errorf("%w: account sequence mismatch, expected %d, got %d", mman.ErrSequence, account.Sequence, t.Sequence)
-	case t.Fee > account.Balance:
-		return 0, fmt.Errorf("%w: the fee is %s, account %s has %s", mman.ErrFunds, t.Fee, address, account.Balance)
+	case max(t.Fee, fee) > account.Balance:
+		return 0, fmt.Errorf("%w: the fee is %s, account %s has %s", mman.ErrFunds, max(t.Fee, fee), address, account.Balance)
 	}
-	account.Balance -= t.Fee
+	account.Balance -= fee
 	account.Sequence++
 	account.Key = t.Signer
-	if err := put(w, address, account); err != nil {
-		return 0, err
-	}
-	if t.Fee == 0 {
-		return account.Number, nil
-	}
-	return account.Number, move(w, t.Fee, totalLiquid, totalBurned)
+	return account.Number, put(w, address, account)
 }
 
 func debit(w state.Writer, from mman.Address, amount mman.Amount) error {

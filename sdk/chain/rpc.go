@@ -231,6 +231,8 @@ type TxResult struct {
 	Hash    mman.Hash
 	Height  uint64
 	GasUsed uint64
+	// Fee is what the signer was charged; 0 when the transaction was refused.
+	Fee mman.Amount
 	// Err is what the transaction failed with, nil when it succeeded.
 	Err    error
 	Raw    []byte
@@ -276,5 +278,23 @@ func (c *Client) Tx(ctx context.Context, hash mman.Hash) (TxResult, error) {
 	if err != nil {
 		return TxResult{}, fmt.Errorf("transaction %s: %w: gas %.32q", hash, mman.ErrProtocol, r.Result.GasUsed)
 	}
-	return TxResult{Hash: hash, Height: height, GasUsed: gas, Err: r.Result.err(), Raw: r.Tx, Events: r.Result.Events}, nil
+	return TxResult{
+		Hash: hash, Height: height, GasUsed: gas, Fee: charged(r.Result.Events), Err: r.Result.err(), Raw: r.Tx, Events: r.Result.Events,
+	}, nil
+}
+
+// charged reads the fee out of the events of a transaction.
+func charged(events []Event) mman.Amount {
+	for _, e := range events {
+		for _, a := range e.Attributes {
+			if e.Type == "tx" && a.Key == "fee" {
+				fee, err := mman.ParseAmount(a.Value)
+				if err != nil {
+					return 0
+				}
+				return fee
+			}
+		}
+	}
+	return 0
 }

@@ -58,9 +58,6 @@ func (a *app) transfer(ctx context.Context, to mman.Address, amount mman.Amount)
 	if err != nil {
 		return fmt.Errorf("send %s to %s: %w", amount, to, err)
 	}
-	answer := sendAnswer{Tx: done.Hash, Height: done.Height, From: submitter.Address(), To: to, Amount: amount}
-	if t, err := tx.Decode(done.Raw); err == nil {
-		answer.Fee = t.Fee
-	}
+	answer := sendAnswer{Tx: done.Hash, Height: done.Height, From: submitter.Address(), To: to, Amount: amount, Fee: done.Fee}
 	return a.answer(answer, fmt.Sprintf("sent %s to %s at height %d, fee %s, transaction %s", amount, to, done.Height, answer.Fee, done.Hash))
 }

@@ -75,7 +75,7 @@ func describe(r chain.TxResult) (txAnswer, error) {
 		return txAnswer{}, err
 	}
 	answer := txAnswer{
-		Tx: r.Hash, Height: r.Height, OK: r.Err == nil, Signer: t.Signer.Address(), Fee: t.Fee, GasUsed: r.GasUsed,
+		Tx: r.Hash, Height: r.Height, OK: r.Err == nil, Signer: t.Signer.Address(), Fee: r.Fee, GasUsed: r.GasUsed,
 		Memo: t.Memo, Events: append([]chain.Event{}, r.Events...),
 	}
 	if r.Err != nil {
