@@ -97,6 +97,7 @@ var (
 	ErrInputLimit  = &Error{308, RetryNever, "input limit reached"}
 	ErrNotPublic   = &Error{309, RetryNever, "content is private"}
 	ErrRunConflict = &Error{310, RetryHere, "another run holds the lease"}
+	ErrFuel        = &Error{311, RetryNever, "fuel limit reached"}
 )
 
 // Errors of sessions.

@@ -77,8 +77,8 @@ type Prepared interface {
 // Prepare fetches by CID, verifies, and admits or refuses with a reason:
 // mman.ErrModule, ErrImport, ErrMemory, ErrInputLimit, ErrNotFound, ErrContent.
 //
-// Run returns the usage also when it fails. Its errors are mman.ErrWall,
-// ErrMemory, ErrOutput, ErrGuestTrap, ErrCanceled; a guest that ends with an
+// Run returns the usage also when it fails. Its errors are mman.ErrFuel,
+// ErrWall, ErrMemory, ErrOutput, ErrGuestTrap, ErrCanceled; a guest that ends with an
 // exit code other than 0 is no error.
 type Executor interface {
 	Prepare(ctx context.Context, task Task) (Prepared, error)

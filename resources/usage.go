@@ -70,9 +70,9 @@ func Metered(facet Facet, unit Unit) bool {
 		return false
 	}
 	switch unit {
-	case UnitWallMs, UnitInBytes, UnitOutBytes, UnitCalls:
+	case UnitFuel, UnitWallMs, UnitInBytes, UnitOutBytes, UnitCalls:
 		return true
-	case UnitFuel, UnitCPUMs, UnitMemoryMs, UnitTokens, UnitSteps:
+	case UnitCPUMs, UnitMemoryMs, UnitTokens, UnitSteps:
 		return false
 	default:
 		return false
@@ -120,18 +120,22 @@ type Limits struct {
 	MemoryBytes uint64 `cbor:"memory_bytes" json:"memory_bytes"`
 	InputBytes  uint64 `cbor:"input_bytes"  json:"input_bytes"`
 	OutputBytes uint64 `cbor:"output_bytes" json:"output_bytes"` // stdout and stderr together
+	// Fuel bounds the metered operators. Unlike the wall time it ends a run at
+	// the same place on every machine.
+	Fuel uint64 `cbor:"fuel" json:"fuel"`
 }
 
 // DefaultLimits are what a run gets when nobody asks for another bound: one
-// minute, 256 MiB of memory, 64 MiB in, 16 MiB out.
+// minute, 256 MiB of memory, 64 MiB in, 16 MiB out, 10¹² fuel, which is some
+// minutes of a processor.
 func DefaultLimits() Limits {
-	return Limits{WallMs: 60_000, MemoryBytes: 256 << 20, InputBytes: 64 << 20, OutputBytes: 16 << 20}
+	return Limits{WallMs: 60_000, MemoryBytes: 256 << 20, InputBytes: 64 << 20, OutputBytes: 16 << 20, Fuel: 1_000_000_000_000}
 }
 
 // MaxLimits are the largest limits that anybody may ask for: a day, 4 GiB (what
-// a 32-bit guest can address), 64 GiB in, 4 GiB out.
+// a 32-bit guest can address), 64 GiB in, 4 GiB out, 2⁵⁰ fuel.
 func MaxLimits() Limits {
-	return Limits{WallMs: 24 * 3600 * 1000, MemoryBytes: 4 << 30, InputBytes: 64 << 30, OutputBytes: 4 << 30}
+	return Limits{WallMs: 24 * 3600 * 1000, MemoryBytes: 4 << 30, InputBytes: 64 << 30, OutputBytes: 4 << 30, Fuel: 1 << 50}
 }
 
 // Validate refuses a limit of nothing and one above MaxLimits.
@@ -145,6 +149,7 @@ func (l Limits) Validate() error {
 		{"memory_bytes", l.MemoryBytes, top.MemoryBytes},
 		{"input_bytes", l.InputBytes, top.InputBytes},
 		{"output_bytes", l.OutputBytes, top.OutputBytes},
+		{"fuel", l.Fuel, top.Fuel},
 	} {
 		if f.value == 0 || f.value > f.max {
 			return fmt.Errorf("%w: limits.%s %d: 1 to %d", mman.ErrInvalid, f.name, f.value, f.max)
@@ -165,5 +170,6 @@ func (l Limits) Tighten(m Limits) Limits {
 	return Limits{
 		WallMs: tight(l.WallMs, m.WallMs), MemoryBytes: tight(l.MemoryBytes, m.MemoryBytes),
 		InputBytes: tight(l.InputBytes, m.InputBytes), OutputBytes: tight(l.OutputBytes, m.OutputBytes),
+		Fuel: tight(l.Fuel, m.Fuel),
 	}
 }

@@ -137,7 +137,7 @@ func (b *requestBench) connect(ctx context.Context, dir string, net *localnet.Ne
 	})
 	b.want = sdk.DefaultWanted()
 	b.want.Algorithm, b.want.Cap, b.want.Fresh = sdk.Content{File: b.module}, 10*mman.MAN, true
-	b.want.Limits = resources.Limits{WallMs: 10_000, MemoryBytes: 16 << 20, InputBytes: 1 << 20, OutputBytes: 1 << 20}
+	b.want.Limits = resources.Limits{WallMs: 10_000, MemoryBytes: 16 << 20, InputBytes: 1 << 20, OutputBytes: 1 << 20, Fuel: 1_000_000_000}
 	return err
 }
 

@@ -32,6 +32,11 @@ func (b book) Offer(id mman.CID) (match.Entry, bool, error) {
 	return b[i], true, nil
 }
 
+// Usage of a consumer on every offer: three leases today.
+func (book) Usage(match.Entry, mman.Address) (policy.Usage, error) {
+	return policy.Usage{Leases1d: 3, Leases7d: 5, Leases30d: 8}, nil
+}
+
 func (b book) Scan(kind resources.Kind, facet resources.Facet, resource mman.CID, limit int) ([]match.Entry, error) {
 	var out []match.Entry
 	for _, e := range b {
@@ -81,10 +86,10 @@ func request() market.Request {
 
 func fill(t *testing.T, r market.Request, b book) (match.Decision, []market.Leg, resources.Limits) {
 	t.Helper()
-	d, legs, limits, err := match.Fill(mman.RequestID{7}, r, b, 5)
+	d, fit, err := match.Fill(mman.RequestID{7}, r, b, policy.Chain{Height: 5, Time: 1_767_600_000})
 	require.NoError(t, err)
-	require.Equal(t, d.Outcome == match.Matched, legs != nil)
-	return d, legs, limits
+	require.Equal(t, d.Outcome == match.Matched, fit.Legs != nil)
+	return d, fit.Legs, fit.Limits
 }
 
 func TestFill(t *testing.T) {
@@ -104,10 +109,10 @@ func TestFill(t *testing.T) {
 		{"the named one, though dearer", book{data, entry("a", resources.KindCompute), entry("b", resources.KindCompute, perLease(9))}, func(r *market.Request) {
 			r.Legs[2].Offers = []mman.CID{cid("b")}
 		}, "b", nil, ""},
-		{"the next when the cheapest is full", book{data, {cid("a"), entry("a", resources.KindCompute).Offer, 1}, entry("b", resources.KindCompute, perLease(9))}, nil, "b", nil, ""},
+		{"the next when the cheapest is full", book{data, {ID: cid("a"), Offer: entry("a", resources.KindCompute).Offer, Open: 1}, entry("b", resources.KindCompute, perLease(9))}, nil, "b", nil, ""},
 		{"the next when the cheapest denies", book{data, entry("a", resources.KindCompute, func(o *market.Offer) { o.Policy.Default = policy.Deny }), entry("b", resources.KindCompute, perLease(9))}, nil, "b", nil, ""},
-		{"full", book{data, {cid("a"), entry("a", resources.KindCompute).Offer, 1}}, nil, "", mman.ErrCapacity, "capacity"},
-		{"too many at once", book{data, {cid("a"), entry("a", resources.KindCompute, func(o *market.Offer) { o.Capacity, o.Policy.Limits.Concurrent = 9, 2 }).Offer, 2}}, nil, "", mman.ErrPolicy, "limits.concurrent"},
+		{"full", book{data, {ID: cid("a"), Offer: entry("a", resources.KindCompute).Offer, Open: 1}}, nil, "", mman.ErrCapacity, "capacity"},
+		{"too many at once", book{data, {ID: cid("a"), Offer: entry("a", resources.KindCompute, func(o *market.Offer) { o.Capacity, o.Policy.Limits.Concurrent = 9, 2 }).Offer, Open: 2}}, nil, "", mman.ErrPolicy, "limits.concurrent"},
 		{"algorithm not on the list", book{entry("data", resources.KindDataset, func(o *market.Offer) { o.Policy.Algorithms = []mman.CID{cid("other")} }), entry("c", resources.KindCompute)}, nil, "", mman.ErrPolicy, "algorithms"},
 		{"algorithm on the list", book{entry("data", resources.KindDataset, func(o *market.Offer) { o.Policy.Algorithms = []mman.CID{cid("module")} }), entry("c", resources.KindCompute)}, nil, "c", nil, ""},
 		{"no data", book{entry("c", resources.KindCompute)}, nil, "", mman.ErrResourceGone, "data"},
@@ -176,7 +181,7 @@ func TestLimits(t *testing.T) {
 		entry("c", resources.KindCompute, func(o *market.Offer) { o.Policy.Limits = policy.Limits{MemoryBytes: 64 << 20} }),
 	}
 	_, _, limits := fill(t, r, b)
-	require.Equal(t, resources.Limits{WallMs: 60_000, MemoryBytes: 64 << 20, InputBytes: r.Limits.InputBytes, OutputBytes: 1024}, limits)
+	require.Equal(t, resources.Limits{WallMs: 60_000, MemoryBytes: 64 << 20, InputBytes: r.Limits.InputBytes, OutputBytes: 1024, Fuel: r.Limits.Fuel}, limits)
 }
 
 // TestBounds: a decision stays small, however many candidates there are, and a
@@ -218,8 +223,9 @@ func TestOrder(t *testing.T) {
 func TestNewLease(t *testing.T) {
 	t.Parallel()
 	r := request()
-	_, legs, limits := fill(t, r, book{entry("data", resources.KindDataset), entry("c", resources.KindCompute)})
-	l, err := match.NewLease(mman.RequestID{7}, r, legs, limits, 5, 30)
+	_, fit, err := match.Fill(mman.RequestID{7}, r, book{entry("data", resources.KindDataset), entry("c", resources.KindCompute)}, policy.Chain{Height: 5})
+	require.NoError(t, err)
+	l, err := match.NewLease(mman.RequestID{7}, r, fit, 5, 30)
 	require.NoError(t, err)
 	require.Equal(t, mman.RequestID{7}.Lease(), l.ID)
 	require.Equal(t, uint64(15), l.Expires)

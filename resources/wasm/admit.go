@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/resources/wasm/meter"
 )
 
 // Bounds of one module, beyond its size. They keep what decoding, compiling and
@@ -52,8 +53,7 @@ const startExport = "_start"
 
 // admitted is a module that may be given to the compiler.
 type admitted struct {
-	// code is the module without its custom sections and with a maximum on
-	// each table.
+	// code is the module with a maximum on each table, and metered.
 	code []byte
 	// minPages is the memory that the module starts with.
 	minPages uint32
@@ -90,7 +90,11 @@ func admit(module []byte, known func(name string) bool) (admitted, error) {
 	if !a.started {
 		return admitted{}, fmt.Errorf("%w: it exports no function %s; build a WASI command, not a library", mman.ErrModule, startExport)
 	}
-	return admitted{code: a.code, minPages: a.minPages}, nil
+	metered, err := meter.Instrument(a.code, meter.Options{Known: func(from, name string) bool { return from == importModule && known(name) }})
+	if err != nil {
+		return admitted{}, err
+	}
+	return admitted{code: metered.Module, minPages: a.minPages}, nil
 }
 
 type admission struct {

@@ -57,7 +57,7 @@ func TestModulesThatAreRefused(t *testing.T) {
 		"imported memory":      {imported(2, 0, 1), mman.ErrImport, `"a"."b"`},
 		"imported global":      {imported(3, 0x7f, 0), mman.ErrImport, `"a"."b"`},
 		"start with results":   {slices.Replace((&wasmtest.Builder{}).Command(0, wasmtest.Const(1)), 9, 14, 5, 1, 0x60, 0, 1, 0x7f), mman.ErrModule, "_start has parameters or results"},
-		"two starts":           {raw(wasmtest.Section(7, []byte{0})), mman.ErrModule, "section order"},
+		"two starts":           {raw(wasmtest.Section(7, []byte{0})), mman.ErrModule, "out of order"},
 		"shared memory":        {bytes.Replace((&wasmtest.Builder{MinPages: 1, MaxPages: 1}).Command(0), []byte{5, 4, 1, 1, 1, 1}, []byte{5, 4, 1, 3, 1, 1}, 1), mman.ErrModule, "without threads"},
 		"two memories":         {bytes.Replace(wasmtest.Nothing(), []byte{5, 3, 1, 0, 1}, []byte{5, 5, 2, 0, 1, 0, 1}, 1), mman.ErrModule, "2 memories"},
 		"huge memory":          {(&wasmtest.Builder{MinPages: 1 << 16}).Command(0), mman.ErrMemory, "4294967296 bytes"},
@@ -123,7 +123,7 @@ func FuzzPrepare(f *testing.F) {
 		content := &resourcestest.Content{}
 		task := resources.Task{
 			Algorithm: content.Add(module), Content: content,
-			Limits: resources.Limits{WallMs: 20, MemoryBytes: 4 << 20, InputBytes: 1 << 20, OutputBytes: 1 << 20},
+			Limits: resources.Limits{WallMs: 20, MemoryBytes: 4 << 20, InputBytes: 1 << 20, OutputBytes: 1 << 20, Fuel: 1 << 30},
 		}
 		prepared, err := e.Prepare(t.Context(), task)
 		if err == nil {

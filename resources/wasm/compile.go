@@ -34,8 +34,7 @@ func compileWith(ctx context.Context, a admitted, host map[string]hostFunc, engi
 		WithCoreFeatures(api.CoreFeaturesV2).
 		WithCompilationCache(engine).
 		WithDebugInfoEnabled(false).
-		WithMemoryLimitPages(1<<16). // the limit of a run is its own, in its allocator
-		WithCloseOnContextDone(true))
+		WithMemoryLimitPages(1<<16)) // the limit of a run is its own, in its allocator
 	defer func() {
 		if r := recover(); r != nil { // a mistake of the compiler's ends one module, not the node
 			err = fmt.Errorf("%w: the compiler gave up on it: %.200v", mman.ErrModule, r)

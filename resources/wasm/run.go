@@ -13,10 +13,10 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/experimental"
-	"github.com/tetratelabs/wazero/sys"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/wasm/meter"
 )
 
 const (
@@ -49,6 +49,10 @@ type run struct {
 
 	outLimit uint64
 	outBytes atomic.Uint64
+
+	// fuel is what the run may use; gauge shows what it used.
+	fuel  uint64
+	gauge gauge
 
 	// buffer takes what is read; the guest's memory is never handed to content.
 	buffer []byte
@@ -117,6 +121,7 @@ func (r *run) readAt(s *source, offset, want uint64) []byte {
 	if n == 0 {
 		return nil
 	}
+	r.gauge.charge(n)
 	if r.buffer == nil {
 		r.buffer = make([]byte, chunkBytes)
 	}
@@ -157,6 +162,7 @@ func (s *source) readAt(open func(mman.CID) (resources.Blob, error), b []byte, o
 
 // write passes the guest's bytes on, up to the output limit, where the run ends.
 func (r *run) write(out *output, b []byte) {
+	r.gauge.charge(uint64(len(b)))
 	for len(b) > 0 {
 		room := r.outLimit - r.outBytes.Load()
 		if room == 0 {
@@ -234,6 +240,7 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 	err = p.module.call(ctx, r)
 	stopProgress()
 	result := resources.Result{ExitCode: r.code, Usage: usage()}
+	result.Usage.Fuel = r.fuelUsed(ctx, err)
 	// The place is free, and the executor may close, once nothing of the run is
 	// left, though the caller need not wait for a blocked stream of its own.
 	end := func() error {
@@ -265,6 +272,7 @@ func newRun(ctx context.Context, p *preparedTask, streams resources.IO) *run {
 		stderr:   newOutput(streams.Stderr),
 		random:   rand.NewChaCha8(randomKey(p.task.Seed)),
 		outLimit: p.task.Limits.OutputBytes,
+		fuel:     p.task.Limits.Fuel,
 	}
 	for i, id := range p.task.Inputs {
 		r.inputs = append(r.inputs, &source{id: id, size: p.inputSizes[i]})
@@ -293,32 +301,52 @@ func (m *module) call(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	if r.gauge, err = newGauge(instance, r.fuel); err != nil {
+		return errors.Join(err, instance.Close(context.WithoutCancel(ctx)))
+	}
+	// The guest stops at its next look at the limit; in a host call it is
+	// stopped there.
+	defer context.AfterFunc(ctx, r.gauge.stop)()
 	_, err = instance.ExportedFunction(startExport).Call(ctx)
+	r.gauge.read()
 	return errors.Join(err, instance.Close(context.WithoutCancel(ctx)))
 }
 
-// outcome tells how the run ended: by the host, by the guest, by the context, by
-// a trap, in this order.
+// outcome tells how the run ended: by the host, by the guest, out of fuel, by
+// the context, by a trap, in this order.
 func (r *run) outcome(ctx context.Context, err error) error {
-	var closed *sys.ExitError
+	ended := r.exited || err == nil
 	switch {
 	case r.stop != nil:
 		return r.stop
-	case r.exited || err == nil:
-		if r.code != 0 && r.memory.refused {
-			return fmt.Errorf("%w: the guest was refused memory above %d bytes and gave up with exit code %d", mman.ErrMemory, r.memory.limit, r.code)
-		}
+	case r.gauge.fuel > r.fuel:
+		return fmt.Errorf("%w: %d; ask for a higher limit", mman.ErrFuel, r.fuel)
+	case ended && r.code != 0 && r.memory.refused:
+		return fmt.Errorf("%w: the guest was refused memory above %d bytes and gave up with exit code %d", mman.ErrMemory, r.memory.limit, r.code)
+	case ended:
 		return nil
-	case errors.As(err, &closed), errors.Is(err, stopped{}):
-		if errors.Is(context.Cause(ctx), errWallTime) {
-			return mman.ErrWall
-		}
+	case errors.Is(context.Cause(ctx), errWallTime):
+		return mman.ErrWall
+	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", mman.ErrCanceled, context.Cause(ctx))
 	case r.memory.refused:
-		return fmt.Errorf("%w: the guest was refused memory above %d bytes and trapped: %s", mman.ErrMemory, r.memory.limit, trapText(err))
+		return fmt.Errorf("%w: %d bytes; the guest asked for more", mman.ErrMemory, r.memory.limit)
+	case r.gauge.reason == meter.StopStack:
+		return fmt.Errorf("%w: its calls need more than %d words of stack", mman.ErrGuestTrap, meter.StackWords)
 	default:
 		return fmt.Errorf("%w: %s", mman.ErrGuestTrap, trapText(err))
 	}
+}
+
+// fuelUsed is what is billed. A guest that ended by itself, or was stopped in a
+// host call or by the context, used what the meter says. A trap leaves the
+// meter behind by up to a loop's work, so that a guest could hide it: it costs
+// the whole budget, as running out does.
+func (r *run) fuelUsed(ctx context.Context, err error) uint64 {
+	if r.exited || err == nil || r.stop != nil || ctx.Err() != nil {
+		return min(r.gauge.fuel, r.fuel)
+	}
+	return r.fuel
 }
 
 // trapText returns the first line of a trap, without the trace and bounded: a
