@@ -93,10 +93,14 @@ func TestKill(t *testing.T) {
 		}},
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
 	var working sync.WaitGroup
+	defer func() {
+		stop()
+		working.Wait()
+	}()
 	for _, w := range workers {
 		w.signed, w.acked = map[mman.LeaseID]mman.Amount{}, map[mman.LeaseID]mman.Amount{}
+		w.log = t.Logf
 		working.Go(func() { w.run(ctx) })
 	}
 
@@ -138,7 +142,7 @@ func TestKill(t *testing.T) {
 	for id, lease := range final.leases {
 		require.Equal(t, market.LeaseClosed, lease.State, id.String())
 		for _, w := range workers {
-			require.GreaterOrEqual(t, lease.Paid, w.acked[id], "lease %s: its provider acknowledged a receipt that was never settled", id)
+			require.GreaterOrEqual(t, lease.Paid, w.acked[id], "its provider acknowledged a receipt that was never settled: %+v", lease)
 			if _, ok := w.acked[id]; ok {
 				open++
 			}
@@ -203,22 +207,30 @@ type worker struct {
 	rng    *rand.Rand
 	next   func(*rand.Rand) (work sdk.Work, want []byte, err error)
 
-	done   atomic.Int64
-	failed int
-	last   error // why the latest visit failed
-	wrong  error // what must never happen
+	log  func(format string, args ...any)
+	done atomic.Int64 // runs
 
 	mu     sync.Mutex
+	failed int
+	last   error                        // why the latest visit failed
+	wrong  error                        // what must never happen
 	signed map[mman.LeaseID]mman.Amount // the highest receipt
 	acked  map[mman.LeaseID]mman.Amount // that the provider said it has
 }
+
+// slow is a visit worth a word in the log.
+const slow = 5 * time.Second
 
 // errWrong is what no kill excuses.
 var errWrong = errors.New("wrong")
 
 func (w *worker) run(ctx context.Context) {
 	for ctx.Err() == nil {
+		begun := time.Now()
 		err := w.visit(ctx)
+		if took := time.Since(begun); took > slow {
+			w.log("%s: a visit took %s: %v", w.name, took, err)
+		}
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
