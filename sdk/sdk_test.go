@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -394,6 +393,6 @@ func TestNotServed(t *testing.T) {
 		}
 		require.ErrorIs(t, e, tc.want, name)
 		require.Contains(t, e.Error(), mman.RequestID{1}.String())
-		require.False(t, strings.Contains(e.Error(), "\n"))
+		require.NotContains(t, e.Error(), "\n")
 	}
 }

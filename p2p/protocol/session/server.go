@@ -207,7 +207,7 @@ func (v *visit) start(ctx context.Context, run Run) error {
 	if err := run.Validate(); err != nil {
 		return v.failed(run, err)
 	}
-	ctx, v.cancel = context.WithCancel(ctx) //nolint:gosec // one run at a time; wait cancels the last
+	ctx, v.cancel = context.WithCancel(ctx) // one run at a time; wait cancels the last
 	v.busy, v.feed = make(chan struct{}), make(chan *supply)
 	v.running.Add(1)
 	go func(busy chan struct{}, cancel context.CancelFunc) {
