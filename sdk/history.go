@@ -114,7 +114,7 @@ func findIn(path string, receipt mman.CID) (_ RunRecord, ok bool, err error) {
 	for {
 		var head [4]byte
 		if _, err := io.ReadFull(in, head[:]); err != nil {
-			return RunRecord{}, false, nil //nolint:nilerr // the end, or a record that was cut off
+			return RunRecord{}, false, nil // the end, or a record that was cut off
 		}
 		size := binary.BigEndian.Uint32(head[:])
 		if size > runRecordMax {
@@ -122,7 +122,7 @@ func findIn(path string, receipt mman.CID) (_ RunRecord, ok bool, err error) {
 		}
 		body := make([]byte, size)
 		if _, err := io.ReadFull(in, body); err != nil {
-			return RunRecord{}, false, nil //nolint:nilerr // as above
+			return RunRecord{}, false, nil // as above
 		}
 		r, err := dagcbor.Unmarshal[RunRecord](body, runRecordMax)
 		if err != nil {
