@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/limboid/massive-man/resources/wasm/meter"
 )
@@ -59,6 +60,32 @@ func (e engine) instantiate(tb testing.TB, module []byte) api.Module {
 	require.NoError(tb, err)
 	return m
 }
+
+// withMemory instantiates a module on a host that has so many pages only.
+func (e engine) withMemory(tb testing.TB, module []byte, pages uint64) api.Module {
+	tb.Helper()
+	ctx := experimental.WithMemoryAllocator(tb.Context(), experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory {
+		return &smallMemory{limit: pages << 16}
+	}))
+	m, err := e.runtime.InstantiateWithConfig(ctx, module, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	require.NoError(tb, err)
+	return m
+}
+
+type smallMemory struct {
+	limit uint64
+	b     []byte
+}
+
+func (m *smallMemory) Reallocate(size uint64) []byte {
+	if size > m.limit {
+		return nil
+	}
+	m.b = append(m.b, make([]byte, size-uint64(len(m.b)))...)
+	return m.b
+}
+
+func (m *smallMemory) Free() {}
 
 func global(m api.Module, name string) api.MutableGlobal {
 	g, _ := m.ExportedGlobal(name).(api.MutableGlobal)

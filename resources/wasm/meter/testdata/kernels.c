@@ -198,23 +198,33 @@ EXPORT(json) u32 json(u32 rounds) {
   return sum;
 }
 
-// A machine with registers that runs a loop of its own.
+// A machine with registers in memory, which runs a loop of its own.
 EXPORT(interpreter) u32 interpreter(u32 rounds) {
-  static const u8 code[] = {0, 1, 2, 3, 4, 0, 5, 1, 6, 2, 3, 0, 7, 8};
-  u32 a = 1, b = 2, c = rounds, pc = 0;
-  for (;;) switch (code[pc++]) {
-    case 0: a += b; break;
-    case 1: b ^= a << 3; break;
-    case 2: a = a * 5 + 1; break;
-    case 3: b += words[a & 1023]; break;
-    case 4: words[b & 1023] = a; break;
-    case 5: a ^= b >> 5; break;
-    case 6: b -= a; break;
+  static const u8 code[][4] = {{0, 1, 2, 3}, {1, 2, 1, 4}, {2, 3, 3, 0}, {3, 4, 1, 0}, {5, 1, 1, 3}, {4, 3, 2, 0}, {6, 2, 4, 1}, {8, 5, 6, 3}, {0, 6, 6, 3}, {7, 0, 0, 0}};
+  u32 *r = words;
+  for (u32 i = 0; i < 2048; i++) words[i] = i * 7;
+  const u8 *pc = code[0];
+  for (;;) {
+    u32 *to = r + pc[1], x = r[pc[2]], y = r[pc[3]];
+    u8 op = pc[0];
+    pc += 4;
+    switch (op) {
+    case 0: *to = x + y; break;
+    case 1: *to = x ^ y << 3; break;
+    case 2: *to = x * 5 + 1; break;
+    case 3: *to = r[1024 + (x & 1023)]; break;
+    case 4: r[1024 + (x & 1023)] = *to; break;
+    case 5: *to = x - (y >> 5); break;
+    case 6: *to = x | y; break;
     case 7:
-      if (--c == 0) return a ^ b;
+      if (--rounds == 0) return r[1] ^ r[2];
+      pc = code[0];
       break;
-    default: pc = 0;
+    case 8:
+      if (x > y) *to = x - y;
+      else *to = y - x;
     }
+  }
 }
 
 EXPORT(tightloop) u32 tightloop(u32 rounds) {
