@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/market/price"
 	"github.com/limboid/massive-man/resources"
 )
@@ -37,6 +38,14 @@ type Leg struct {
 	Peer     mman.PeerID  `cbor:"peer,omitzero" json:"peer,omitzero"`
 	Sealed   bool         `cbor:"sealed"   json:"sealed,omitempty"`
 	Price    price.Price  `cbor:"price"    json:"price"`
+	// Meter is the version of the meter that counts the fuel of the runs.
+	Meter uint64 `cbor:"meter"    json:"meter,omitempty"`
+	// Rules say what was decided of the offer's policy when it was matched.
+	Rules policy.Record `cbor:"rules,omitzero" json:"rules,omitzero"`
+	// Region and Attributes are copied from the offer when a policy of the
+	// bundle looks at its legs again while the work runs.
+	Region     string                `cbor:"region,omitempty"     json:"region,omitempty"`
+	Attributes []resources.Attribute `cbor:"attributes,omitempty" json:"attributes,omitempty"`
 }
 
 // LanePaid is what the receipts of one lane have authorised so far.
@@ -57,8 +66,12 @@ type Lease struct {
 	// Cap is the escrow at the start and the most that can ever be paid.
 	Cap    mman.Amount      `cbor:"cap"       json:"cap_uman"`
 	Limits resources.Limits `cbor:"limits"    json:"limits"`
-	// Residual is the hash of the rules left unknown at match time.
+	// Residual is the hash of the rules left unknown at match time; see
+	// match.ResidualHash.
 	Residual mman.Hash `cbor:"residual"  json:"residual"`
+	// Purpose and Accepts are the request's.
+	Purpose string              `cbor:"purpose,omitempty" json:"purpose,omitempty"`
+	Accepts []policy.Obligation `cbor:"accepts,omitempty" json:"accepts,omitempty"`
 	// Opened and Expires are heights; sessions end before Expires.
 	Opened  uint64     `cbor:"opened"    json:"opened"`
 	Expires uint64     `cbor:"expires"   json:"expires"`

@@ -84,6 +84,7 @@ func TestOfferValidate(t *testing.T) {
 		{"facet", func(o *market.Offer) { o.Facet = resources.FacetWasm }, mman.ErrUnsupported},
 		{"sealed compute", func(o *market.Offer) {
 			o.Kind, o.Facet, o.Price, o.Sealed = resources.KindCompute, resources.FacetWasm, price.Price{}, true
+			o.Meter = 1
 		}, mman.ErrInvalid},
 		{"region", func(o *market.Offer) { o.Region = " eu" }, mman.ErrInvalid},
 		{"attributes out of order", func(o *market.Offer) { o.Attributes[0].Key = "z" }, mman.ErrInvalid},
@@ -96,6 +97,7 @@ func TestOfferValidate(t *testing.T) {
 		{"policy", func(o *market.Offer) { o.Policy.Default = "" }, mman.ErrInvalid},
 		{"algorithms of compute", func(o *market.Offer) {
 			o.Kind, o.Facet, o.Price = resources.KindCompute, resources.FacetWasm, price.Price{}
+			o.Meter = 1
 			o.Policy.Algorithms = []mman.CID{o.Resource}
 		}, mman.ErrInvalid},
 		{"price", func(o *market.Offer) { o.Price.Share = 10_001 }, mman.ErrInvalid},

@@ -17,6 +17,7 @@ const (
 	maxRegion           = 64
 	maxAttributesBytes  = 2 << 10
 	maxCapacity         = 1 << 20
+	maxMeter            = 1 << 16
 	objectVersion       = 1
 	maxDataLegs         = 8
 	MaxCandidates       = 16 // Offers that one Request may name, over all legs
@@ -42,6 +43,9 @@ type Offer struct {
 	Attributes []resources.Attribute `cbor:"attributes" json:"attributes,omitempty"`
 	Policy     policy.Policy         `cbor:"policy"   json:"policy"`
 	Price      price.Price           `cbor:"price"    json:"price"`
+	// Meter is the version of the meter that counts the fuel of its runs, 0
+	// where there is none.
+	Meter uint64 `cbor:"meter"    json:"meter,omitempty"`
 	// Capacity is the number of leases that may be open at once.
 	Capacity uint64 `cbor:"capacity" json:"capacity"`
 	// Expires is the height from which the Offer no longer stands.
@@ -112,6 +116,9 @@ func (o Offer) Validate() error {
 	}
 	if err := o.Price.Validate(o.Kind, o.Facet); err != nil {
 		return fmt.Errorf("offer: %w", err)
+	}
+	if metered := o.Kind == resources.KindCompute && o.Facet == resources.FacetWasm; metered != (o.Meter > 0) || o.Meter > maxMeter {
+		return fmt.Errorf("offer: %w: meter %d: compute/wasm names the version of its meter, 1 to %d, others none", mman.ErrInvalid, o.Meter, maxMeter)
 	}
 	if o.Capacity == 0 || o.Capacity > maxCapacity {
 		return fmt.Errorf("offer: %w: capacity %d: 1 to %d leases", mman.ErrInvalid, o.Capacity, maxCapacity)

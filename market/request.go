@@ -2,14 +2,19 @@ package market
 
 import (
 	"fmt"
+	"strings"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/internal/dagcbor"
+	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/resources"
 )
 
 // RequestMaxBytes bounds an encoded Request.
 const RequestMaxBytes = 8 << 10
+
+// maxPurpose bounds a purpose.
+const maxPurpose = 32
 
 // Role is a leg's part in a bundle.
 type Role string
@@ -67,6 +72,12 @@ type Request struct {
 	Deadline uint64 `cbor:"deadline" json:"deadline"`
 	// Limits are the bounds of each run that the consumer wants.
 	Limits resources.Limits `cbor:"limits"   json:"limits"`
+	// Purpose says what for, as policies may ask: 1 to 32 of a-z, 0-9, - and _,
+	// for example research. It is a claim, nobody checks it.
+	Purpose string `cbor:"purpose,omitempty" json:"purpose,omitempty"`
+	// Accepts are the obligations that the consumer takes on by signing. A match
+	// needs every obligation of every leg's policy among them.
+	Accepts []policy.Obligation `cbor:"accepts,omitempty" json:"accepts,omitempty"`
 }
 
 // Encode returns the Request's bytes. The Request must be valid.
@@ -105,6 +116,12 @@ func (r Request) Validate() error {
 	}
 	if err := r.Limits.Validate(); err != nil {
 		return fmt.Errorf("request: %w", err)
+	}
+	if len(r.Purpose) > maxPurpose || strings.Trim(r.Purpose, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+		return fmt.Errorf("request: %w: purpose %.40q: at most %d of a-z, 0-9, - and _", mman.ErrInvalid, r.Purpose, maxPurpose)
+	}
+	if err := policy.ValidObligations(r.Accepts); err != nil {
+		return fmt.Errorf("request: accepts: %w", err)
 	}
 	return nil
 }

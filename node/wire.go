@@ -170,6 +170,7 @@ func (n *Node) buildProvider(rpc *chain.Client) (*provider.Provider, error) {
 	}
 	pcfg := provider.Default()
 	pcfg.ChainID, pcfg.Addrs, pcfg.SettleBlocks, pcfg.Logger = n.doc.ChainID, n.host.Addrs, n.cfg.SettleBlocks, n.log
+	pcfg.Now = n.cfg.Clock.Now
 	pcfg.OfferBlocks = min(pcfg.OfferBlocks, n.doc.Params.MaxOfferBlocks)
 	return provider.New(pcfg, provider.Parts{
 		Ledger:    ledger{n.app},
@@ -180,7 +181,7 @@ func (n *Node) buildProvider(rpc *chain.Client) (*provider.Provider, error) {
 		Stores:    stores{n.store.Data(), content.NewPrivateStore(n.store.Data().PrivateBlocks())},
 		Records:   n.store.Data().Namespace(store.NamespaceProvider),
 		Worker:    worker.New(map[resources.Facet]resources.Executor{resources.FacetWasm: n.executor}),
-		Facets:    []resources.Facet{resources.FacetWasm},
+		Meters:    map[resources.Facet]uint64{resources.FacetWasm: wasm.MeterVersion},
 	})
 }
 
@@ -203,8 +204,8 @@ func (n *Node) Run(ctx context.Context) error {
 	err := n.live(life)
 	stopConsensus()
 	cerr := <-failed
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = nil
+	if errors.Is(err, context.Canceled) {
+		err = nil // asked to end, or consensus did, which says why
 	}
 	return errors.Join(cerr, err)
 }

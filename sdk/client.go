@@ -53,6 +53,10 @@ type Client struct {
 	net *network // nil until it is needed
 }
 
+// manifestTime is how long a manifest is waited for: it is small, and somebody
+// is waiting.
+const manifestTime = 10 * time.Second
+
 // network is the client's part in the peer-to-peer network.
 type network struct {
 	host    *p2p.Host
@@ -165,7 +169,7 @@ func (c *Client) assemble(ctx context.Context, host *p2p.Host) (*network, error)
 	}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ccfg := content.Default()
-	ccfg.After = c.cfg.After
+	ccfg.After, ccfg.BlockTimeout = c.cfg.After, manifestTime
 	service, err := content.New(life, host, content.NewPublicStore(content.Memory()), disc, ccfg)
 	if err != nil {
 		stop()

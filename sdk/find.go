@@ -2,7 +2,6 @@ package sdk
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -68,22 +67,33 @@ func (c *Client) findPeers(ctx context.Context, kind resources.Kind, facet resou
 	if err != nil {
 		return nil, err
 	}
-	var out []Found
-	var errs []error
-	for _, p := range peers {
-		q := offers.Query{Resource: resource}
-		if resource.IsZero() {
-			q = offers.Query{Kind: string(kind), Facet: string(facet)}
-		}
-		got, err := c.ask(ctx, n, p, q)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("provider %s: %w", p.ID, err))
-			continue
-		}
-		out = append(out, got...)
+	query := offers.Query{Resource: resource}
+	if resource.IsZero() {
+		query = offers.Query{Kind: string(kind), Facet: string(facet)}
 	}
-	if len(out) == 0 && len(errs) > 0 {
-		return nil, errors.Join(errs...) // somebody provides, but none could be asked
+	answers := make([][]Found, len(peers))
+	errs := make([]error, len(peers))
+	var g errgroup.Group
+	g.SetLimit(describing)
+	for i, p := range peers {
+		g.Go(func() error {
+			one, cancel := context.WithTimeout(ctx, describeTime)
+			defer cancel()
+			if answers[i], errs[i] = c.ask(one, n, p, query); errs[i] != nil {
+				c.log.DebugContext(ctx, "provider not asked", slog.String("peer", p.ID.String()), slog.Any("error", errs[i]))
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // it returns no error
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
+	}
+	out := slices.Concat(answers...)
+	if len(out) == 0 { // somebody provides, but could not be asked
+		if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+			return nil, fmt.Errorf("provider %s: %w", peers[i].ID, errs[i])
+		}
 	}
 	slices.SortFunc(out, func(a, b Found) int { return slices.Compare(a.ID.Bytes(), b.ID.Bytes()) })
 	return slices.CompactFunc(out, func(a, b Found) bool { return a.ID == b.ID }), nil

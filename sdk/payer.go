@@ -36,8 +36,10 @@ type payer struct {
 	holds func(market.RunResult) error
 	// in is what the run was given, out counts what it wrote.
 	in, out uint64
-	last    market.Statement
-	signed  market.Signed // last, as the provider signed it
+	// fuel is the run's limit: a payer cannot see fuel, but can run again.
+	fuel   uint64
+	last   market.Statement
+	signed market.Signed // last, as the provider signed it
 }
 
 // Acknowledge signs for what the statement may ask, and remembers it before it
@@ -94,7 +96,7 @@ func (p *payer) bound() resources.Usage {
 	elapsed := p.now().Sub(p.begun)
 	return resources.Usage{
 		WallMs:  uint64(elapsed/time.Millisecond) + 1, //nolint:gosec // time passes forward
-		InBytes: p.in, OutBytes: p.out, CallCount: 1,
+		InBytes: p.in, OutBytes: p.out, CallCount: 1, Fuel: p.fuel,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	mman "github.com/limboid/massive-man"
@@ -28,26 +29,40 @@ type Session struct {
 	conn   *session.Client
 }
 
+// reach is how long a peer may take to answer before it counts as gone.
+const reach = 6 * time.Second
+
 // introduce tells the host where a peer is: from the chain, or else from the
-// DHT.
+// DHT. A peer that answers nowhere is mman.ErrUnreachable.
 func (c *Client) introduce(ctx context.Context, peer mman.PeerID) error {
 	n, err := c.join(ctx)
 	if err != nil {
 		return err
 	}
-	b, err := c.chain.Node(ctx, peer)
+	within, cancel := context.WithTimeout(ctx, reach)
+	defer cancel()
+	gone := fmt.Errorf("%w: peer %s: nobody knows an address", mman.ErrUnreachable, peer)
+	b, err := c.chain.Node(within, peer)
 	if err == nil && len(b.Addrs) > 0 {
-		if _, err := n.host.Connect(ctx, b.Addrs); err == nil {
+		if _, err = n.host.Connect(within, b.Addrs); err == nil {
 			return nil
 		}
+		gone = err
 	}
 	// It is not bound, or has moved since.
-	addrs, err := n.disc.FindPeer(ctx, peer)
-	if err != nil {
-		return err
+	if addrs, err := n.disc.FindPeer(within, peer); err == nil && !slices.Equal(addrs, b.Addrs) {
+		if _, err = n.host.Connect(within, addrs); err == nil {
+			return nil
+		}
+		gone = err
 	}
-	_, err = n.host.Connect(ctx, addrs)
-	return err
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
+	}
+	if !errors.Is(gone, mman.ErrUnreachable) {
+		gone = fmt.Errorf("%w: %w", mman.ErrUnreachable, gone)
+	}
+	return gone
 }
 
 // behind is how long a provider whose node has not seen the lease's block yet
@@ -150,7 +165,7 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 	if err := s.lane.save(before); err != nil {
 		return Outcome{}, err
 	}
-	p := &payer{ctx: ctx, lane: s.lane, key: s.key, peer: s.peer, now: s.client.cfg.Now, begun: s.client.cfg.Now(), base: before.Usage, paid: before.Paid, told: w.Paid, in: s.lease.InBytes + run.StdinBytes}
+	p := &payer{ctx: ctx, lane: s.lane, key: s.key, peer: s.peer, now: s.client.cfg.Now, begun: s.client.cfg.Now(), base: before.Usage, paid: before.Paid, told: w.Paid, fuel: run.Limits.Fuel, in: s.lease.InBytes + run.StdinBytes}
 	if p.in, err = s.suppliedBytes(p.in); err != nil {
 		return Outcome{}, err
 	}

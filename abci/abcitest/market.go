@@ -46,7 +46,7 @@ func Resource(name string) mman.CID { return mman.SumCID(mman.CodecDagCBOR, []by
 // 1000 uman a lease, for a hundred leases until the height.
 func (p Provider) Compute(name string, expires uint64) market.Offer {
 	return market.Offer{
-		Version: 1, Provider: p.Address, Peer: p.Peer, Kind: resources.KindCompute, Facet: resources.FacetWasm,
+		Version: 1, Provider: p.Address, Peer: p.Peer, Kind: resources.KindCompute, Facet: resources.FacetWasm, Meter: 1,
 		Resource: Resource(name), Policy: OpenPolicy(), Capacity: 100, Expires: expires,
 		Price: price.Price{PerLease: 1000, Units: []price.UnitPrice{{Unit: resources.UnitWallMs, Per: 1000, UMan: 10}}},
 	}
@@ -55,13 +55,14 @@ func (p Provider) Compute(name string, expires uint64) market.Offer {
 // Algorithm returns an offer of an algorithm at 500 uman a lease and 10 %.
 func (p Provider) Algorithm(name string, expires uint64) market.Offer {
 	o := p.Compute(name, expires)
-	o.Kind, o.Price = resources.KindAlgorithm, price.Price{PerLease: 500, Share: 1000}
+	o.Kind, o.Meter, o.Price = resources.KindAlgorithm, 0, price.Price{PerLease: 500, Share: 1000}
 	return o
 }
 
 // Dataset returns an offer of a dataset at 700 uman a lease and 25 %.
 func (p Provider) Dataset(name string, expires uint64) market.Offer {
 	o := p.Compute(name, expires)
+	o.Meter = 0
 	o.Kind, o.Facet, o.Price = resources.KindDataset, resources.FacetFile, price.Price{PerLease: 700, Share: 2500}
 	return o
 }

@@ -52,6 +52,8 @@ func (r Rejection) Explain() string {
 		return what + " has expired or was withdrawn, look for another"
 	case mman.ErrResourceGone.Code:
 		return fmt.Sprintf("%s: nobody offers this %s now", what, r.Rule)
+	case mman.ErrTooLarge.Code:
+		return what + " was not asked: the policies of the candidates before it took all the steps that a request has, name fewer candidates"
 	default:
 		return fmt.Sprintf("%s does not fit in its %s", what, r.Rule)
 	}
@@ -61,6 +63,8 @@ func remedy(rule string) string {
 	switch rule {
 	case "algorithms":
 		return " (use an algorithm that the data's owner has listed)"
+	case "obligations":
+		return " (accept its obligations with --accept, 'mman offer show' lists them)"
 	case "sealed":
 		return " (the data never leaves its node: its owner must offer compute there too)"
 	case "limits.concurrent":

@@ -21,6 +21,9 @@ type Entry struct {
 	Offer market.Offer
 	// Open is the number of its leases that are open.
 	Open uint64
+	// Program is the offer's policy, compiled; nil when the book has not done
+	// that.
+	Program *policy.Program
 }
 
 // Book is what a match may look into. Answers must not depend on anything but
@@ -29,6 +32,9 @@ type Book interface {
 	// Offer returns a standing offer; false when there is none under the id or
 	// it has expired.
 	Offer(id mman.CID) (Entry, bool, error)
+	// Usage counts the consumer's leases on the offer. It is asked only when
+	// the offer's policy reads it.
+	Usage(e Entry, consumer mman.Address) (policy.Usage, error)
 	// Scan returns at most limit standing offers in a fixed order: of the
 	// resource when it is not zero, otherwise of the kind and facet.
 	Scan(kind resources.Kind, facet resources.Facet, resource mman.CID, limit int) ([]Entry, error)
@@ -37,6 +43,11 @@ type Book interface {
 // MaxScan is the number of offers that a request without candidates looks at,
 // for each leg.
 const MaxScan = 64
+
+// MaxSteps bounds what the policies of one request's candidates may cost to
+// evaluate, by Program.Cost. It is some hundred times what ordinary policies
+// need; a candidate for which nothing is left is turned down.
+const MaxSteps = 1 << 18
 
 // MaxRejections is the number of turned-down candidates that a decision keeps.
 const MaxRejections = 16
@@ -73,15 +84,45 @@ type Decision struct {
 	Rejections []Rejection `cbor:"rejections" json:"rejections,omitempty"`
 }
 
-// Fill tries to fill the request at the given height. On success it returns
-// the legs of the lease and the limits of its runs.
+// Fit is what fills a request: the legs of the lease and the limits of its
+// runs.
+type Fit struct {
+	Legs   []market.Leg
+	Limits resources.Limits
+	// Residual are the rules left unknown, sorted.
+	Residual []Residual
+}
+
+// Residual is a rule of a leg's policy that is decided only while the work runs.
+type Residual struct {
+	Leg  uint64 `cbor:"leg"  json:"leg"`
+	Rule string `cbor:"rule" json:"rule"`
+}
+
+// ResidualHash is what a lease says of its residual.
+func ResidualHash(list []Residual) (mman.Hash, error) {
+	b, err := dagcbor.Marshal(list)
+	if err != nil {
+		return mman.Hash{}, err
+	}
+	return mman.Sum256(b), nil
+}
+
+// Fill tries to fill the request in the given block. The fit is empty unless
+// the outcome is Matched.
 //
 // Of several candidates for the compute leg the cheapest at the request's own
 // limits wins, of several for another leg the cheapest per lease, then by
 // share; ties go to the lower offer id. A sealed dataset pins the compute leg
 // to the node that holds it.
-func Fill(id mman.RequestID, r market.Request, book Book, height uint64) (Decision, []market.Leg, resources.Limits, error) {
-	f := &filling{request: r, book: book, decision: Decision{Version: 1, Request: id, Height: height, Outcome: Queued}}
+//
+// Policies are asked three times, each time with more known: each candidate by
+// itself; the candidates beside a compute offer with that one; the whole bundle.
+// The candidates beside a compute offer are taken one by one, the best that
+// nothing speaks against; when their policies then refuse each other, the next
+// compute offer is tried, not every combination.
+func Fill(id mman.RequestID, r market.Request, book Book, at policy.Chain) (Decision, Fit, error) {
+	f := &filling{request: r, book: book, at: at, decision: Decision{Version: 1, Request: id, Height: at.Height, Outcome: Queued}}
 	candidates := make([][]Entry, len(r.Legs))
 	for i, leg := range r.Legs {
 		if leg.Supplied {
@@ -89,27 +130,29 @@ func Fill(id mman.RequestID, r market.Request, book Book, height uint64) (Decisi
 		}
 		var err error
 		if candidates[i], err = f.candidates(uint64(i), leg); err != nil {
-			return Decision{}, nil, resources.Limits{}, err
+			return Decision{}, Fit{}, err
 		}
 	}
 	compute := len(r.Legs) - 1
 	for _, c := range candidates[compute] {
-		legs, limits, ok, err := f.bundle(candidates, c)
+		fit, ok, err := f.bundle(candidates, c)
 		if err != nil {
-			return Decision{}, nil, resources.Limits{}, err
+			return Decision{}, Fit{}, err
 		}
 		if ok {
 			f.decision.Outcome = Matched
-			return f.decision, legs, limits, nil
+			return f.decision, fit, nil
 		}
 	}
-	return f.decision, nil, resources.Limits{}, nil
+	return f.decision, Fit{}, nil
 }
 
 type filling struct {
 	request  market.Request
 	book     Book
+	at       policy.Chain
 	decision Decision
+	steps    uint64 // spent on policies
 }
 
 func (f *filling) reject(leg uint64, offer mman.CID, err *mman.Error, rule string) {
@@ -144,7 +187,18 @@ func (f *filling) candidates(i uint64, leg market.LegRequest) ([]Entry, error) {
 		found = append(found, e)
 	}
 	f.decision.Scanned += uint64(len(found))
-	found = slices.DeleteFunc(found, func(e Entry) bool { return !f.fits(i, leg, e) })
+	var failed error
+	found = slices.DeleteFunc(found, func(e Entry) bool {
+		if failed != nil {
+			return true
+		}
+		var ok bool
+		ok, failed = f.fits(i, leg, e)
+		return !ok
+	})
+	if failed != nil {
+		return nil, failed
+	}
 	cost := make(map[mman.CID]mman.Amount, len(found))
 	for _, e := range found {
 		c, err := f.rank(e)
@@ -163,77 +217,30 @@ func (f *filling) candidates(i uint64, leg market.LegRequest) ([]Entry, error) {
 // time and all bytes, once.
 func (f *filling) rank(e Entry) (mman.Amount, error) {
 	l := f.request.Limits.Tighten(e.Offer.Policy.Limits.Run())
-	units, err := e.Offer.Price.Of(resources.Usage{WallMs: l.WallMs, InBytes: l.InputBytes, OutBytes: l.OutputBytes, CallCount: 1})
+	units, err := e.Offer.Price.Of(resources.Usage{Fuel: l.Fuel, WallMs: l.WallMs, InBytes: l.InputBytes, OutBytes: l.OutputBytes, CallCount: 1})
 	if err != nil {
 		return mman.MaxSupply, nil //nolint:nilerr // a price beyond all money ranks last
 	}
 	return units.Add(e.Offer.Price.PerLease)
 }
 
-func (f *filling) fits(i uint64, leg market.LegRequest, e Entry) bool {
+func (f *filling) fits(i uint64, leg market.LegRequest, e Entry) (bool, error) {
 	o := e.Offer
 	switch {
 	case o.Kind != leg.Role.Kind() || o.Facet != leg.Facet:
 		f.reject(i, e.ID, mman.ErrInvalid, "kind")
-		return false
+		return false, nil
 	case !leg.Resource.IsZero() && o.Resource != leg.Resource:
 		f.reject(i, e.ID, mman.ErrInvalid, "resource")
-		return false
+		return false, nil
 	case e.Open >= o.Capacity:
 		f.reject(i, e.ID, mman.ErrCapacity, "capacity")
-		return false
+		return false, nil
 	}
-	answer := o.Policy.Decide(policy.Context{Consumer: f.request.Consumer, Algorithm: f.request.Legs[0].Resource, Open: e.Open})
-	if !answer.Allowed() {
-		f.reject(i, e.ID, mman.ErrPolicy, answer.Rule)
-		return false
-	}
-	return true
-}
-
-// bundle fills the other legs around one compute offer.
-func (f *filling) bundle(candidates [][]Entry, compute Entry) (legs []market.Leg, limits resources.Limits, ok bool, err error) {
-	limits = f.request.Limits
-	last := len(f.request.Legs) - 1
-	fixed := mman.Amount(0)
-	for i, want := range f.request.Legs {
-		leg := market.Leg{Role: want.Role, Facet: want.Facet, Resource: want.Resource, Supplied: want.Supplied}
-		if want.Supplied {
-			legs = append(legs, leg)
-			continue
-		}
-		e, found := compute, true
-		if i != last {
-			e, found = f.beside(uint64(i), candidates[i], compute)
-		}
-		if !found {
-			return nil, limits, false, nil
-		}
-		leg.Resource, leg.Offer, leg.Provider, leg.Peer = e.Offer.Resource, e.ID, e.Offer.Provider, e.Offer.Peer
-		leg.Sealed, leg.Price = e.Offer.Sealed, e.Offer.Price
-		limits = limits.Tighten(e.Offer.Policy.Limits.Run())
-		if fixed, err = fixed.Add(e.Offer.Price.PerLease); err != nil {
-			return nil, limits, false, err
-		}
-		legs = append(legs, leg)
-	}
-	if fixed > f.request.Cap {
-		f.reject(uint64(last), compute.ID, mman.ErrPrice, "cap") //nolint:gosec // an index
-		return nil, limits, false, nil
-	}
-	return legs, limits, true, nil
-}
-
-// beside returns the best candidate for a leg that can stand with the compute
-// offer.
-func (f *filling) beside(i uint64, candidates []Entry, compute Entry) (Entry, bool) {
-	for _, e := range candidates {
-		if !e.Offer.Sealed || e.Offer.Peer == compute.Offer.Peer {
-			return e, true
-		}
-		f.reject(i, e.ID, mman.ErrPolicy, "sealed")
-	}
-	return Entry{}, false
+	chosen := make([]*Entry, len(f.request.Legs))
+	chosen[i] = &e
+	answer, _, err := f.decide(i, chosen)
+	return answer.Allowed(), err
 }
 
 func compareCID(a, b mman.CID) int {
@@ -252,14 +259,15 @@ func Order(beacon mman.Hash, ids []mman.RequestID) {
 }
 
 // NewLease makes the lease that fills the request.
-func NewLease(id mman.RequestID, r market.Request, legs []market.Leg, limits resources.Limits, height, grace uint64) (market.Lease, error) {
-	residual, err := dagcbor.Marshal([]string{}) // every rule is decided at match time in this version
+func NewLease(id mman.RequestID, r market.Request, fit Fit, height, grace uint64) (market.Lease, error) {
+	residual, err := ResidualHash(fit.Residual)
 	if err != nil {
 		return market.Lease{}, err
 	}
 	return market.Lease{
-		Version: 1, ID: id.Lease(), Request: id, Consumer: r.Consumer, LeaseKey: r.LeaseKey, Legs: legs,
-		Cap: r.Cap, Limits: limits, Residual: mman.Sum256(residual), Opened: height, Expires: height + r.Blocks,
+		Version: 1, ID: id.Lease(), Request: id, Consumer: r.Consumer, LeaseKey: r.LeaseKey, Legs: fit.Legs,
+		Cap: r.Cap, Limits: fit.Limits, Residual: residual, Purpose: r.Purpose, Accepts: r.Accepts,
+		Opened: height, Expires: height + r.Blocks,
 		State: market.LeaseOpen, CloseAt: height + r.Blocks + grace,
 	}, nil
 }

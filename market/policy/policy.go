@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/market/policy/condition"
 	"github.com/limboid/massive-man/resources"
 )
 
@@ -17,7 +18,8 @@ const (
 	Deny  Effect = "deny"
 )
 
-// Phase is when a rule is evaluated.
+// Phase is when a rule is evaluated. A rule of the match phase is decided once
+// and keeps its answer; only what it could not know is looked at again.
 type Phase string
 
 // The phases: on the chain when a request is matched, at the provider when the
@@ -30,9 +32,11 @@ const (
 
 // Ids of the decisions that no rule of the author's made.
 const (
-	RuleDefault    = "default"           // nothing else decided
-	RuleAlgorithms = "algorithms"        // the algorithm is not on the list
-	RuleConcurrent = "limits.concurrent" // too many open leases
+	RuleDefault     = "default"           // nothing else decided
+	RuleAlgorithms  = "algorithms"        // the algorithm is not on the list
+	RuleConcurrent  = "limits.concurrent" // too many open leases
+	RuleObligations = "obligations"       // the consumer does not accept one
+	RuleSealed      = "sealed"            // sealed data and another node's compute; decided by market/match
 )
 
 // Bounds of a policy.
@@ -41,6 +45,11 @@ const (
 	MaxAccounts   = 64
 	MaxAlgorithms = 64
 	maxID         = 64
+	// MaxWhenBytes bounds the conditions of all rules together.
+	MaxWhenBytes = condition.MaxBytes
+	// MaxCost bounds the cost of the worst evaluation of all conditions
+	// together, in steps of some nanoseconds; see package condition.
+	MaxCost = 40_000
 )
 
 // Policy is the provider's rules on a Resource.
@@ -60,13 +69,13 @@ type Policy struct {
 }
 
 // Rule allows or denies the accounts that it names, or everybody when it names
-// none.
+// none, where its condition holds.
 type Rule struct {
 	ID       string         `cbor:"id"       json:"id"`
 	Effect   Effect         `cbor:"effect"   json:"effect"`
 	Phase    Phase          `cbor:"phase"    json:"phase"`
 	Accounts []mman.Address `cbor:"accounts" json:"accounts,omitempty"`
-	// When is a condition in restricted CEL.
+	// When is a condition in restricted CEL over Words; an empty one holds.
 	When string `cbor:"when"     json:"when,omitempty"`
 }
 
@@ -82,62 +91,9 @@ type Limits struct {
 	Network string `cbor:"network"      json:"network,omitempty"`
 }
 
-// Obligation is a named duty, with a value where it needs one.
-type Obligation struct {
-	Name  string `cbor:"name"  json:"name"`
-	Value string `cbor:"value" json:"value,omitempty"`
-}
-
 // Run returns the bounds that an executor enforces.
 func (l Limits) Run() resources.Limits {
 	return resources.Limits{WallMs: l.WallMs, MemoryBytes: l.MemoryBytes, InputBytes: l.InputBytes, OutputBytes: l.OutputBytes}
-}
-
-// Context is what a decision may depend on.
-type Context struct {
-	// Consumer is the account that asks.
-	Consumer mman.Address
-	// Algorithm is the algorithm leg: its manifest's CID, or the module's own
-	// when the consumer supplies it.
-	Algorithm mman.CID
-	// Open is the number of the offer's leases that are open now.
-	Open uint64
-}
-
-// Answer is a decision with the rule that made it.
-type Answer struct {
-	Effect Effect `json:"effect"`
-	Rule   string `json:"rule"`
-}
-
-// Allowed reports whether the answer is an allow.
-func (a Answer) Allowed() bool { return a.Effect == Allow }
-
-// Decide answers for the given context: the algorithm list first, then the cap
-// on open leases, then any deny that applies, then the first allow that
-// applies, then the default. The policy must be valid.
-func (p Policy) Decide(c Context) Answer {
-	if len(p.Algorithms) > 0 && !slices.Contains(p.Algorithms, c.Algorithm) {
-		return Answer{Deny, RuleAlgorithms}
-	}
-	if p.Limits.Concurrent > 0 && c.Open >= p.Limits.Concurrent {
-		return Answer{Deny, RuleConcurrent}
-	}
-	for _, effect := range []Effect{Deny, Allow} {
-		for _, r := range p.Rules {
-			if r.Effect == effect && r.applies(c) {
-				return Answer{effect, r.ID}
-			}
-		}
-	}
-	if p.Default == Allow {
-		return Answer{Allow, RuleDefault}
-	}
-	return Answer{Deny, RuleDefault}
-}
-
-func (r Rule) applies(c Context) bool {
-	return len(r.Accounts) == 0 || slices.Contains(r.Accounts, c.Consumer)
 }
 
 // Validate reports the first field that breaks a rule (mman.ErrInvalid,
@@ -167,13 +123,17 @@ func (p Policy) Validate() error {
 			return fmt.Errorf("%w: policy.algorithms[%d] %q: name each algorithm once by its cid", mman.ErrInvalid, i, a)
 		}
 	}
-	if len(p.Obligations) > 0 {
-		return fmt.Errorf("%w: policy.obligations: this version enforces none, take them out", mman.ErrUnsupported)
+	if err := ValidObligations(p.Obligations); err != nil {
+		return fmt.Errorf("policy.obligations: %w", err)
 	}
 	if p.Royalty > 0 {
 		return fmt.Errorf("%w: policy.royalty: this version pays none, take it out", mman.ErrUnsupported)
 	}
-	return p.Limits.validate()
+	if err := p.Limits.validate(); err != nil {
+		return err
+	}
+	_, err := p.Compile()
+	return err
 }
 
 func (r Rule) validate() error {
@@ -185,21 +145,17 @@ func (r Rule) validate() error {
 			return fmt.Errorf("%w: id %.80q: use a-z, 0-9, - and _", mman.ErrInvalid, r.ID)
 		}
 	}
-	if r.ID == RuleDefault || r.ID == RuleAlgorithms {
+	switch r.ID {
+	case RuleDefault, RuleAlgorithms, RuleObligations, RuleSealed:
 		return fmt.Errorf("%w: id %q has a meaning of its own, choose another", mman.ErrInvalid, r.ID)
 	}
 	if r.Effect != Allow && r.Effect != Deny {
 		return fmt.Errorf("%w: effect %.16q: use allow or deny", mman.ErrInvalid, r.Effect)
 	}
 	switch r.Phase {
-	case PhaseMatch:
-	case PhaseRun, PhaseBoth:
-		return fmt.Errorf("%w: phase %q: this version evaluates rules at match time only, use match", mman.ErrUnsupported, r.Phase)
+	case PhaseMatch, PhaseRun, PhaseBoth:
 	default:
-		return fmt.Errorf("%w: phase %.16q: use match", mman.ErrInvalid, r.Phase)
-	}
-	if r.When != "" {
-		return fmt.Errorf("%w: when: this version enforces account lists only, use accounts", mman.ErrUnsupported)
+		return fmt.Errorf("%w: phase %.16q: use match, run or both", mman.ErrInvalid, r.Phase)
 	}
 	if len(r.Accounts) > MaxAccounts {
 		return fmt.Errorf("%w: accounts: %d of them, at most %d are allowed", mman.ErrTooLarge, len(r.Accounts), MaxAccounts)

@@ -24,18 +24,18 @@ func TestDecide(t *testing.T) {
 		context policy.Context
 		want    policy.Answer
 	}{
-		{"default allow", policy.Policy{Default: policy.Allow}, policy.Context{Consumer: one}, policy.Answer{policy.Allow, policy.RuleDefault}},
-		{"default deny", policy.Policy{Default: policy.Deny}, policy.Context{Consumer: one}, policy.Answer{policy.Deny, policy.RuleDefault}},
-		{"no default is deny", policy.Policy{}, policy.Context{Consumer: one}, policy.Answer{policy.Deny, policy.RuleDefault}},
-		{"allowed by name", policy.Policy{Default: policy.Deny, Rules: []policy.Rule{rule("a", policy.Allow, one)}}, policy.Context{Consumer: one}, policy.Answer{policy.Allow, "a"}},
-		{"another is not", policy.Policy{Default: policy.Deny, Rules: []policy.Rule{rule("a", policy.Allow, one)}}, policy.Context{Consumer: two}, policy.Answer{policy.Deny, policy.RuleDefault}},
-		{"deny overrides an earlier allow", policy.Policy{Default: policy.Allow, Rules: []policy.Rule{rule("a", policy.Allow), rule("b", policy.Deny, one)}}, policy.Context{Consumer: one}, policy.Answer{policy.Deny, "b"}},
-		{"the first allow is named", policy.Policy{Rules: []policy.Rule{rule("a", policy.Allow, two), rule("b", policy.Allow), rule("c", policy.Allow)}}, policy.Context{Consumer: one}, policy.Answer{policy.Allow, "b"}},
-		{"the first deny is named", policy.Policy{Rules: []policy.Rule{rule("a", policy.Deny, two), rule("b", policy.Deny, one), rule("c", policy.Deny)}}, policy.Context{Consumer: one}, policy.Answer{policy.Deny, "b"}},
-		{"algorithm on the list", policy.Policy{Default: policy.Allow, Algorithms: []mman.CID{algorithm("x")}}, policy.Context{Algorithm: algorithm("x")}, policy.Answer{policy.Allow, policy.RuleDefault}},
-		{"algorithm not on the list", policy.Policy{Default: policy.Allow, Algorithms: []mman.CID{algorithm("x")}, Rules: []policy.Rule{rule("a", policy.Allow)}}, policy.Context{Algorithm: algorithm("y")}, policy.Answer{policy.Deny, policy.RuleAlgorithms}},
-		{"one place free", policy.Policy{Default: policy.Allow, Limits: policy.Limits{Concurrent: 2}}, policy.Context{Open: 1}, policy.Answer{policy.Allow, policy.RuleDefault}},
-		{"no place free", policy.Policy{Default: policy.Allow, Limits: policy.Limits{Concurrent: 2}}, policy.Context{Open: 2}, policy.Answer{policy.Deny, policy.RuleConcurrent}},
+		{"default allow", policy.Policy{Default: policy.Allow}, policy.Context{Consumer: one}, policy.Answer{Effect: policy.Allow, Rule: policy.RuleDefault}},
+		{"default deny", policy.Policy{Default: policy.Deny}, policy.Context{Consumer: one}, policy.Answer{Effect: policy.Deny, Rule: policy.RuleDefault}},
+		{"no default is deny", policy.Policy{}, policy.Context{Consumer: one}, policy.Answer{Effect: policy.Deny, Rule: policy.RuleDefault}},
+		{"allowed by name", policy.Policy{Default: policy.Deny, Rules: []policy.Rule{rule("a", policy.Allow, one)}}, policy.Context{Consumer: one}, policy.Answer{Effect: policy.Allow, Rule: "a"}},
+		{"another is not", policy.Policy{Default: policy.Deny, Rules: []policy.Rule{rule("a", policy.Allow, one)}}, policy.Context{Consumer: two}, policy.Answer{Effect: policy.Deny, Rule: policy.RuleDefault}},
+		{"deny overrides an earlier allow", policy.Policy{Default: policy.Allow, Rules: []policy.Rule{rule("a", policy.Allow), rule("b", policy.Deny, one)}}, policy.Context{Consumer: one}, policy.Answer{Effect: policy.Deny, Rule: "b"}},
+		{"the first allow is named", policy.Policy{Rules: []policy.Rule{rule("a", policy.Allow, two), rule("b", policy.Allow), rule("c", policy.Allow)}}, policy.Context{Consumer: one}, policy.Answer{Effect: policy.Allow, Rule: "b"}},
+		{"the first deny is named", policy.Policy{Rules: []policy.Rule{rule("a", policy.Deny, two), rule("b", policy.Deny, one), rule("c", policy.Deny)}}, policy.Context{Consumer: one}, policy.Answer{Effect: policy.Deny, Rule: "b"}},
+		{"algorithm on the list", policy.Policy{Default: policy.Allow, Algorithms: []mman.CID{algorithm("x")}}, policy.Context{Algorithm: algorithm("x")}, policy.Answer{Effect: policy.Allow, Rule: policy.RuleDefault}},
+		{"algorithm not on the list", policy.Policy{Default: policy.Allow, Algorithms: []mman.CID{algorithm("x")}, Rules: []policy.Rule{rule("a", policy.Allow)}}, policy.Context{Algorithm: algorithm("y")}, policy.Answer{Effect: policy.Deny, Rule: policy.RuleAlgorithms}},
+		{"one place free", policy.Policy{Default: policy.Allow, Limits: policy.Limits{Concurrent: 2}}, policy.Context{Open: 1}, policy.Answer{Effect: policy.Allow, Rule: policy.RuleDefault}},
+		{"no place free", policy.Policy{Default: policy.Allow, Limits: policy.Limits{Concurrent: 2}}, policy.Context{Open: 2}, policy.Answer{Effect: policy.Deny, Rule: policy.RuleConcurrent}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -47,6 +47,7 @@ func TestDecide(t *testing.T) {
 				return p.Validate()
 			}())
 			got := tc.policy.Decide(tc.context)
+			got.Record = policy.Record{}
 			require.Equal(t, tc.want, got)
 			require.Equal(t, tc.want.Effect == policy.Allow, got.Allowed())
 		})
@@ -71,16 +72,31 @@ func TestValidate(t *testing.T) {
 		{"double id", func(p *policy.Policy) { p.Rules = append(p.Rules, p.Rules[0]) }, mman.ErrInvalid},
 		{"effect", func(p *policy.Policy) { p.Rules[0].Effect = "maybe" }, mman.ErrInvalid},
 		{"phase", func(p *policy.Policy) { p.Rules[0].Phase = "later" }, mman.ErrInvalid},
-		{"run phase", func(p *policy.Policy) { p.Rules[0].Phase = policy.PhaseRun }, mman.ErrUnsupported},
-		{"both phases", func(p *policy.Policy) { p.Rules[0].Phase = policy.PhaseBoth }, mman.ErrUnsupported},
-		{"condition", func(p *policy.Policy) { p.Rules[0].When = "true" }, mman.ErrUnsupported},
+		{"run phase", func(p *policy.Policy) { p.Rules[0].Phase = policy.PhaseRun }, nil},
+		{"both phases", func(p *policy.Policy) { p.Rules[0].Phase = policy.PhaseBoth }, nil},
+		{"condition", func(p *policy.Policy) { p.Rules[0].When = "chain.height > 5" }, nil},
+		{"no bool", func(p *policy.Policy) { p.Rules[0].When = "chain.height" }, mman.ErrInvalid},
+		{"a word that is not known", func(p *policy.Policy) { p.Rules[0].When = "chain.hour > 5" }, mman.ErrInvalid},
+		{"a regular expression", func(p *policy.Policy) { p.Rules[0].When = "consumer.id.matches('.*')" }, mman.ErrUnsupported},
+		{"conditions too long together", func(p *policy.Policy) {
+			for i := range 9 {
+				p.Rules = append(p.Rules, policy.Rule{ID: "r" + strings.Repeat("x", i), Effect: policy.Deny, Phase: policy.PhaseMatch, When: "true" + strings.Repeat(" ", 500)})
+			}
+		}, mman.ErrTooLarge},
+		{"conditions too costly together", func(p *policy.Policy) {
+			for i := range 9 {
+				p.Rules = append(p.Rules, policy.Rule{
+					ID: "r" + strings.Repeat("x", i), Effect: policy.Deny, Phase: policy.PhaseMatch,
+					When: "data.attributes.exists(a, data.attributes.exists(b, a == b))",
+				})
+			}
+		}, mman.ErrTooLarge},
 		{"too many accounts", func(p *policy.Policy) { p.Rules[0].Accounts = make([]mman.Address, policy.MaxAccounts+1) }, mman.ErrTooLarge},
 		{"zero account", func(p *policy.Policy) { p.Rules[0].Accounts = []mman.Address{{}} }, mman.ErrInvalid},
 		{"double account", func(p *policy.Policy) { p.Rules[0].Accounts = []mman.Address{account(1), account(1)} }, mman.ErrInvalid},
 		{"too many algorithms", func(p *policy.Policy) { p.Algorithms = make([]mman.CID, policy.MaxAlgorithms+1) }, mman.ErrTooLarge},
 		{"zero algorithm", func(p *policy.Policy) { p.Algorithms = []mman.CID{{}} }, mman.ErrInvalid},
 		{"double algorithm", func(p *policy.Policy) { p.Algorithms = []mman.CID{algorithm("a"), algorithm("a")} }, mman.ErrInvalid},
-		{"obligation", func(p *policy.Policy) { p.Obligations = []policy.Obligation{{Name: "a"}} }, mman.ErrUnsupported},
 		{"royalty", func(p *policy.Policy) { p.Royalty = 1 }, mman.ErrUnsupported},
 		{"wall", func(p *policy.Policy) { p.Limits.WallMs = resources.MaxLimits().WallMs + 1 }, mman.ErrInvalid},
 		{"memory", func(p *policy.Policy) { p.Limits.MemoryBytes = 1 << 63 }, mman.ErrInvalid},

@@ -225,7 +225,7 @@ func (y yamlPolicy) policy() (Policy, error) {
 		p.Algorithms = append(p.Algorithms, id)
 	}
 	for _, o := range y.Obligations {
-		p.Obligations = append(p.Obligations, o.Obligation)
+		p.Obligations = append(p.Obligations, o.canonical())
 	}
 	var err error
 	p.Limits, err = y.Limits.limits()

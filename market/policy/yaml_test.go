@@ -25,6 +25,13 @@ policy:
       phase: match
       accounts: [` + account(1).String() + `, "` + account(2).String() + `"]
     - {id: nobody, effect: deny, accounts: [` + account(3).String() + `]}
+    - id: sums
+      effect: deny
+      phase: run
+      when: |
+        run.calls > 3 &&  // three are free
+        !(consumer.id in ["me"])
+  obligations: [attribution, {delete_after: 1440m}, {cite: "Doe, 2020"}]
   limits: {wall: 1m30s, memory: 256MiB, input: 64 KiB, output: 1MiB, concurrent: 4, network: none}
   algorithms:
     - ` + algorithm("a").String() + `
@@ -36,7 +43,9 @@ policy:
 		Rules: []policy.Rule{
 			{ID: "friends", Effect: policy.Allow, Phase: policy.PhaseMatch, Accounts: []mman.Address{account(1), account(2)}},
 			{ID: "nobody", Effect: policy.Deny, Phase: policy.PhaseMatch, Accounts: []mman.Address{account(3)}},
+			{ID: "sums", Effect: policy.Deny, Phase: policy.PhaseRun, When: "run.calls > 3 &&  // three are free\n!(consumer.id in [\"me\"])\n"},
 		},
+		Obligations: []policy.Obligation{{Name: policy.Attribution}, {Name: policy.DeleteAfter, Value: "24h"}, {Name: "cite", Value: "Doe, 2020"}},
 		Limits: policy.Limits{
 			WallMs: 90_000, MemoryBytes: 256 << 20, InputBytes: 64 << 10, OutputBytes: 1 << 20, Concurrent: 4, Network: "none",
 		},
@@ -87,10 +96,11 @@ func TestParseYAMLRefuses(t *testing.T) {
 		{"algorithm", "policy: {algorithms: [bafy]}", mman.ErrInvalid, "algorithms[0]"},
 		{"effect", "policy: {rules: [{id: a}]}", mman.ErrInvalid, "effect"},
 		{"default", "policy: {default: perhaps}", mman.ErrInvalid, "default"},
-		{"run phase", "policy: {rules: [{id: a, effect: deny, phase: run}]}", mman.ErrUnsupported, "phase"},
-		{"condition", "policy: {rules: [{id: a, effect: deny, when: 'true'}]}", mman.ErrUnsupported, "when"},
-		{"obligation", "policy: {obligations: [attribution]}", mman.ErrUnsupported, "obligations"},
-		{"obligation with a value", "policy: {obligations: [{delete_after: 24h}]}", mman.ErrUnsupported, "obligations"},
+		{"phase", "policy: {rules: [{id: a, effect: deny, phase: later}]}", mman.ErrInvalid, "phase"},
+		{"condition", "policy: {rules: [{id: a, effect: deny, when: 'chain.height'}]}", mman.ErrInvalid, "rules[0].when"},
+		{"obligation with a value too many", "policy: {obligations: [{attribution: me}]}", mman.ErrInvalid, "attribution"},
+		{"obligation without its value", "policy: {obligations: [delete_after]}", mman.ErrInvalid, "24h"},
+		{"obligation twice", "policy: {obligations: [no_training, no_training]}", mman.ErrInvalid, "twice"},
 		{"obligation of two", "policy: {obligations: [{a: b, c: d}]}", mman.ErrInvalid, "policy"},
 		{"royalty", "policy: {royalty: 500}", mman.ErrUnsupported, "royalty"},
 	} {

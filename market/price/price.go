@@ -6,6 +6,7 @@ package price
 import (
 	"fmt"
 	"math/big"
+	"slices"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources"
@@ -71,6 +72,11 @@ func (p Price) Validate(kind resources.Kind, facet resources.Facet) error {
 		}
 	}
 	return nil
+}
+
+// Asks reports whether the unit has a price.
+func (p Price) Asks(unit resources.Unit) bool {
+	return slices.ContainsFunc(p.Units, func(u UnitPrice) bool { return u.Unit == unit && u.UMan > 0 })
 }
 
 // Of returns ⌈Σ uman·usage/per⌉ over the units, rounded up once. It returns

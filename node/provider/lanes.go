@@ -28,6 +28,8 @@ type laneRecord struct {
 	Settled mman.Amount `cbor:"settled"`
 	// Run is the number of the latest run that has a result.
 	Run uint64 `cbor:"run"`
+	// Used is what all its runs used, paid or not; policies ask for it.
+	Used resources.Usage `cbor:"used,omitzero"`
 	// Forgiven counts the results whose consumer vanished before it signed.
 	Forgiven uint64 `cbor:"forgiven"`
 }
@@ -117,6 +119,7 @@ const (
 	prefixResource byte = 0x02 // manifest CID → holding
 	prefixRetire   byte = 0x03 // u64be height ‖ lease → nothing: when its blocks go
 	prefixOutput   byte = 0x04 // lease ‖ content CID → nothing: a result of the lease
+	prefixOffer    byte = 0x05 // offer CID → u64be height at which it expires ‖ its bytes
 )
 
 func (b *ledgerBook) account(id mman.LeaseID) *account {

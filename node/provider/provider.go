@@ -74,7 +74,9 @@ type Parts struct {
 	Stores    Stores
 	Records   *store.KV
 	Worker    *worker.Worker
-	Facets    []resources.Facet // that Worker can run
+	// Meters are the facets that Worker can run, with the versions of their
+	// meters.
+	Meters map[resources.Facet]uint64
 }
 
 // Provider lends resources. Its methods are safe for concurrent use.
@@ -89,7 +91,7 @@ type Provider struct {
 	public    *content.Service
 	stores    Stores
 	worker    *worker.Worker
-	facets    []resources.Facet
+	meters    map[resources.Facet]uint64
 
 	records  *store.KV
 	book     *ledgerBook
@@ -142,7 +144,7 @@ func New(cfg Config, parts Parts) (*Provider, error) {
 	return &Provider{
 		cfg: cfg, log: cfg.Logger, ledger: parts.Ledger, submitter: parts.Submitter, host: parts.Host,
 		peer: parts.Host.ID(), discovery: parts.Discovery, public: parts.Public,
-		stores: parts.Stores, worker: parts.Worker, facets: parts.Facets,
+		stores: parts.Stores, worker: parts.Worker, meters: parts.Meters,
 		records: parts.Records, book: book, holdings: held, heights: make(chan uint64, 1),
 	}, nil
 }

@@ -257,7 +257,7 @@ func (l *lender) open(tb testing.TB) {
 		Ledger: l.chain, Submitter: l.chain, Host: l.host, Discovery: l.disc, Public: l.public, Stores: places,
 		Records: l.db.Data().Namespace(store.NamespaceProvider),
 		Worker:  worker.New(map[resources.Facet]resources.Executor{resources.FacetWasm: l.executor}),
-		Facets:  []resources.Facet{resources.FacetWasm},
+		Meters:  map[resources.Facet]uint64{resources.FacetWasm: 1},
 	})
 	require.NoError(tb, err)
 }
@@ -285,7 +285,7 @@ func (l *lender) lease(id byte, change ...func(*market.Lease)) market.Lease {
 		Version: 1, ID: mman.LeaseID{id}, Consumer: mman.Address{1}, LeaseKey: mman.LeaseKey(l.leaseKey.Public().Bytes()),
 		Legs: []market.Leg{
 			{Role: market.RoleAlgorithm, Facet: resources.FacetWasm, Resource: mman.SumCID(mman.CodecRaw, module), Supplied: true},
-			{Role: market.RoleCompute, Facet: resources.FacetWasm, Provider: l.chain.Address(), Peer: l.host.ID(), Price: price.Price{
+			{Role: market.RoleCompute, Facet: resources.FacetWasm, Provider: l.chain.Address(), Peer: l.host.ID(), Meter: 1, Price: price.Price{
 				Units: []price.UnitPrice{{Unit: resources.UnitWallMs, Per: 1, UMan: 1}, {Unit: resources.UnitCalls, Per: 1, UMan: 1000}},
 			}},
 		},
@@ -320,6 +320,7 @@ type consumer struct {
 }
 
 func (l *lender) consumer(tb testing.TB, lease market.Lease, lane uint64) *consumer {
+	tb.Helper()
 	return &consumer{tb: tb, l: l, lease: lease, lane: lane}
 }
 

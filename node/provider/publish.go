@@ -141,7 +141,7 @@ func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
 	if err := l.validate(); err != nil {
 		return fail(err)
 	}
-	if l.Manifest.Kind == resources.KindCompute && !slices.Contains(p.facets, l.Manifest.Facet) {
+	if l.Manifest.Kind == resources.KindCompute && p.meters[l.Manifest.Facet] == 0 {
 		return fail(fmt.Errorf("%w: this node cannot run %s", mman.ErrUnsupported, l.Manifest.Facet))
 	}
 	p.offering.Lock()
@@ -271,8 +271,14 @@ func (p *Provider) offer(ctx context.Context, h holding) (holding, error) {
 		Sealed: h.Private && h.Kind == resources.KindDataset, Region: h.Region, Attributes: h.Attributes,
 		Policy: h.Policy, Price: h.Price, Capacity: h.Capacity, Expires: height + p.cfg.OfferBlocks,
 	}
+	if h.Kind == resources.KindCompute {
+		o.Meter = p.meters[h.Facet]
+	}
 	signed, id, err := p.submitter.SignOffer(o)
 	if err != nil {
+		return h, err
+	}
+	if err := p.remember(id, signed, o.Expires); err != nil {
 		return h, err
 	}
 	if _, err := p.submitter.Submit(ctx, tx.MsgOffer{Provider: o.Provider, Offer: signed.Bytes, Signature: signed.Signature}); err != nil {

@@ -272,11 +272,11 @@ func TestForeignOfferOfOurData(t *testing.T) {
 	data.Peer, data.Offer, data.Provider, data.Sealed = l.host.ID(), p.Offer, l.chain.Address(), true
 	ours := func(m *market.Lease) { m.Legs = []market.Leg{m.Legs[0], data, m.Legs[1]} }
 	require.ErrorIs(t, l.consumer(t, l.lease(2, ours), 0).open(), mman.ErrPolicy)
-	l.chain.change(func() {
-		o := l.chain.offers[p.Offer]
-		o.Policy.Default = policy.Allow
-		l.chain.offers[p.Offer] = o
-	})
+	denied := data.Offer
+	terms.Policy.Default = policy.Allow
+	p, err = l.Publish(t.Context(), terms)
+	require.NoError(t, err)
+	data.Offer = p.Offer
 	c = l.consumer(t, l.lease(3, ours), 0)
 	require.NoError(t, c.open())
 	_, err = c.request()
@@ -284,6 +284,8 @@ func TestForeignOfferOfOurData(t *testing.T) {
 	require.Equal(t, []byte("secret"), seen)
 	l.chain.change(func() { delete(l.chain.offers, p.Offer) })
 	require.NoError(t, l.consumer(t, l.lease(4, ours), 0).open(), "renewed since: the lease keeps its terms")
+	data.Offer = denied
+	require.ErrorIs(t, l.consumer(t, l.lease(5, ours), 0).open(), mman.ErrPolicy, "renewed since: the lease keeps its terms")
 }
 
 // TestFetchWaitsForTheOtherNode: a lease is new, and the node that lends the

@@ -11,7 +11,6 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market"
-	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/node/store"
 	"github.com/limboid/massive-man/node/worker"
 	"github.com/limboid/massive-man/p2p/protocol/session"
@@ -34,7 +33,10 @@ func (p *Provider) Open(ctx context.Context, hello session.Hello) (session.Work,
 		return nil, session.Accept{}, err
 	}
 	v := &visit{p: p, lease: lease, account: account, lane: hello.Lane}
-	if err := p.resume(lease, account, hello); err != nil {
+	if v.guard, err = p.guard(lease); err == nil {
+		err = p.resume(lease, account, hello)
+	}
+	if err != nil {
 		v.Close()
 		return nil, session.Accept{}, err
 	}
@@ -77,6 +79,9 @@ func (p *Provider) admit(hello session.Hello) (market.Lease, error) {
 	if lease.Compute().Peer != p.peer || hello.Provider != p.peer {
 		return refuse(mman.ErrNotYourLease, "its compute is at peer %s, this is %s", lease.Compute().Peer, p.peer)
 	}
+	if compute := lease.Compute(); compute.Meter != p.meters[compute.Facet] {
+		return refuse(mman.ErrUnsupported, "its runs are counted with version %d of the meter, this node has %d", compute.Meter, p.meters[compute.Facet])
+	}
 	if err := p.usable(lease); err != nil {
 		return market.Lease{}, err
 	}
@@ -90,35 +95,13 @@ func (p *Provider) usable(lease market.Lease) error {
 	return nil
 }
 
-// decide evaluates the whole policy of each of this node's own legs again.
-func (p *Provider) decide(lease market.Lease) error {
-	for _, leg := range lease.Legs {
-		if leg.Supplied || leg.Peer != p.peer {
-			continue
-		}
-		offer, err := p.ledger.Offer(leg.Offer)
-		if err != nil && !notFound(err) {
-			return err
-		}
-		if err != nil {
-			continue // renewed or withdrawn since: the lease keeps the terms that it was made under
-		}
-		// The lease itself is among the open ones: their number was decided
-		// when it was matched.
-		answer := offer.Policy.Decide(policy.Context{Consumer: lease.Consumer, Algorithm: lease.Algorithm().Resource})
-		if !answer.Allowed() {
-			return fmt.Errorf("lease %s: %w: rule %q of the %s's policy", lease.ID, mman.ErrPolicy, answer.Rule, leg.Role)
-		}
-	}
-	return nil
-}
-
 // visit is one session's work at the provider; see session.Work.
 type visit struct {
 	p       *Provider
 	lease   market.Lease
 	account *account
 	lane    uint64
+	guard   guard
 	closed  sync.Once
 }
 
@@ -137,6 +120,9 @@ func (v *visit) Missing(ctx context.Context, run session.Run) ([]mman.CID, error
 		return nil, err
 	}
 	if err := v.p.usable(lease); err != nil {
+		return nil, err
+	}
+	if err := v.allowed(); err != nil {
 		return nil, err
 	}
 	rec := v.account.snapshot(v.lane)
@@ -179,13 +165,20 @@ func (v *visit) Run(ctx context.Context, run session.Run, out session.Output) (m
 	if err != nil {
 		return market.Signed{}, err
 	}
+	watch, err := v.watch()
+	if err != nil {
+		return market.Signed{}, err
+	}
 	bill := bill{v, base, work, limits}
 	progress := bill.progress(ctx, out)
 	done, err := v.p.worker.Run(ctx, worker.Job{
 		Facet: v.lease.Compute().Facet, Task: task, Keep: contents.keep,
-		Stdout: out.Stdout, Stderr: out.Stderr, Progress: progress.report,
+		Stdout: watch.pass(out.Stdout), Stderr: watch.pass(out.Stderr), Progress: progress.report,
 	})
 	progress.stop()
+	if errors.Is(err, mman.ErrPolicy) {
+		return market.Signed{}, errors.Join(err, v.denied(watch.released()))
+	}
 	if err != nil {
 		return market.Signed{}, err
 	}
@@ -201,13 +194,13 @@ func (v *visit) Settle(ctx context.Context) (mman.Hash, error) {
 }
 
 // affordable tightens the limits so that the run cannot cost more than is left
-// of the lease's cap, and reserves that: first nothing, when the whole run fits,
-// otherwise the wall time.
+// of the lease's cap, and reserves that: first nothing, when the whole run fits;
+// otherwise the fuel, if that has a price, or else the wall time.
 func (v *visit) affordable(base resources.Usage, limits resources.Limits) (resources.Limits, error) {
 	err := v.account.reserve(v.lane, func(others mman.Amount) (mman.Amount, error) {
 		left := v.lease.Cap - min(v.lease.Cap, others)
-		cost := func(wallMs uint64) (mman.Amount, bool, error) {
-			usage, err := base.Add(resources.Usage{WallMs: wallMs, InBytes: limits.InputBytes, OutBytes: limits.OutputBytes, CallCount: 1})
+		cost := func(wallMs, fuel uint64) (mman.Amount, bool, error) {
+			usage, err := base.Add(resources.Usage{Fuel: fuel, WallMs: wallMs, InBytes: limits.InputBytes, OutBytes: limits.OutputBytes, CallCount: 1})
 			if err != nil {
 				return 0, false, err
 			}
@@ -217,27 +210,30 @@ func (v *visit) affordable(base resources.Usage, limits resources.Limits) (resou
 			}
 			return gross, gross <= left, err
 		}
-		most, ok, err := cost(limits.WallMs)
+		most, ok, err := cost(limits.WallMs, limits.Fuel)
 		if ok || err != nil {
 			return most, err
 		}
-		low, high := uint64(0), limits.WallMs // low fits but for 0, high does not
+		bound := &limits.WallMs
+		if v.lease.Compute().Price.Asks(resources.UnitFuel) {
+			bound = &limits.Fuel
+		}
+		low, high := uint64(0), *bound // low fits but for 0, high does not
 		for high-low > 1 {
-			mid := low + (high-low)/2
-			gross, ok, err := cost(mid)
+			*bound = low + (high-low)/2
+			gross, ok, err := cost(limits.WallMs, limits.Fuel)
 			if err != nil {
 				return 0, err
 			}
 			if ok {
-				low, most = mid, gross
+				low, most = *bound, gross
 			} else {
-				high = mid
+				high = *bound
 			}
 		}
-		if low == 0 {
-			return 0, fmt.Errorf("lease %s: %w: the %s left of its cap of %s do not pay for %d bytes in, %d bytes out and a millisecond; ask for lower limits or a new lease with a higher --max", v.lease.ID, mman.ErrCapExceeded, left, v.lease.Cap, limits.InputBytes, limits.OutputBytes)
+		if *bound = low; low == 0 {
+			return 0, fmt.Errorf("lease %s: %w: the %s left of its cap of %s do not pay for %d bytes in, %d bytes out and a moment of work; ask for lower limits or a new lease with a higher --max", v.lease.ID, mman.ErrCapExceeded, left, v.lease.Cap, limits.InputBytes, limits.OutputBytes)
 		}
-		limits.WallMs = low
 		return most, nil
 	})
 	return limits, err
@@ -256,6 +252,7 @@ type bill struct {
 func (b bill) state(used resources.Usage, result *market.RunResult) (signed market.Signed, err error) {
 	v := b.v
 	used.WallMs = min(used.WallMs, b.limits.WallMs)
+	used.Fuel = min(used.Fuel, b.limits.Fuel)
 	used.InBytes = min(used.InBytes, b.limits.InputBytes)
 	used.OutBytes = min(used.OutBytes, b.limits.OutputBytes)
 	usage, err := b.base.Add(used)
@@ -282,6 +279,9 @@ func (b bill) state(used resources.Usage, result *market.RunResult) (signed mark
 			return true, nil
 		}
 		rec.Run = result.Run
+		if rec.Used, err = rec.Used.Add(used); err != nil {
+			return false, err
+		}
 		return true, batch.Set(outputKey(v.lease.ID, result.Output), nil)
 	})
 }

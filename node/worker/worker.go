@@ -79,7 +79,7 @@ func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared 
 	if kept != nil {
 		return Done{}, fmt.Errorf("keep the output: %w", kept)
 	}
-	for _, stop := range []*mman.Error{mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap, mman.ErrCanceled} {
+	for _, stop := range []*mman.Error{mman.ErrFuel, mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap, mman.ErrCanceled} {
 		if errors.Is(err, stop) {
 			done.Code = stop.Code
 			return done, explain(job, err)

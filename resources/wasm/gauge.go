@@ -9,6 +9,10 @@ import (
 	"github.com/limboid/massive-man/resources/wasm/meter"
 )
 
+// MeterVersion is the version of the meter that counts the fuel of runs. It is
+// part of offers and leases.
+const MeterVersion = meter.Version
+
 // gauge is the meter's globals of one instance. The guest's goroutine owns it
 // but for stop, which writes one aligned word that the guest reads.
 type gauge struct {

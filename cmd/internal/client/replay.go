@@ -180,7 +180,7 @@ func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, leas
 		return rerun{}, serr
 	}
 	out := rerun{RunResult: market.RunResult{ExitCode: done.ExitCode, Output: id, OutputBytes: size}, usage: done.Usage}
-	for _, stop := range []*mman.Error{mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap} {
+	for _, stop := range []*mman.Error{mman.ErrFuel, mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap} {
 		if errors.Is(err, stop) {
 			out.Code = stop.Code
 			return out, nil

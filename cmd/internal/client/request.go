@@ -91,6 +91,7 @@ used is paid, its standard error is shown, and mman exits 1.`,
 	f.Var(&w.max, "max", "the most that the lease may cost, for example 0.5MAN; held in escrow")
 	f.DurationVar(&w.wall, "wall", w.wall, "the longest that a run may take")
 	f.Var((*size)(&w.limits.MemoryBytes), "memory", "the most memory that a run may use")
+	f.Uint64Var(&w.limits.Fuel, "fuel", w.limits.Fuel, "the most fuel that a run may use, in metered operators")
 	f.Var((*size)(&w.limits.InputBytes), "input-limit", "the most that a run may read")
 	f.Var((*size)(&w.limits.OutputBytes), "output-limit", "the most that a run may write")
 	f.Uint64Var(&w.blocks, "blocks", std.Blocks, "how many blocks the lease lasts")
@@ -334,6 +335,8 @@ func failure(o sdk.Outcome, l resources.Limits) error {
 			return nil
 		}
 		return fmt.Errorf("%w: exit code %d; %s", mman.ErrGuestExit, o.Result.ExitCode, paid)
+	case mman.ErrFuel.Code:
+		return fmt.Errorf("%w: %d; raise --fuel, or --max if the cap does not pay for more; %s", mman.ErrFuel, o.Usage.Fuel, paid)
 	case mman.ErrWall.Code:
 		return fmt.Errorf("%w: it ran for %d ms; raise --wall, or see what the provider allows with mman offer show; %s", mman.ErrWall, o.Usage.WallMs, paid)
 	case mman.ErrMemory.Code:

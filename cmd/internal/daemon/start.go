@@ -70,6 +70,9 @@ func (p *program) runStart(ctx context.Context, cmd *cobra.Command, f *startFlag
 		return err
 	}
 	cfg, err := node.LoadConfig(f.home)
+	if errors.Is(err, mman.ErrInvalid) {
+		return console.Wrong("%w", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -191,7 +194,7 @@ func ownCompute() provider.Listing {
 	return provider.Listing{
 		Manifest: resources.Manifest{Version: 1, Kind: resources.KindCompute, Facet: resources.FacetWasm, Name: "WASM compute", Summary: "Runs WASI preview 1 commands, without network"},
 		Policy:   policy.Policy{Default: policy.Allow, Limits: policy.Limits{WallMs: 600_000, MemoryBytes: 1 << 30, InputBytes: 1 << 30, OutputBytes: 256 << 20, Network: "none"}},
-		Price:    price.Price{Units: []price.UnitPrice{{Unit: resources.UnitWallMs, Per: 1000, UMan: 1000}}},
+		Price:    price.Price{Units: []price.UnitPrice{{Unit: resources.UnitFuel, Per: 1_000_000_000, UMan: 100}}},
 		Capacity: provider.DefaultCapacity,
 	}
 }

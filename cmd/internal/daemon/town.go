@@ -122,7 +122,7 @@ policy:
   limits: {wall: 60s, memory: 512MiB, input: 64MiB, output: 16MiB, network: none}
 price:
   units:
-    - {unit: wall_ms, per: 1000, price: 0.01MAN}
+    - {unit: fuel, per: 1000000000, price: 0.0001MAN}
     - {unit: out_bytes, per: 1048576, price: 0.001MAN}
 capacity: 64
 region: local

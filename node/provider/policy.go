@@ -1,0 +1,212 @@
+package provider
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"sync"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/match"
+	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/node/store"
+	"github.com/limboid/massive-man/resources"
+)
+
+// guard is the policies of this node's own legs of a lease. The chain asked
+// them when it matched; the guard asks again when a session opens, when a run
+// begins and at every piece of output.
+type guard struct {
+	p     *Provider
+	lease mman.LeaseID
+	asked []asked
+}
+
+type asked struct {
+	role    market.Role
+	program *policy.Program
+	context policy.Context
+}
+
+func (p *Provider) guard(lease market.Lease) (guard, error) {
+	g := guard{p: p, lease: lease.ID}
+	for _, leg := range lease.Legs {
+		if leg.Supplied || leg.Peer != p.peer {
+			continue
+		}
+		terms, err := p.terms(leg.Offer)
+		switch {
+		case notFound(err) && leg.Rules.Left == 0:
+			continue // made before this node remembered its offers: all of it was decided on the chain
+		case err != nil:
+			return guard{}, fmt.Errorf("lease %s: policy of its %s: %w", lease.ID, leg.Role, err)
+		}
+		program, err := terms.Compile()
+		if err != nil {
+			return guard{}, fmt.Errorf("lease %s: policy of its %s: %w", lease.ID, leg.Role, err)
+		}
+		g.asked = append(g.asked, asked{leg.Role, program, match.Facts(lease, leg)})
+	}
+	return g, nil
+}
+
+// decide asks the policies of this node's own legs of a lease, between runs.
+func (p *Provider) decide(lease market.Lease) error {
+	g, err := p.guard(lease)
+	if err != nil {
+		return err
+	}
+	run, err := p.book.account(lease.ID).spent()
+	if err != nil {
+		return err
+	}
+	return g.decide(run)
+}
+
+// allowed asks them about one more run.
+func (v *visit) allowed() error {
+	w, err := v.watch()
+	if err != nil {
+		return err
+	}
+	return w.guard.decide(w.run)
+}
+
+// decide refuses what one of the policies denies, given what the lease's runs
+// have done.
+func (g guard) decide(run policy.Run) error {
+	chain := &policy.Chain{Height: g.p.ledger.Height()}
+	if g.p.cfg.Now != nil {
+		chain.Time = g.p.cfg.Now().Unix()
+	}
+	for _, a := range g.asked {
+		a.context.Run, a.context.Chain = &run, chain
+		if answer := a.program.Decide(a.context); !answer.Allowed() {
+			why := ""
+			if answer.Reason != "" {
+				why = ": " + answer.Reason
+			}
+			return fmt.Errorf("lease %s: %w: rule %q of the %s's policy%s", g.lease, mman.ErrPolicy, answer.Rule, a.role, why)
+		}
+	}
+	return nil
+}
+
+// watched lets output through only as far as the policies do, and counts it.
+type watched struct {
+	guard guard
+
+	mu    sync.Mutex // standard output and error may come at once
+	run   policy.Run // with this run
+	bytes uint64     // of this run
+}
+
+// watch returns what the policies see of a run that is about to begin.
+func (v *visit) watch() (*watched, error) {
+	run, err := v.account.spent()
+	run.Calls++
+	return &watched{guard: v.guard, run: run}, err
+}
+
+// pass releases a piece of output.
+func (w *watched) pass(to func([]byte) error) func([]byte) error {
+	return func(b []byte) error {
+		if err := w.admit(uint64(len(b))); err != nil {
+			return err
+		}
+		return to(b) // not under the lock: a consumer that does not read blocks it
+	}
+}
+
+func (w *watched) admit(n uint64) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	run := w.run
+	run.OutputBytes += n
+	if err := w.guard.decide(run); err != nil {
+		return err
+	}
+	w.run, w.bytes = run, w.bytes+n
+	return nil
+}
+
+// released is how much of the run's output went out.
+func (w *watched) released() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.bytes
+}
+
+// spent adds up what all runs of the lease did, whether they were paid or not.
+func (a *account) spent() (run policy.Run, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var sum resources.Usage
+	for _, l := range a.lanes {
+		if sum, err = sum.Add(l.Used); err != nil {
+			return run, err
+		}
+	}
+	return policy.Run{Calls: sum.CallCount, InputBytes: sum.InBytes, OutputBytes: sum.OutBytes, WallMs: sum.WallMs}, nil
+}
+
+// denied remembers a run that a policy ended: nothing is owed for it, but it
+// counts for the next.
+func (v *visit) denied(bytes uint64) error {
+	return v.p.book.update(v.account, v.lane, func(rec *laneRecord, _ *store.Batch) (bool, error) {
+		var err error
+		rec.Used, err = rec.Used.Add(resources.Usage{CallCount: 1, OutBytes: bytes})
+		return true, err
+	})
+}
+
+// terms returns the policy of an offer of this node, also of one that no longer
+// stands: a lease keeps the terms that it was made under.
+func (p *Provider) terms(offer mman.CID) (policy.Policy, error) {
+	b, ok, err := p.records.Get(offerKey(offer))
+	if err != nil {
+		return policy.Policy{}, err
+	}
+	if ok && len(b) > expiryBytes {
+		o, _, err := market.DecodeOffer(b[expiryBytes:])
+		return o.Policy, err
+	}
+	o, err := p.ledger.Offer(offer)
+	return o.Policy, err
+}
+
+const (
+	// expiryBytes is the length of the height before an offer's bytes.
+	expiryBytes = 8
+	// longestLease is the greatest max_lease_blocks that a genesis may set.
+	longestLease = 31_536_000
+)
+
+func offerKey(id mman.CID) []byte { return append([]byte{prefixOffer}, id.Bytes()...) }
+
+// remember keeps an offer that is about to go to the chain, and drops those
+// under which no lease can be open any more.
+func (p *Provider) remember(id mman.CID, signed market.SignedOffer, expires uint64) error {
+	batch := p.records.NewBatch()
+	height := p.ledger.Height()
+	it, err := p.records.Iterate([]byte{prefixOffer}, []byte{prefixOffer + 1}, false)
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for ; it.Valid(); it.Next() {
+		if b := it.Value(); len(b) < expiryBytes || binary.BigEndian.Uint64(b)+longestLease < height {
+			if err := batch.Delete(slices.Clone(it.Key())); err != nil {
+				return err
+			}
+		}
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	if err := batch.Set(offerKey(id), append(binary.BigEndian.AppendUint64(nil, expires), signed.Bytes...)); err != nil {
+		return err
+	}
+	return batch.Write()
+}
