@@ -128,6 +128,7 @@ func open(cfg Config, name string, valueThreshold, valueLog int64, managed bool)
 		WithNumLevelZeroTablesStall(8).
 		WithValueThreshold(min(valueThreshold, cfg.MemTable/10)).
 		WithValueLogFileSize(valueLog).
+		WithChecksumVerificationMode(options.OnTableRead). // at the start: a damaged block read later is a missing key
 		WithVerifyValueChecksum(true)
 	openBadger := badger.Open
 	if managed {
