@@ -52,12 +52,17 @@ func (l logger) Error(msg string, keyvals ...any) {
 		return
 	}
 	reason := "no reason given"
+	var told []any // all but the stack, which is for developers
 	for i := 0; i+1 < len(keyvals); i += 2 {
 		if keyvals[i] == "err" {
 			reason = cut(fmt.Sprint(keyvals[i+1]), logValueBytes)
 		}
+		if keyvals[i] != "stack" {
+			told = append(told, keyvals[i], keyvals[i+1])
+		}
 	}
-	l.out.Error("consensus halted", attrs(keyvals)...)
+	l.write(slog.LevelDebug, "where consensus halted", keyvals)
+	l.out.Error("consensus halted", attrs(told)...)
 	l.halted(reason)
 }
 

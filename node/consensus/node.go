@@ -209,7 +209,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	case err != nil && ctx.Err() != nil:
 		return nil // asked to end while it replayed blocks
 	case err != nil:
-		return n.because("start consensus", err)
+		return n.because("start consensus", n.misfit(err))
 	}
 	n.comet.Store(comet)
 	defer n.comet.Store(nil)
@@ -221,7 +221,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 func (n *Node) build(ctx context.Context, cfg *config.Config) (comet *node.Node, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", mman.ErrInternal, r)
+			err = coded(fmt.Sprint(r))
 		}
 	}()
 	app := &application{Application: n.app, gate: n.gate, broke: n.broke, syncing: n.syncing}
@@ -233,6 +233,18 @@ func (n *Node) build(ctx context.Context, cfg *config.Config) (comet *node.Node,
 		newLogger(n.cfg.Logger, &n.ending, n.halted))
 	cfg.RPC.ListenAddress = "" // peers were told; from here on the RPC is served by us
 	return comet, err
+}
+
+// misfit tells that the blocks and the ledger do not belong together, as when
+// one of the databases lost what it had written last. CometBFT says it in a
+// panic of many lines, without a type.
+func (n *Node) misfit(err error) error {
+	for _, sign := range []string{"AppHash does not match AppHash after replay", "is higher than core", "store height >"} {
+		if strings.Contains(err.Error(), sign) {
+			return fmt.Errorf("%w: the ledger and the blocks in %s do not belong together: move its store away and let the node fetch both again", mman.ErrCorrupt, n.cfg.Home)
+		}
+	}
+	return err
 }
 
 // serve starts the built node, waits and stops it.
@@ -276,10 +288,21 @@ func (n *Node) serve(ctx context.Context, comet *node.Node, rpc, peers net.Liste
 func (n *Node) start(comet *node.Node) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", mman.ErrInternal, r)
+			err = coded(fmt.Sprint(r))
 		}
 	}()
 	return comet.Start()
+}
+
+// coded gives CometBFT's account of a failure its code: it keeps only the words
+// of an error of the database.
+func coded(reason string) error {
+	for _, known := range []*mman.Error{mman.ErrDiskFull, mman.ErrCorrupt} {
+		if strings.Contains(reason, known.Text) {
+			return fmt.Errorf("%w: %s", known, reason)
+		}
+	}
+	return fmt.Errorf("%w: %s", mman.ErrInternal, reason)
 }
 
 func listenErrorIfBound(err error, address string) error {
@@ -341,7 +364,7 @@ func (n *Node) broke(err error) {
 
 // halted makes Run return for what consensus ended with.
 func (n *Node) halted(reason string) {
-	n.end(n.because("consensus halted", fmt.Errorf("%w: %s", mman.ErrInternal, reason)))
+	n.end(n.because("consensus halted", coded(reason)))
 }
 
 // end makes Run return.
