@@ -98,7 +98,7 @@ func TestDevnet(t *testing.T) {
 	second, net := devnet(t, dir)
 	require.Equal(t, begun["lease"], ask(t, consumer, 0, request...)["lease"], "the lease has survived")
 	require.Greater(t, number(t, ask(t, consumer, 0, "status"), "height"), height)
-	shown := ask(t, consumer, 0, "lease", "show", begun["lease"].(string))
+	shown := ask(t, consumer, 0, "lease", "show", fmt.Sprint(begun["lease"]))
 	require.Equal(t, "open", shown["state"])
 	interrupt(t, second, net)
 }

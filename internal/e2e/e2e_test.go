@@ -166,14 +166,14 @@ func oneSentence(t *testing.T, errs string, words ...string) string {
 	return said[0]
 }
 
+// most is how much of a long text is shown.
+const most = 6 << 10
+
 // tail is the end of a long text.
-func tail(text string) string {
-	const most = 6 << 10
-	if len(text) > most {
-		return "…" + text[len(text)-most:]
-	}
-	return text
-}
+func tail(text string) string { return text[max(0, len(text)-most):] }
+
+// head is its beginning, where a panic stands.
+func head(text string) string { return text[:min(len(text), most)] }
 
 // write puts a file into a folder and returns its path.
 func write(t *testing.T, dir, name string, data []byte) string {
@@ -187,10 +187,13 @@ func write(t *testing.T, dir, name string, data []byte) string {
 func copyTree(t *testing.T, from, to string) {
 	t.Helper()
 	require.NoError(t, os.CopyFS(to, os.DirFS(from)))
-	// CopyFS widens the modes of files; keys must be the owner's alone.
+	// CopyFS widens the modes; keys must be the owner's alone.
 	require.NoError(t, filepath.WalkDir(to, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil {
 			return err
+		}
+		if d.IsDir() {
+			return os.Chmod(path, 0o700)
 		}
 		return os.Chmod(path, 0o600)
 	}))

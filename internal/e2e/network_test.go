@@ -90,11 +90,13 @@ func (n *network) stop(t *testing.T) {
 				all = append(all, p)
 			}
 		}
-		assert.NoError(t, localnet.StopAll(all))
+		if err := localnet.StopAll(all); err != nil {
+			assert.Fail(t, "not all ended as they should", "%v", err) // go on: the rest must end too
+		}
 	}
 	for _, one := range n.Nodes() {
 		log, err := os.ReadFile(filepath.Join(one.Home, "node.log"))
-		assert.NoError(t, err)
+		require.NoError(t, err)
 		if strings.Contains(string(log), "goroutine ") {
 			assert.Fail(t, one.Name+" panicked", "%s", tail(string(log)))
 		} else if t.Failed() {
@@ -204,8 +206,8 @@ type ledger struct {
 	queued mman.Amount                   // in the consumer's queued requests
 }
 
-// audit takes a height above above that all validators have, and checks that
-// they agree on it, that no money was made or lost, and that the escrow is that
+// audit takes a later height that all validators have, and checks that they
+// agree on it, that no money was made or lost, and that the escrow is that
 // of the consumer's leases and queued requests.
 func (n *network) audit(t *testing.T, above uint64) ledger {
 	t.Helper()
