@@ -109,6 +109,7 @@ func Client() Config {
 	cfg.Listen = nil
 	cfg.Mode = ModeClient
 	cfg.Limits.LowConns, cfg.Limits.HighConns = 32, 64
+	cfg.Limits.DialTimeout = 4 * time.Second // somebody is waiting
 	return cfg
 }
 

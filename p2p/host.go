@@ -346,8 +346,53 @@ func unreachable(to mman.PeerID, err error) error {
 	if kind == mman.ErrPeerVanished && !errors.As(err, &reset) {
 		kind = mman.ErrUnreachable
 	}
-	return fmt.Errorf("%w: peer %s: %w", kind, to, err)
+	return fmt.Errorf("%w: peer %s: %w", kind, to, brief(err))
 }
+
+// maxTold is how many addresses that did not answer an error names.
+const maxTold = 3
+
+// brief says a failed dial in a few words: which addresses did not answer, and
+// why.
+func brief(err error) error {
+	var dial *swarm.DialError
+	if !errors.As(err, &dial) || len(dial.DialErrors) == 0 {
+		return err
+	}
+	var told []string
+	for _, one := range dial.DialErrors {
+		if len(told) == maxTold {
+			told = append(told, "…")
+			break
+		}
+		told = append(told, fmt.Sprintf("%s (%s)", one.Address, innermost(one.Cause)))
+	}
+	return &briefError{"it does not answer at " + strings.Join(told, ", "), err}
+}
+
+// innermost returns the last word of a chain of errors, which says what
+// happened.
+func innermost(err error) string {
+	if errors.Is(err, swarm.ErrDialBackoff) {
+		return "tried a moment ago"
+	}
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err.Error()
+		}
+		err = next
+	}
+}
+
+type briefError struct {
+	text string
+	err  error
+}
+
+func (e *briefError) Error() string { return e.text }
+
+func (e *briefError) Unwrap() error { return e.err }
 
 // Handle lets handler answer the streams of a protocol, each in its own
 // goroutine, until ctx ends or the host closes. The context that a handler

@@ -87,6 +87,13 @@ func TestOpenSaysWhy(t *testing.T) {
 		_, err := hosts[0].Open(t.Context(), mman.PeerID(p2ptest.Key(77)[ed25519.SeedSize:]), echo)
 		require.ErrorIs(t, err, mman.ErrUnreachable)
 	})
+	t.Run("gone peer", func(t *testing.T) {
+		t.Parallel()
+		gone := mman.PeerID(p2ptest.Key(78)[ed25519.SeedSize:])
+		_, err := hosts[0].Connect(t.Context(), []string{"/ip4/127.0.0.1/tcp/1/p2p/" + gone.String()})
+		require.ErrorIs(t, err, mman.ErrUnreachable)
+		require.EqualError(t, err, "not reachable: peer "+gone.String()+": it does not answer at /ip4/127.0.0.1/tcp/1 (connection refused)")
+	})
 	t.Run("read timeout", func(t *testing.T) {
 		t.Parallel()
 		hosts[1].Handle(t.Context(), "/mman/silent/1", func(ctx context.Context, _ p2p.Stream) { <-ctx.Done() })

@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -167,7 +166,10 @@ func (d *Discovery) Bootstrap(ctx context.Context) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: none of %d bootstrap peers answered: %w", mman.ErrUnreachable, len(addrs), errors.Join(errs...))
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
+	}
+	return fmt.Errorf("%w: none of %d bootstrap addresses answered, the first: %w", mman.ErrUnreachable, len(addrs), errs[0])
 }
 
 // WaitReady returns when the routing table holds at least one peer, or with
