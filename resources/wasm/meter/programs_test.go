@@ -1,0 +1,78 @@
+package meter_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+	"github.com/tetratelabs/wazero/sys"
+
+	"github.com/limboid/massive-man/examples"
+	"github.com/limboid/massive-man/resources/wasm/meter"
+)
+
+// command runs a WASI command and returns what it wrote, its exit code and its
+// fuel.
+func (e engine) command(t *testing.T, module []byte, limit uint64, args ...string) (output string, exit uint32, used uint64) {
+	t.Helper()
+	ctx := t.Context()
+	var out bytes.Buffer
+	m, err := e.runtime.InstantiateWithConfig(ctx, module, wazero.NewModuleConfig().WithName("").WithStartFunctions().
+		WithStdout(&out).WithStderr(&out).WithStdin(bytes.NewReader(examples.Book())).WithArgs(append([]string{"algorithm"}, args...)...).
+		WithFSConfig(wazero.NewFSConfig().WithFSMount(fstest.MapFS{"0": {Data: examples.Penguins()}}, "/data")))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, m.Close(context.WithoutCancel(ctx))) }()
+	setLimit(m, limit)
+	_, err = m.ExportedFunction("_start").Call(ctx)
+	exit = 1 << 31
+	var exited *sys.ExitError
+	if err == nil {
+		exit = 0
+	} else if errors.As(err, &exited) {
+		exit = exited.ExitCode()
+	}
+	if g := global(m, meter.UsedGlobal); g != nil {
+		used = g.Get()
+	}
+	return out.String(), exit, used
+}
+
+// Go programs give the same metered and not, with the same fuel each time.
+func TestProgramsGiveTheSame(t *testing.T) {
+	t.Parallel()
+	e := compiler(t)
+	wasi_snapshot_preview1.MustInstantiate(t.Context(), e.runtime)
+	for name, tt := range map[string]struct {
+		module []byte
+		args   []string
+	}{
+		"wordcount":      {examples.WordcountModule(), nil},
+		"stats":          {examples.StatsModule(), nil},
+		"stats, a draw":  {examples.StatsModule(), []string{"--seed", "7"}},
+		"stats, a fault": {examples.StatsModule(), []string{"--seed", "x"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, err := meter.Instrument(tt.module, meter.Options{})
+			require.NoError(t, err)
+			t.Logf("%d bytes, metered %d; %d blocks, %d charges, %d checks", len(tt.module), len(m.Module), m.Blocks, m.Charges, m.Checks)
+			want, code, _ := e.command(t, tt.module, 0, tt.args...)
+			require.NotEmpty(t, want)
+			got, exit, used := e.command(t, m.Module, noLimit, tt.args...)
+			require.Equal(t, want, got)
+			require.Equal(t, code, exit)
+			got, exit, again := e.command(t, m.Module, used, tt.args...)
+			require.Equal(t, want, got)
+			require.Equal(t, code, exit)
+			require.Equal(t, used, again)
+			_, exit, short := e.command(t, m.Module, used/2, tt.args...)
+			require.Equal(t, uint32(1<<31), exit)
+			require.Greater(t, short, used/2)
+			t.Logf("%d units", used)
+		})
+	}
+}

@@ -1,0 +1,112 @@
+package meter_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/limboid/massive-man/resources/wasm/meter"
+)
+
+// endless are guests that never end by themselves, one for each shape.
+func endless() map[string][]byte {
+	guests := map[string][]byte{
+		"br":       one(nil, nil, nil, loop(br(0))),
+		"br_if":    one(nil, nil, nil, loop(c32(1), brIf(0))),
+		"br_table": one(nil, nil, []byte{i32}, loop(block(get(0), brTable(0, 1, 1)), get(0), c32(1), add32(), c32(1), ops(0x71), set(0), br(0))),
+		"outer":    one(nil, nil, nil, loop(block(loop(br(2))))),
+		"empty":    one(nil, nil, nil, loop(block(), br(0))),
+		"fill":     one(nil, nil, nil, loop(c32(0), c32(1), c32(65536), misc(11, 0), br(0))),
+	}
+	b := &builder{}
+	// Two calls at each level: the stack stays low, the time does not end.
+	b.fn("run", []byte{i32}, nil, nil, get(0), ops(0x45), iff(ret()), get(0), c32(1), ops(0x6b), call(0), get(0), c32(1), ops(0x6b), call(0))
+	guests["recursion"] = b.bytes()
+
+	b = &builder{}
+	b.table(fref, 1, 1)
+	f := b.typ([]byte{i32}, nil)
+	b.fn("run", []byte{i32}, nil, nil, get(0), ops(0x45), iff(ret()), get(0), c32(1), ops(0x6b), c32(0), callIndirect(f), get(0), c32(1), ops(0x6b), c32(0), callIndirect(f))
+	b.elem(0, 0)
+	guests["call_indirect"] = b.bytes()
+
+	b = (&builder{}).mem(1000, 1000)
+	b.fn("run", []byte{i32}, nil, nil, loop(c32(0), c32(1), c32(1000*65536), misc(11, 0), c32(8), c32(0), c32(999*65536), misc(10, 0, 0), br(0)))
+	guests["long ranges"] = b.bytes()
+
+	// Straight code that calls straight code: no loop, and millions of operators
+	// for each call.
+	b = &builder{}
+	work := repeat(cat(c32(1), drop()), 20_000)
+	b.fn("", nil, nil, nil, work)
+	b.fn("", nil, nil, nil, repeat(call(0), 20_000))
+	b.fn("", nil, nil, nil, repeat(call(1), 20_000))
+	b.fn("run", []byte{i32}, nil, nil, repeat(call(2), 1000))
+	guests["straight code"] = b.bytes()
+	return guests
+}
+
+// A guest of any shape stops when another goroutine lowers its limit.
+func TestStopFromOutside(t *testing.T) {
+	e := compiler(t)
+	for name, plain := range endless() {
+		t.Run(name, func(t *testing.T) {
+			m := e.instantiate(t, instrument(t, plain))
+			defer func() { require.NoError(t, m.Close(t.Context())) }()
+			setLimit(m, noLimit)
+			var args []uint64
+			f := m.ExportedFunction("run")
+			if len(f.Definition().ParamTypes()) > 0 {
+				args = []uint64{1000}
+			}
+			ended := make(chan time.Time)
+			go func() {
+				_, err := f.Call(t.Context(), args...)
+				if err == nil {
+					t.Error("it came to an end")
+				}
+				ended <- time.Now()
+			}()
+			// It runs: the time is not the point here, only that it is well
+			// under way.
+			timer := time.NewTimer(20 * time.Millisecond)
+			<-timer.C
+			asked := time.Now()
+			setLimit(m, 0)
+			late := (<-ended).Sub(asked)
+			t.Logf("stopped after %v", late)
+			require.Less(t, late, 5*time.Second, "a loaded machine is slow, but not like this")
+			require.Positive(t, global(m, meter.UsedGlobal).Get())
+		})
+	}
+}
+
+// Between two looks at the limit there is a bounded amount of work, whatever the
+// shape of the code.
+func TestStopIsNeverLate(t *testing.T) {
+	t.Parallel()
+	e := compiler(t)
+	for name, plain := range endless() {
+		m := e.instantiate(t, instrument(t, plain))
+		const limit = 1_000_000
+		var args []uint64
+		f := m.ExportedFunction("run")
+		if len(f.Definition().ParamTypes()) > 0 {
+			args = []uint64{1000}
+		}
+		got := invokeIn(t, m, limit, "run", args...)
+		require.NotEmpty(t, got.trap, name)
+		require.Zero(t, got.stop, name)
+		require.Greater(t, got.used, uint64(limit), name)
+		over := uint64(4096)
+		if name == "long ranges" {
+			over = 1000 * 1024
+		}
+		if name == "straight code" {
+			over = 3 * 40_000 // what is certain to run is paid ahead
+		}
+		require.Less(t, got.used, limit+over, name)
+		require.NoError(t, m.Close(t.Context()))
+	}
+}
