@@ -10,6 +10,7 @@ import (
 	"github.com/limboid/massive-man/internal/dagcbor"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/match"
+	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/resources"
 )
 
@@ -20,6 +21,9 @@ func (m Module) EndBlock(ctx *block.Context) error {
 		return err
 	}
 	if err := expireOffers(ctx); err != nil {
+		return err
+	}
+	if err := forgetUsage(ctx); err != nil {
 		return err
 	}
 	if err := m.match(ctx); err != nil {
@@ -129,7 +133,7 @@ func (m Module) match(ctx *block.Context) error {
 		ids[i] = mman.RequestID(raw)
 	}
 	match.Order(ctx.Beacon, ids)
-	b := &book{state: ctx.State, height: ctx.Height, offers: map[mman.CID]market.Offer{}}
+	b := &book{state: ctx.State, height: ctx.Height, day: today(ctx.Header), offers: map[mman.CID]standing{}}
 	for _, id := range ids {
 		if err := m.fill(ctx, b, id); err != nil {
 			return fmt.Errorf("match request %s: %w", id, err)
@@ -147,7 +151,7 @@ func (m Module) fill(ctx *block.Context, b *book, id mman.RequestID) error {
 	if r.Deadline < ctx.Height {
 		return nil // its expiry did not fit into the last block and comes next
 	}
-	d, legs, limits, err := match.Fill(id, r, b, ctx.Height)
+	d, fit, err := match.Fill(id, r, b, policy.Chain{Height: ctx.Height, Time: ctx.Time})
 	if err != nil {
 		return err
 	}
@@ -157,7 +161,7 @@ func (m Module) fill(ctx *block.Context, b *book, id mman.RequestID) error {
 	if d.Outcome != match.Matched {
 		return requeue(ctx.State, id, record)
 	}
-	l, err := match.NewLease(id, r, legs, limits, ctx.Height, ctx.Params.GraceBlocks)
+	l, err := match.NewLease(id, r, fit, ctx.Height, ctx.Params.GraceBlocks)
 	if err != nil {
 		return err
 	}
@@ -165,6 +169,9 @@ func (m Module) fill(ctx *block.Context, b *book, id mman.RequestID) error {
 		return err
 	}
 	ctx.Emit("mman.match", "request", id.String(), "lease", l.ID.String(), "consumer", l.Consumer.String(), "peer", l.Compute().Peer.String())
+	if err := b.countUsage(ctx, l); err != nil {
+		return err
+	}
 	return openLease(ctx, l)
 }
 
@@ -218,11 +225,17 @@ func decide(w state.Writer, id mman.RequestID, d match.Decision) error {
 }
 
 // book is the standing offers as one block's matching sees them. Each offer is
-// decoded once a block; open counts are read anew each time.
+// decoded and its policy compiled once a block; counts are read anew each time.
 type book struct {
 	state  state.Reader
 	height uint64
-	offers map[mman.CID]market.Offer
+	day    uint64
+	offers map[mman.CID]standing
+}
+
+type standing struct {
+	offer   market.Offer
+	program *policy.Program
 }
 
 // Offer implements match.Book.
@@ -230,16 +243,24 @@ func (b *book) Offer(id mman.CID) (match.Entry, bool, error) {
 	o, ok := b.offers[id]
 	if !ok {
 		var err error
-		if o, _, ok, err = LookupOffer(b.state, id); err != nil || !ok {
+		if o.offer, _, ok, err = LookupOffer(b.state, id); err != nil || !ok {
 			return match.Entry{}, false, err
+		}
+		if o.program, err = o.offer.Policy.Compile(); err != nil {
+			return match.Entry{}, false, fmt.Errorf("%w: offer %s: %w", mman.ErrCorrupt, id, err)
 		}
 		b.offers[id] = o
 	}
-	if o.Expires <= b.height {
+	if o.offer.Expires <= b.height {
 		return match.Entry{}, false, nil
 	}
-	open, err := OpenLeases(b.state, o)
-	return match.Entry{ID: id, Offer: o, Open: open}, err == nil, err
+	open, err := OpenLeases(b.state, o.offer)
+	return match.Entry{ID: id, Offer: o.offer, Open: open, Program: o.program}, err == nil, err
+}
+
+// Usage implements match.Book.
+func (b *book) Usage(e match.Entry, consumer mman.Address) (policy.Usage, error) {
+	return usage(b.state, offerLine(e.Offer), consumer, b.day)
 }
 
 // Scan implements match.Book: in the order of offer ids.

@@ -56,6 +56,12 @@ const (
 	// MarketUsage holds the standing offer and the open leases of a line by the
 	// hash of provider, node, kind and resource.
 	MarketUsage Prefix = "market/u"
+	// MarketUsageByConsumer counts leases by days: the line's hash, consumer
+	// address.
+	MarketUsageByConsumer Prefix = "market/k"
+	// MarketUsageByDay queues the counts: day on which they are dropped (u64be),
+	// the line's hash, consumer address.
+	MarketUsageByDay Prefix = "market/y"
 	// MarketTotals holds the market's counters by name.
 	MarketTotals Prefix = "market/t"
 )
@@ -70,11 +76,13 @@ const (
 	StakeDelegations Prefix = "stake/d"
 	// StakeDelegationsByAccount indexes delegations: delegator address, operator address.
 	StakeDelegationsByAccount Prefix = "stake/a"
-	// StakeUnbonding queues unbondings: height (u64be), delegator address, operator address.
+	// StakeUnbonding queues unbondings: height (u64be), delegator address,
+	// operator address, address of the operator who gets the stake, or zeros.
 	StakeUnbonding Prefix = "stake/u"
-	// StakePowers holds the power last told to CometBFT by consensus key.
-	StakePowers Prefix = "stake/p"
-	// StakeMissed holds the signed and missed blocks of the epoch by operator address.
+	// StakeUnbondingByAccount indexes unbondings: delegator address, height
+	// (u64be), the two operator addresses.
+	StakeUnbondingByAccount Prefix = "stake/b"
+	// StakeMissed holds the missed blocks of the last epochs by operator address.
 	StakeMissed Prefix = "stake/m"
 	// StakeTotals holds the counters of staking by name.
 	StakeTotals Prefix = "stake/t"
@@ -109,9 +117,9 @@ func Prefixes() []Prefix {
 		MarketOffers, MarketOffersByFacet, MarketOffersByResource, MarketOffersByProvider, MarketOffersByExpiry,
 		MarketRequests, MarketRequestQueue, MarketRequestsByDeadline, MarketRequestsByAccount,
 		MarketLeases, MarketLeasesByAccount, MarketLeasesByExpiry, MarketDecisions,
-		MarketNodes, MarketNodesByAccount, MarketUsage, MarketTotals,
+		MarketNodes, MarketNodesByAccount, MarketUsage, MarketUsageByConsumer, MarketUsageByDay, MarketTotals,
 		StakeValidators, StakeValidatorsByKey, StakeDelegations, StakeDelegationsByAccount, StakeUnbonding,
-		StakePowers, StakeMissed, StakeTotals,
+		StakeUnbondingByAccount, StakeMissed, StakeTotals,
 		ParamsValues, RewardEpochs, RewardPoints, GovProposals, GovVotes, GovQueue,
 		LeagueLeagues, LeagueMatches, BeaconValues,
 	}
