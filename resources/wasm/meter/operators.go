@@ -42,14 +42,12 @@ const (
 	opTableSet     = 0x26
 	opFirstLoad    = 0x28
 	opFirstStore   = 0x36
-	opLastStore    = 0x3e
 	opMemorySize   = 0x3f
 	opMemoryGrow   = 0x40
 	opI32Const     = 0x41
 	opI64Const     = 0x42
 	opF32Const     = 0x43
 	opF64Const     = 0x44
-	opFirstNumeric = 0x45
 	opI32Eq        = 0x46
 	opI32LtU       = 0x49
 	opI32GtU       = 0x4b
@@ -64,21 +62,13 @@ const (
 	opI64Sub       = 0x7d
 	opI64Shl       = 0x86
 	opI64ShrU      = 0x88
-	opF32Abs       = 0x8b
-	opF32Copysign  = 0x98
-	opF64Abs       = 0x99
-	opF64Copysign  = 0xa6
 	opI64ExtendU   = 0xad
-	opF32Demote    = 0xb6
-	opF64Promote   = 0xbb
-	opLastNumeric  = 0xc4
 	opRefNull      = 0xd0
 	opRefIsNull    = 0xd1
 	opRefFunc      = 0xd2
 	prefixMisc     = 0xfc
 
 	prefixed      = 0x100
-	opTruncLast   = prefixed + 7
 	opMemoryInit  = prefixed + 8
 	opDataDrop    = prefixed + 9
 	opMemoryCopy  = prefixed + 10
@@ -124,9 +114,8 @@ const (
 	nanBlind
 	// nanMakes: blind, and the result may be any NaN.
 	nanMakes
-	// nanPasses: the result has the bits of the first operand, but for the
-	// sign; the second operand's come to light.
-	nanPasses
+	// nanNever: the result is no NaN.
+	nanNever
 )
 
 // operator describes an operator whose types depend on nothing but itself.
@@ -208,25 +197,25 @@ func operators() *[operatorCount]operator {
 		{0x6a, 0x78, [2]byte{i32, i32}, i32, nanSees},
 		{0x79, 0x7b, [2]byte{i64}, i64, nanSees},
 		{0x7c, 0x8a, [2]byte{i64, i64}, i64, nanSees},
-		{0x8b, 0x8c, [2]byte{f32}, f32, nanPasses},
+		{0x8b, 0x8c, [2]byte{f32}, f32, nanSees},
 		{0x8d, 0x91, [2]byte{f32}, f32, nanMakes},
 		{0x92, 0x97, [2]byte{f32, f32}, f32, nanMakes},
-		{0x98, 0x98, [2]byte{f32, f32}, f32, nanPasses},
-		{0x99, 0x9a, [2]byte{f64}, f64, nanPasses},
+		{0x98, 0x98, [2]byte{f32, f32}, f32, nanSees},
+		{0x99, 0x9a, [2]byte{f64}, f64, nanSees},
 		{0x9b, 0x9f, [2]byte{f64}, f64, nanMakes},
 		{0xa0, 0xa5, [2]byte{f64, f64}, f64, nanMakes},
-		{0xa6, 0xa6, [2]byte{f64, f64}, f64, nanPasses},
+		{0xa6, 0xa6, [2]byte{f64, f64}, f64, nanSees},
 		{0xa7, 0xa7, [2]byte{i64}, i32, nanSees},
 		{0xa8, 0xa9, [2]byte{f32}, i32, nanBlind},
 		{0xaa, 0xab, [2]byte{f64}, i32, nanBlind},
 		{0xac, 0xad, [2]byte{i32}, i64, nanSees},
 		{0xae, 0xaf, [2]byte{f32}, i64, nanBlind},
 		{0xb0, 0xb1, [2]byte{f64}, i64, nanBlind},
-		{0xb2, 0xb3, [2]byte{i32}, f32, nanSees},
-		{0xb4, 0xb5, [2]byte{i64}, f32, nanSees},
+		{0xb2, 0xb3, [2]byte{i32}, f32, nanNever},
+		{0xb4, 0xb5, [2]byte{i64}, f32, nanNever},
 		{0xb6, 0xb6, [2]byte{f64}, f32, nanMakes},
-		{0xb7, 0xb8, [2]byte{i32}, f64, nanSees},
-		{0xb9, 0xba, [2]byte{i64}, f64, nanSees},
+		{0xb7, 0xb8, [2]byte{i32}, f64, nanNever},
+		{0xb9, 0xba, [2]byte{i64}, f64, nanNever},
 		{0xbb, 0xbb, [2]byte{f32}, f64, nanMakes},
 		{0xbc, 0xbc, [2]byte{f32}, i32, nanSees},
 		{0xbd, 0xbd, [2]byte{f64}, i64, nanSees},

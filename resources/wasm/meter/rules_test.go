@@ -195,6 +195,13 @@ func nanWitnesses() map[string][]byte {
 		"set later in a loop": run(c64(0), ops(0x1a), cf64(1), set(1), c32(2), ops(0x1a),
 			loop(get(1), set(0), get(1), get(1), ops(0x62), ops(0x45), iff(inf, set(1), br(1))), get(0), get(1), ops(0xa0), drop(), get(0), bits),
 	}
+	// Values whose bits must stay, through the same locals.
+	odd := cat(c64(0x7ff4_0000_0000_0001), ops(0xbf))
+	mixed := func(code ...[]byte) []byte {
+		return run(cat(odd, set(0), get(0), set(1), get(1), bits, inf, set(0), get(0), set(1)), cat(code...), ops(0x85))
+	}
+	witnesses["mixed"] = mixed(get(0), bits)
+	witnesses["mixed, a copy"] = mixed(get(1), bits)
 	b := (&builder{}).mem(1, 1)
 	g := b.global(f64, true, cf64(0))
 	b.fn("run", nil, []byte{i64}, nil, inf, gset(g), gget(g), bits)
@@ -230,6 +237,21 @@ func TestRuleNaNsAreTheSameOnEveryProcessor(t *testing.T) {
 			without := e.invoke(t, instrument(t, module, meter.Switches{NoNaN: true, OtherNaNs: true}), noLimit, "run")
 			require.NotEqual(t, want.results, without.results, "the rule is needed")
 		})
+	}
+}
+
+// What is no result of arithmetic keeps its bits, as the specification says.
+func TestNaNsThatAreOnlyMovedStay(t *testing.T) {
+	t.Parallel()
+	odd, nan := cat(c64(0x7ff4_0000_0000_0001), ops(0xbf)), cat(cf64(0), cf64(0), ops(0xa3))
+	for name, code := range map[string][]byte{
+		"a local that holds sums too": cat(nan, set(0), odd, set(0), get(0)),
+		"a copy of it":                cat(nan, set(0), odd, set(0), get(0), set(1), get(1)),
+		"negated":                     cat(c64(-0xb_ffff_ffff_ffff), ops(0xbf, 0x9a)),
+		"a sign on a computed one":    cat(nan, cf64(-1), ops(0xa6), set(0), c64(0x7ff4_0000_0000_0001), get(0), ops(0xbd), c64(-0x8_0000_0000_0000), ops(0x52), iff(ops(0)), ops(0xbf)),
+	} {
+		got := compiler(t).invoke(t, instrument(t, one(nil, []byte{f64}, []byte{f64, f64}, code)), noLimit, "run")
+		require.Equal(t, []uint64{0x7ff4_0000_0000_0001}, got.results, name)
 	}
 }
 

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -9,10 +10,17 @@ import (
 // value is an operand on the stack of the validation.
 type value struct {
 	typ byte
-	// origin is the place at which the value's NaN, if it is one, can be made
-	// canonical, in body.origins; -1 if its bits are the same everywhere.
+	// origin is where the value comes from, in body.origins, if it can be a NaN
+	// with any bits; otherwise kept or harmless.
 	origin int32
 }
+
+const (
+	// kept: if it is a NaN, its bits are the same everywhere and must stay.
+	kept int32 = -1
+	// harmless: it is no NaN, or the canonical one.
+	harmless int32 = -2
+)
 
 // frame is a block that is open.
 type frame struct {
@@ -33,13 +41,13 @@ type pendingNode struct{ node, next int32 }
 type origin struct {
 	pos   int
 	local int32 // the local that it reads, -1 if it computes
-	// marked says that the bits come to light, so that they are to be made
-	// canonical here.
+	// marked says that the bits come to light.
 	marked bool
 }
 
-// flow is a value that is put into a local.
-type flow struct{ origin, local int32 }
+// flow is a value that is put into a local. next is the next flow out of the
+// local that the value comes from, prev that into the same local.
+type flow struct{ origin, local, next, prev int32 }
 
 // body validates one function's code, and finds its control flow and where NaNs
 // must be made canonical. It is used for one function after the other.
@@ -63,13 +71,20 @@ type body struct {
 	pending []pendingNode
 	tables  int32 // br_tables so far
 
-	origins  []origin
-	flows    []flow
-	tainted  []bool  // locals that may hold a NaN with any bits
-	flowHead []int32 // flows out of a local, by flowNext
-	flowNext []int32
+	origins []origin
+	flows   []flow
+	nans    []localNaNs
 
 	single [256]byte // the types, as slices of one
+}
+
+// localNaNs is what is known of the NaNs in one local, anywhere in the function.
+type localNaNs struct {
+	any  bool // it may hold one with any bits
+	kept bool // it may hold one whose bits must stay
+	seen bool // it is kept, and read where bits come to light
+	// out and in are the first of the flows out of it and into it.
+	out, in int32
 }
 
 type localGroup struct {
@@ -147,7 +162,7 @@ func (b *body) failf(in instr, format string, args ...any) {
 
 // push and pop work on the operand stack; a failed pop returns anyType.
 
-func (b *body) push(t byte) { b.pushValue(value{t, -1}) }
+func (b *body) push(t byte) { b.pushValue(value{t, kept}) }
 
 func (b *body) pushValue(v value) {
 	b.stack = append(b.stack, v)
@@ -174,7 +189,7 @@ func (b *body) pop(in instr, want byte) value {
 		if !f.unreachable {
 			b.failf(in, "an operand is missing for operator %#x", in.op)
 		}
-		return value{want, -1}
+		return value{want, kept}
 	}
 	v := b.stack[len(b.stack)-1]
 	b.stack = b.stack[:len(b.stack)-1]
@@ -214,6 +229,15 @@ func (b *body) makes(in instr, typ byte, local int32) {
 	}
 	b.origins = append(b.origins, origin{pos: in.start, local: local})
 	b.pushValue(value{typ, int32(len(b.origins) - 1)}) //nolint:gosec // below a function's bytes
+}
+
+// constant pushes a constant number, which is harmless or an odd NaN.
+func (b *body) constant(t byte, isHarmless bool) {
+	v := value{t, kept}
+	if isHarmless {
+		v.origin = harmless
+	}
+	b.pushValue(v)
 }
 
 // unreachable drops what is on the stack since the block began: code from here
@@ -272,9 +296,11 @@ func (b *body) step(in instr) {
 	case opI64Const:
 		b.push(i64)
 	case opF32Const:
-		b.push(f32)
+		v := binary.LittleEndian.Uint32(b.r.b[in.start+1:])
+		b.constant(f32, v&0x7fffffff <= 0x7f800000 || v == 0x7fc00000)
 	case opF64Const:
-		b.push(f64)
+		v := binary.LittleEndian.Uint64(b.r.b[in.start+1:])
+		b.constant(f64, v&(1<<63-1) <= 0x7ff<<52 || v == 0x7ff8<<48)
 	case opRefNull, opRefIsNull, opRefFunc:
 		b.reference(in)
 	default:
@@ -296,20 +322,19 @@ func (b *body) typed(in instr, op *operator) {
 	if op.in[1] != anyType {
 		second = b.pop(in, op.in[1])
 	} else {
-		second.origin = -1
+		second.origin = kept
 	}
 	first = b.pop(in, op.in[0])
 	switch op.nan {
 	case nanSees:
 		b.mark(first)
 		b.mark(second)
-	case nanPasses:
-		b.mark(second)
-		b.pushValue(value{op.out, first.origin})
-		return
 	case nanMakes:
 		b.floats = true
 		b.makes(in, op.out, -1)
+		return
+	case nanNever:
+		b.pushValue(value{op.out, harmless})
 		return
 	case nanBlind:
 	}
@@ -606,8 +631,8 @@ func (b *body) local(in instr) {
 		return
 	}
 	v := b.pop(in, t)
-	if v.origin >= 0 {
-		b.flows = append(b.flows, flow{v.origin, l})
+	if (t == f32 || t == f64) && b.cur >= 0 {
+		b.flows = append(b.flows, flow{origin: v.origin, local: l})
 	}
 	if in.op == opLocalTee {
 		b.pushValue(value{t, v.origin})
@@ -740,40 +765,112 @@ func (b *body) table(in instr) {
 	}
 }
 
-// solveNaNs finds the locals that may hold a NaN with any bits, whatever the
-// order in which they are set.
+// solveNaNs finds, whatever the order in which locals are set, where NaNs must be
+// made canonical: where they are computed, if their bits come to light; or, for
+// less work, where a local is read, if all NaNs in it were computed.
 func (b *body) solveNaNs() {
-	b.tainted = resize(b.tainted, len(b.locals))
-	b.flowHead = resize(b.flowHead, len(b.locals))
-	b.flowNext = resize(b.flowNext, len(b.flows))
-	for i := range b.flowHead {
-		b.flowHead[i] = -1
+	b.nans = resize(b.nans, len(b.locals))
+	for i := range b.nans {
+		b.nans[i] = localNaNs{out: -1, in: -1}
 	}
-	var work []int32
-	taint := func(l int32) {
-		if !b.tainted[l] {
-			b.tainted[l] = true
-			work = append(work, l)
+	if !b.floats {
+		return
+	}
+	for i := range b.flows {
+		f := &b.flows[i]
+		f.prev = b.nans[f.local].in
+		b.nans[f.local].in = int32(i) //nolint:gosec // below a function's bytes
+		if k := b.source(f.origin); k >= 0 {
+			f.next = b.nans[k].out
+			b.nans[k].out = int32(i) //nolint:gosec // as above
 		}
 	}
-	for i, f := range b.flows {
-		o := b.origins[f.origin]
-		switch {
-		case o.marked:
-		case o.local < 0:
-			taint(f.local)
-		default:
-			b.flowNext[i] = b.flowHead[o.local]
-			b.flowHead[o.local] = int32(i) //nolint:gosec // below a function's bytes
-		}
+	b.solveKept()
+	b.solveSeen()
+	b.solveAny()
+}
+
+// source returns the local that a value was read from, -1 for another value.
+func (b *body) source(origin int32) int32 {
+	if origin < 0 {
+		return -1
 	}
+	return b.origins[origin].local
+}
+
+// spread sets a property of locals and of all that they flow into, by the ways
+// that are open.
+func (b *body) spread(work []int32, set func(*localNaNs) bool, open func(flow) bool) {
 	for len(work) > 0 {
 		l := work[len(work)-1]
 		work = work[:len(work)-1]
-		for i := b.flowHead[l]; i >= 0; i = b.flowNext[i] {
-			taint(b.flows[i].local)
+		if !set(&b.nans[l]) {
+			continue
+		}
+		for i := b.nans[l].out; i >= 0; i = b.flows[i].next {
+			if open(b.flows[i]) {
+				work = append(work, b.flows[i].local)
+			}
 		}
 	}
+}
+
+func (b *body) solveKept() {
+	var work []int32
+	for l := range b.sig.params {
+		work = append(work, int32(l)) //nolint:gosec // at most maxLocals
+	}
+	for _, f := range b.flows {
+		if f.origin == kept {
+			work = append(work, f.local)
+		}
+	}
+	b.spread(work, func(l *localNaNs) bool {
+		was := l.kept
+		l.kept = true
+		return !was
+	}, func(flow) bool { return true })
+}
+
+// solveSeen marks what flows into locals that also hold NaNs whose bits must
+// stay, so that reading them needs nothing.
+func (b *body) solveSeen() {
+	var work []int32
+	for _, o := range b.origins {
+		if o.marked && o.local >= 0 {
+			work = append(work, o.local)
+		}
+	}
+	for len(work) > 0 {
+		l := &b.nans[work[len(work)-1]]
+		work = work[:len(work)-1]
+		if !l.kept || l.seen {
+			continue
+		}
+		l.seen = true
+		for i := l.in; i >= 0; i = b.flows[i].prev {
+			if o := b.flows[i].origin; o >= 0 {
+				b.origins[o].marked = true
+				if k := b.origins[o].local; k >= 0 {
+					work = append(work, k)
+				}
+			}
+		}
+	}
+}
+
+func (b *body) solveAny() {
+	var work []int32
+	for _, f := range b.flows {
+		if f.origin >= 0 && !b.origins[f.origin].marked && b.origins[f.origin].local < 0 {
+			work = append(work, f.local)
+		}
+	}
+	b.spread(work, func(l *localNaNs) bool {
+		was := l.any
+		l.any = true
+		return !was
+	}, func(f flow) bool { return !b.origins[f.origin].marked })
 }
 
 // canonical tells whether the i-th origin is a place to make NaNs canonical.
@@ -782,5 +879,5 @@ func (b *body) canonical(i int, everywhere bool) bool {
 	if everywhere {
 		return o.local < 0
 	}
-	return o.marked && (o.local < 0 || b.tainted[o.local])
+	return o.marked && (o.local < 0 || b.nans[o.local].any && !b.nans[o.local].kept)
 }

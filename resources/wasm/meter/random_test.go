@@ -1,0 +1,468 @@
+package meter_test
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/limboid/massive-man/resources/wasm/meter"
+)
+
+// program makes a random module that is valid: functions that call those before
+// them, with control flow of every shape, on numbers of every type.
+type program struct {
+	*rand.Rand
+	b      *builder
+	sigs   []signature
+	locals []byte
+	labels []byte // the types of the open labels, the innermost last; nothin for none
+	loops  []bool // of the labels
+	result []byte
+	budget int
+	slots  uint32 // of the table
+}
+
+type signature struct{ params, results []byte }
+
+func randomModule(seed uint64) []byte {
+	p := &program{Rand: rand.New(rand.NewPCG(seed, 7)), b: (&builder{}).mem(1, 3)}
+	p.b.dataNote = true
+	p.b.datas = [][]byte{cat([]byte{1}, blob(make([]byte, 100)))}
+	for _, t := range []byte{i32, i64, f32, f64} {
+		p.b.global(t, true, p.constant(t))
+	}
+	p.b.export("g0", 3, 0)
+	p.b.export("g3", 3, 3)
+	n := 1 + p.IntN(4)
+	p.slots = uint32(n + 1)
+	p.b.table(fref, p.slots, p.slots+50)
+	for i := range n {
+		p.function(i == n-1)
+		if i < n-1 {
+			p.b.elem(int64(i), uint32(i))
+		}
+	}
+	return p.b.bytes()
+}
+
+func (p *program) number() byte { return []byte{i32, i64, f32, f64}[p.IntN(4)] }
+
+func (p *program) numbers(most int) []byte {
+	t := make([]byte, p.IntN(most+1))
+	for i := range t {
+		t[i] = p.number()
+	}
+	return t
+}
+
+func (p *program) function(last bool) {
+	sig := signature{p.numbers(3), p.numbers(2)}
+	name := ""
+	if last {
+		sig, name = signature{[]byte{i32, f64}, []byte{i64, f64}}, "run"
+	}
+	own := p.numbers(6)
+	p.locals = append(append([]byte{}, sig.params...), own...)
+	p.labels, p.loops, p.result, p.budget = nil, nil, sig.results, 20+p.IntN(150)
+	code := p.statements(4)
+	for _, t := range sig.results {
+		code = append(code, p.expr(t, 3)...)
+	}
+	p.b.fn(name, sig.params, sig.results, own, code)
+	p.sigs = append(p.sigs, sig)
+}
+
+func (p *program) statements(depth int) []byte {
+	var code []byte
+	for range 1 + p.IntN(5) {
+		if p.budget < 0 {
+			break
+		}
+		code = append(code, p.statement(depth)...)
+	}
+	return code
+}
+
+func (p *program) under(typ byte, isLoop bool, body func()) {
+	p.labels, p.loops = append(p.labels, typ), append(p.loops, isLoop)
+	body()
+	p.labels, p.loops = p.labels[:len(p.labels)-1], p.loops[:len(p.loops)-1]
+}
+
+// label picks a label without values.
+func (p *program) label() (uint32, bool) {
+	for range 4 {
+		if len(p.labels) == 0 {
+			break
+		}
+		i := p.IntN(len(p.labels))
+		if p.labels[i] == nothin || p.loops[i] {
+			return uint32(len(p.labels) - 1 - i), true
+		}
+	}
+	return 0, false
+}
+
+func (p *program) local(t byte) (uint32, bool) {
+	for range 8 {
+		if len(p.locals) > 0 {
+			if i := p.IntN(len(p.locals)); p.locals[i] == t {
+				return uint32(i), true
+			}
+		}
+	}
+	return 0, false
+}
+
+func (p *program) statement(depth int) (code []byte) {
+	p.budget--
+	depth--
+	if depth < 0 {
+		return cat(p.expr(i32, 0), drop())
+	}
+	switch p.IntN(20) {
+	case 0, 1, 2, 3:
+		t := p.number()
+		if l, ok := p.local(t); ok {
+			return cat(p.expr(t, depth), set(l))
+		}
+		return cat(p.expr(t, depth), drop())
+	case 4, 5:
+		t := p.number()
+		return cat(p.address(), p.expr(t, depth), ops(map[byte]byte{i32: 0x36, i64: 0x37, f32: 0x38, f64: 0x39}[t], 0), u(uint32(p.IntN(100))))
+	case 6:
+		g := uint32(p.IntN(4))
+		return cat(p.expr([]byte{i32, i64, f32, f64}[g], depth), gset(g))
+	case 7, 8:
+		cond := p.expr(i32, depth)
+		p.under(nothin, false, func() {
+			code = p.statements(depth)
+			if p.IntN(2) == 0 {
+				code = cat(code, els(), p.statements(depth))
+			}
+		})
+		return cat(cond, iff(code))
+	case 9, 10:
+		p.under(nothin, false, func() { code = p.statements(depth) })
+		return block(code)
+	case 11, 12:
+		// A loop that counts in a global, so that most end.
+		p.under(nothin, true, func() { code = p.statements(depth) })
+		if p.IntN(2) == 0 {
+			p.under(nothin, true, func() { code = cat(code, p.expr(i32, 1), brIf(0)) })
+			return loop(code)
+		}
+		return cat(c32(int64(p.IntN(6))), gset(0), loop(code, gget(0), c32(1), ops(0x6b), ops(0x22-0x22+0x24), u(0), gget(0), c32(0), ops(0x4a), brIf(0)))
+	case 13:
+		if l, ok := p.label(); ok {
+			return cat(p.expr(i32, depth), brIf(l))
+		}
+	case 14:
+		if l, ok := p.label(); ok {
+			m, _ := p.label()
+			k, ok := p.label()
+			if !ok {
+				k = l
+			}
+			if _, ok := p.label(); !ok {
+				m = l
+			}
+			if p.fits(m) && p.fits(k) {
+				return cat(p.expr(i32, depth), iff(p.expr(i32, 1), brTable(l+1, k+1, m+1, l+1)))
+			}
+			return cat(p.expr(i32, depth), iff(br(l+1)))
+		}
+	case 15:
+		for _, t := range p.result {
+			code = append(code, p.expr(t, 1)...)
+		}
+		return cat(p.expr(i32, depth), iff(p.shifted(func() []byte { return cat(code, ret()) })))
+	case 16:
+		return cat(p.address(), p.expr(i32, 0), p.length(), misc(11, 0))
+	case 17:
+		return cat(p.address(), p.address(), p.length(), misc(10, 0, 0))
+	case 18:
+		switch p.IntN(6) {
+		case 0:
+			return cat(c32(int64(p.IntN(3))), ops(0x40, 0), drop())
+		case 1:
+			return cat(ops(0xd0, fref), c32(int64(p.IntN(40))), misc(15, 0), drop())
+		case 2:
+			return cat(p.address(), c32(int64(p.IntN(50))), c32(int64(p.IntN(60))), misc(8, 0, 0))
+		case 3:
+			return cat(p.expr(i32, depth), c32(31), ops(0x71), ops(0x45), iff(ops(0)))
+		case 4:
+			return cat(p.expr(i32, depth), ops(0x45), iff(ret0(p)))
+		default:
+		}
+	default:
+		return p.call(depth)
+	}
+	return ops(0x01)
+}
+
+// ret0 is dead code behind a trap that is never reached by much.
+func ret0(p *program) []byte {
+	if len(p.result) == 0 {
+		return cat(ret(), block(c32(1), iff()))
+	}
+	return ops(0x01)
+}
+
+// shifted makes code inside one more block.
+func (p *program) shifted(code func() []byte) (b []byte) {
+	p.under(nothin, false, func() { b = code() })
+	return b
+}
+
+// fits tells whether a label takes nothing.
+func (p *program) fits(l uint32) bool {
+	i := len(p.labels) - 1 - int(l)
+	return i >= 0 && (p.labels[i] == nothin || p.loops[i])
+}
+
+func (p *program) address() []byte { return cat(p.expr(i32, 1), c32(0xffff-200), ops(0x71)) }
+
+func (p *program) length() []byte {
+	if p.IntN(8) == 0 {
+		return c32(int64(p.IntN(140_000)))
+	}
+	return c32(int64(p.IntN(200)))
+}
+
+// call calls a function before this one and drops what it gives.
+func (p *program) call(depth int) []byte {
+	if len(p.sigs) == 0 {
+		return ops(0x01)
+	}
+	f := p.IntN(len(p.sigs))
+	var code []byte
+	for _, t := range p.sigs[f].params {
+		code = append(code, p.expr(t, depth)...)
+	}
+	if p.IntN(3) == 0 {
+		// Sometimes the wrong function, or none.
+		code = cat(code, c32(int64(p.IntN(len(p.sigs)+1))), callIndirect(p.b.typ(p.sigs[f].params, p.sigs[f].results)))
+		if p.IntN(3) > 0 {
+			code = cat(code[:len(code)-2-len(u(p.b.typ(p.sigs[f].params, p.sigs[f].results)))-2], c32(int64(f)), callIndirect(p.b.typ(p.sigs[f].params, p.sigs[f].results)))
+		}
+	} else {
+		code = cat(code, call(uint32(f)))
+	}
+	return cat(code, repeat(drop(), len(p.sigs[f].results)))
+}
+
+func (p *program) constant(t byte) []byte {
+	switch t {
+	case i32:
+		return c32([]int64{0, 1, -1, 7, 1 << 30, -1 << 31, int64(p.IntN(1 << 16))}[p.IntN(7)])
+	case i64:
+		return c64([]int64{0, 1, -1, -1 << 63, int64(p.Uint64())}[p.IntN(5)])
+	case f32:
+		return cf32([]uint32{0, 0x80000000, 0x3f800000, 0x7f800000, 0xff800000, 0x7fc00000, 0xffa00001, p.Uint32()}[p.IntN(8)])
+	default:
+		return cat([]byte{0x44}, cf64(0)[1:1], le64([]uint64{0, 1 << 63, 0x3ff << 52, 0x7ff << 52, 0xfff << 52, 0x7ff8 << 48, 0xfff4000000000001, p.Uint64()}[p.IntN(8)]))
+	}
+}
+
+func le64(v uint64) []byte {
+	b := make([]byte, 8)
+	for i := range b {
+		b[i] = byte(v >> (8 * i))
+	}
+	return b
+}
+
+// expr makes code that pushes a value.
+func (p *program) expr(t byte, depth int) (code []byte) {
+	p.budget--
+	if depth <= 0 || p.budget < 0 {
+		if l, ok := p.local(t); ok && p.IntN(3) > 0 {
+			return get(l)
+		}
+		return p.constant(t)
+	}
+	depth--
+	switch p.IntN(9) {
+	case 0:
+		g := map[byte]uint32{i32: 0, i64: 1, f32: 2, f64: 3}[t]
+		return gget(g)
+	case 1:
+		return cat(p.address(), ops(map[byte]byte{i32: 0x28, i64: 0x29, f32: 0x2a, f64: 0x2b}[t], 0), u(uint32(p.IntN(100))))
+	case 2:
+		if l, ok := p.local(t); ok {
+			return cat(p.expr(t, depth), tee(l))
+		}
+	case 3:
+		return cat(p.expr(t, depth), p.expr(t, depth), p.expr(i32, depth), ops(0x1b))
+	case 4:
+		p.under(t, false, func() {
+			code = cat(p.expr(t, depth), els(), p.expr(t, depth))
+		})
+		return cat(p.expr(i32, depth), structured(0x04, []byte{t}, code))
+	case 5:
+		p.under(t, false, func() {
+			code = cat(p.statements(depth), p.expr(t, depth), p.expr(i32, 0), brIf(0))
+		})
+		return structured(0x02, []byte{t}, code)
+	default:
+	}
+	return p.operator(t, depth)
+}
+
+func (p *program) pick(from, to int) byte { return byte(from + p.IntN(to-from+1)) }
+
+func (p *program) operator(t byte, depth int) []byte {
+	two := func(t byte) []byte { return cat(p.expr(t, depth), p.expr(t, depth)) }
+	one := func(t byte) []byte { return p.expr(t, depth) }
+	switch t {
+	case i32:
+		switch p.IntN(9) {
+		case 0:
+			return cat(two(i32), ops(p.pick(0x46, 0x4f)))
+		case 1:
+			return cat(two(i64), ops(p.pick(0x51, 0x5a)))
+		case 2:
+			return cat(two(f32), ops(p.pick(0x5b, 0x60)))
+		case 3:
+			return cat(two(f64), ops(p.pick(0x61, 0x66)))
+		case 4:
+			return cat(one(f32), ops(0xbc))
+		case 5:
+			return cat(one(f64), misc(p.pick(2, 3)))
+		case 6:
+			return cat(one(i32), ops([]byte{0x45, 0x67, 0x68, 0x69, 0xc0, 0xc1}[p.IntN(6)]))
+		case 7:
+			return cat(one(i64), ops(0xa7))
+		default:
+			return cat(two(i32), ops(p.pick(0x6a, 0x78)))
+		}
+	case i64:
+		switch p.IntN(4) {
+		case 0:
+			return cat(one(i32), ops(p.pick(0xac, 0xad)))
+		case 1:
+			return cat(one(f64), ops(0xbd))
+		case 2:
+			return cat(one(f32), misc(p.pick(4, 5)))
+		default:
+			return cat(two(i64), ops(p.pick(0x7c, 0x8a)))
+		}
+	case f32:
+		switch p.IntN(5) {
+		case 0:
+			return cat(one(f64), ops(0xb6))
+		case 1:
+			return cat(one(i32), ops([]byte{0xb2, 0xb3, 0xbe}[p.IntN(3)]))
+		case 2:
+			return cat(one(f32), ops(p.pick(0x8b, 0x91)))
+		default:
+			return cat(two(f32), ops(p.pick(0x92, 0x98)))
+		}
+	default:
+		switch p.IntN(5) {
+		case 0:
+			return cat(one(f32), ops(0xbb))
+		case 1:
+			return cat(one(i64), ops([]byte{0xb9, 0xba, 0xbf}[p.IntN(3)]))
+		case 2:
+			return cat(one(f64), ops(p.pick(0x99, 0x9f)))
+		default:
+			return cat(two(f64), ops(p.pick(0xa0, 0xa6)))
+		}
+	}
+}
+
+// tally counts how random programs end.
+type tally struct{ ended, trapped, exhausted, long int }
+
+// checkProgram compares a random program in all the ways there are.
+func checkProgram(t *testing.T, fast, slow engine, seed uint64, sum *tally) {
+	t.Helper()
+	const limit = 20_000
+	plain := randomModule(seed)
+	args := []uint64{seed, 0x400921fb54442d18}
+	metered := instrument(t, plain)
+	require.Equal(t, metered, instrument(t, plain), "seed %d", seed)
+	got := fast.invoke(t, metered, limit, "run", args...)
+	require.Equal(t, got, slow.invoke(t, metered, limit, "run", args...), "seed %d: engines", seed)
+	other := fast.invoke(t, instrument(t, plain, meter.Switches{OtherNaNs: true}), limit, "run", args...)
+	require.Equal(t, got, other, "seed %d: another processor", seed)
+	every := fast.invoke(t, instrument(t, plain, meter.Switches{OtherNaNs: true, EveryNaN: true}), limit, "run", args...)
+	require.Equal(t, got, every, "seed %d: canonical everywhere", seed)
+	naive := fast.invoke(t, instrument(t, plain, meter.Switches{Naive: true}), limit, "run", args...)
+	if got.used >= 100 {
+		sum.long++
+	}
+	if got.outOfFuel(limit) {
+		sum.exhausted++
+		return
+	}
+	if got.trap != "" {
+		sum.trapped++
+		same(t, got, naive, "seed %d: naive", seed)
+	} else {
+		sum.ended++
+		require.Equal(t, got, naive, "seed %d: naive", seed)
+		require.Equal(t, got, fast.invoke(t, metered, got.used, "run", args...), "seed %d: its total is enough", seed)
+		if got.used > 0 {
+			require.True(t, slow.invoke(t, metered, got.used-1, "run", args...).outOfFuel(got.used-1), "seed %d: less is not", seed)
+		}
+	}
+	bare := fast.invoke(t, instrument(t, plain, meter.Switches{NoNaN: true}), limit, "run", args...)
+	if !bare.outOfFuel(limit) { // other NaNs may take another way
+		same(t, fast.invoke(t, plain, limit, "run", args...), bare, "seed %d: not metered", seed)
+	}
+}
+
+func TestRandomPrograms(t *testing.T) {
+	t.Parallel()
+	fast, slow := compiler(t), interpreter(t)
+	var sum tally
+	for seed := range uint64(300) {
+		checkProgram(t, fast, slow, seed, &sum)
+	}
+	t.Logf("%+v", sum)
+	require.Greater(t, sum.long, 50)
+	require.Greater(t, sum.ended, 50)
+}
+
+func FuzzRandomPrograms(f *testing.F) {
+	fast, slow := compiler(f), interpreter(f)
+	for seed := range uint64(10) {
+		f.Add(seed + 1000)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) { checkProgram(t, fast, slow, seed, &tally{}) })
+}
+
+func FuzzInstrument(f *testing.F) {
+	fast, slow := compiler(f), interpreter(f)
+	for seed := range uint64(20) {
+		f.Add(randomModule(seed))
+	}
+	for _, module := range nanWitnesses() {
+		f.Add(module)
+	}
+	f.Fuzz(func(t *testing.T, module []byte) {
+		m, err := meter.Instrument(module, meter.Options{})
+		if err != nil || m.MinPages > 16 {
+			return
+		}
+		_, err = fast.runtime.CompileModule(t.Context(), module)
+		require.NoError(t, err, "it takes what the engine does not")
+		compiled, err := fast.runtime.CompileModule(t.Context(), m.Module)
+		require.NoError(t, err)
+		if len(compiled.ImportedFunctions()) > 0 {
+			return
+		}
+		for name, function := range compiled.ExportedFunctions() {
+			args := make([]uint64, len(function.ParamTypes()))
+			got := fast.invoke(t, m.Module, 10_000, name, args...)
+			other := slow.invoke(t, m.Module, 10_000, name, args...)
+			if other.trap == got.trap { // the interpreter ends deep calls sooner
+				require.Equal(t, got, other)
+			}
+		}
+	})
+}
