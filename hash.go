@@ -58,6 +58,7 @@ const (
 	SignStatement SignContext = "mman/statement/1" // node key: a Statement
 	SignReceipt   SignContext = "mman/receipt/1"   // lease key: a Receipt
 	SignBlocks    SignContext = "mman/blocks/1"    // node or lease key: asking for private blocks
+	SignValidator SignContext = "mman/validator/1" // consensus key: its operator
 )
 
 // SignDigest returns SHA-512/256(context ‖ 0 ‖ chain id ‖ 0 ‖ payload), the

@@ -138,8 +138,8 @@ func (a *Application) Invariants() error {
 }
 
 // Export returns the document from which a new chain could start with what
-// accounts hold now, without validators. Leases and requests end: what they
-// hold in escrow goes back.
+// accounts hold now, without validators, who are to be named anew. Leases and
+// requests end and stake is free: what they hold goes back.
 func (a *Application) Export() (genesis.Document, error) {
 	snapshot := a.latest.Load().Latest()
 	c, err := readChain(snapshot)
@@ -257,11 +257,19 @@ func (a *Application) InitChain(_ context.Context, req *types.RequestInitChain) 
 }
 
 func validatorUpdates(doc genesis.Document) []types.ValidatorUpdate {
-	var out []types.ValidatorUpdate
+	var out []block.Update
 	for _, v := range doc.Canonical().Validators {
+		out = append(out, block.Update{Key: v.ConsensusKey, Power: v.Power})
+	}
+	return wireUpdates(out)
+}
+
+func wireUpdates(updates []block.Update) []types.ValidatorUpdate {
+	var out []types.ValidatorUpdate
+	for _, u := range updates {
 		out = append(out, types.ValidatorUpdate{
-			PubKey: crypto.PublicKey{Sum: &crypto.PublicKey_Ed25519{Ed25519: v.ConsensusKey}},
-			Power:  wireInt(v.Power),
+			PubKey: crypto.PublicKey{Sum: &crypto.PublicKey_Ed25519{Ed25519: u.Key}},
+			Power:  wireInt(u.Power),
 		})
 	}
 	return out
@@ -374,7 +382,9 @@ func (a *Application) ProcessProposal(_ context.Context, req *types.RequestProce
 			answer = &types.ResponseProcessProposal{Status: types.ResponseProcessProposal_REJECT}
 		}
 	}()
-	done, err := a.execute(req.Hash, req.Height, req.Time, req.Txs)
+	done, err := a.execute(proposal{
+		hash: req.Hash, height: req.Height, at: req.Time, txs: req.Txs, commit: req.ProposedLastCommit, misbehavior: req.Misbehavior,
+	})
 	if err == nil {
 		err = done.refusal
 	}
@@ -390,11 +400,43 @@ func (a *Application) ProcessProposal(_ context.Context, req *types.RequestProce
 	return answer, nil
 }
 
+// proposal is a block as CometBFT hands it over, before or after the decision.
+type proposal struct {
+	hash        []byte
+	height      int64
+	at          time.Time
+	txs         [][]byte
+	commit      types.CommitInfo
+	misbehavior []types.Misbehavior
+}
+
+// consensus translates what the block says of validators.
+func (p proposal) consensus(aside []byte) *block.Consensus {
+	c := &block.Consensus{Aside: aside}
+	for _, v := range p.commit.Votes {
+		c.Votes = append(c.Votes, block.Vote{
+			Validator: consensusAddress(v.Validator), Power: uint64(max(v.Validator.Power, 0)), //nolint:gosec // not negative
+			Signed: v.BlockIdFlag != cmtproto.BlockIDFlagAbsent,
+		})
+	}
+	for _, m := range p.misbehavior {
+		c.Misbehavior = append(c.Misbehavior, block.Misbehavior{Validator: consensusAddress(m.Validator), Height: uint64(max(m.Height, 0))}) //nolint:gosec // not negative
+	}
+	return c
+}
+
+func consensusAddress(v types.Validator) block.ConsensusAddress {
+	var a block.ConsensusAddress
+	copy(a[:], v.Address)
+	return a
+}
+
 // execute runs a block on a new overlay above the last commit.
-func (a *Application) execute(hash []byte, height int64, at time.Time, txs [][]byte) (*executed, error) {
-	next := a.store.Height() + 1
-	if height < 1 || uint64(height) != next {
-		return nil, fmt.Errorf("%w: block %d where %d is due", mman.ErrInvalid, height, next)
+func (a *Application) execute(p proposal) (*executed, error) {
+	latest := a.store.Latest()
+	next := latest.Height() + 1
+	if p.height < 1 || uint64(p.height) != next {
+		return nil, fmt.Errorf("%w: block %d where %d is due", mman.ErrInvalid, p.height, next)
 	}
 	o, err := a.begin()
 	if err != nil {
@@ -404,12 +446,12 @@ func (a *Application) execute(hash []byte, height int64, at time.Time, txs [][]b
 	if err != nil {
 		return nil, err
 	}
-	out := &executed{hash: string(hash), height: next, overlay: o}
+	out := &executed{hash: string(p.hash), height: next, overlay: o}
 	e := &execution{
-		routes: a.routes, gate: g, state: o, gas: g.params.MaxGasPerBlock, out: out,
-		header: block.Header{ChainID: g.chainID, Height: next, Time: at.Unix(), Beacon: beacon(g.chainID, next, hash)},
+		routes: a.routes, gate: g, state: o, gas: g.params.MaxGasPerBlock, out: out, consensus: p.consensus(latest.Data()),
+		header: block.Header{ChainID: g.chainID, Height: next, Time: p.at.Unix(), Beacon: beacon(g.chainID, next, p.hash)},
 	}
-	return out, e.run(txs)
+	return out, e.run(p.txs)
 }
 
 // FinalizeBlock answers the results of a decided block, kept from its proposal
@@ -425,7 +467,9 @@ func (a *Application) FinalizeBlock(_ context.Context, req *types.RequestFinaliz
 	}
 	if done == nil {
 		var err error
-		if done, err = a.execute(req.Hash, req.Height, req.Time, req.Txs); err != nil {
+		if done, err = a.execute(proposal{
+			hash: req.Hash, height: req.Height, at: req.Time, txs: req.Txs, commit: req.DecidedLastCommit, misbehavior: req.Misbehavior,
+		}); err != nil {
 			return nil, fmt.Errorf("execute decided block %d: %w", req.Height, err)
 		}
 	}
@@ -435,7 +479,9 @@ func (a *Application) FinalizeBlock(_ context.Context, req *types.RequestFinaliz
 	}
 	a.decided, a.staged = done, staged
 	root := staged.Root()
-	return &types.ResponseFinalizeBlock{Events: done.events, TxResults: done.results, AppHash: root[:]}, nil
+	return &types.ResponseFinalizeBlock{
+		Events: done.events, TxResults: done.results, ValidatorUpdates: wireUpdates(done.updates), AppHash: root[:],
+	}, nil
 }
 
 // Commit persists the decided block. An error halts the node.
@@ -460,7 +506,7 @@ func (a *Application) commit() (uint64, error) {
 		return 0, fmt.Errorf("%w: commit without a decided block", mman.ErrInternal)
 	}
 	height := a.decided.height
-	if err := a.store.Commit(a.staged, height, nil); err != nil {
+	if err := a.store.Commit(a.staged, height, a.decided.aside); err != nil {
 		return 0, errors.Join(mman.ErrCorrupt, err)
 	}
 	a.genesis, a.kept, a.decided, a.staged = nil, nil, nil, nil

@@ -39,7 +39,7 @@ func BenchmarkTransfers(b *testing.B) {
 		check += time.Since(at)
 		req := c.Request(txs...)
 		at = time.Now()
-		answer, err := c.App.ProcessProposal(b.Context(), &types.RequestProcessProposal{Txs: req.Txs, Hash: req.Hash, Height: req.Height, Time: req.Time})
+		answer, err := c.App.ProcessProposal(b.Context(), abcitest.Proposal(req))
 		require.NoError(b, err)
 		require.True(b, answer.IsAccepted())
 		process += time.Since(at)

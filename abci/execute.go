@@ -24,6 +24,9 @@ type executed struct {
 	overlay *state.Overlay
 	results []*types.ExecTxResult
 	events  []types.Event
+	// updates and aside are what package block calls so in Consensus.
+	updates []block.Update
+	aside   []byte
 	// refusal is set when no honest proposer would have made the block.
 	refusal error
 }
@@ -38,6 +41,8 @@ type execution struct {
 	fees   mman.Amount
 	used   uint64 // gas that admitted transactions reserved and paid for
 	out    *executed
+
+	consensus *block.Consensus
 }
 
 // run executes the transactions and what is due. Its error is one of the store
@@ -55,11 +60,13 @@ func (e *execution) run(txs [][]byte) error {
 		return fmt.Errorf("fees of block %d: %w", e.header.Height, err)
 	}
 	for _, m := range e.routes.modules {
-		if err := m.EndBlock(e.context(e.state, &events)); err != nil {
+		ctx := e.context(e.state, &events)
+		ctx.Consensus = e.consensus
+		if err := m.EndBlock(ctx); err != nil {
 			return fmt.Errorf("end of block %d in %s: %w", e.header.Height, m.Name(), err)
 		}
 	}
-	e.out.events = wireEvents(events)
+	e.out.events, e.out.updates, e.out.aside = wireEvents(events), e.consensus.Updates, e.consensus.Aside
 	return nil
 }
 

@@ -159,7 +159,7 @@ func TestLifecycle(t *testing.T) {
 	sum, err := doc.Supply()
 	require.NoError(t, err)
 	s := f.supply(t)
-	require.Equal(t, s.Liquid+s.Escrow, sum)
+	require.Equal(t, s.Liquid+s.Escrow+s.Staked, sum)
 	doc.Validators = f.Doc.Validators
 	next := abcitest.New(t, doc)
 	next.Pass(1)

@@ -7,6 +7,7 @@ import (
 	"github.com/limboid/massive-man/abci/bank"
 	"github.com/limboid/massive-man/abci/block"
 	"github.com/limboid/massive-man/abci/market"
+	"github.com/limboid/massive-man/abci/stake"
 	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/genesis"
@@ -24,7 +25,8 @@ type Module interface {
 	InitGenesis(ctx *block.Context, doc genesis.Document) error
 	// Execute runs one message. What it wrote is dropped when it fails.
 	Execute(ctx *block.Context, msg tx.Msg) error
-	// EndBlock does what is due at this height, a bounded part of it.
+	// EndBlock does what is due at this height, a bounded part of it. Only the
+	// module stake uses the context's Consensus.
 	EndBlock(ctx *block.Context) error
 	// Invariants checks the module's whole state; mman.ErrInvariant.
 	Invariants(r state.Reader) error
@@ -46,7 +48,7 @@ type Querier interface {
 // newModules wires the modules; the slice is their order in every block.
 func newModules() []Module {
 	b := bank.New()
-	return []Module{b, market.New(b)}
+	return []Module{b, market.New(b), stake.New(b)}
 }
 
 // routes finds the module of a message or of a question.

@@ -69,7 +69,7 @@ func TestHonestProposalsAreAccepted(t *testing.T) {
 		refused += len(pool) - len(prepared.Txs)
 		c.App.DropCaches() // another node has not seen them in its mempool
 		req := c.Request(prepared.Txs...)
-		answer, err := c.App.ProcessProposal(t.Context(), &types.RequestProcessProposal{Txs: req.Txs, Hash: req.Hash, Height: req.Height, Time: req.Time})
+		answer, err := c.App.ProcessProposal(t.Context(), abcitest.Proposal(req))
 		require.NoError(t, err)
 		require.True(t, answer.IsAccepted())
 		c.Force(prepared.Txs...)

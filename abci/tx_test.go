@@ -148,7 +148,7 @@ func TestProposalBounds(t *testing.T) {
 	require.Nil(t, b.Results[6])
 	h := newFixture(t)
 	req := h.Request(heavy...)
-	answer, err := h.App.ProcessProposal(t.Context(), &types.RequestProcessProposal{Txs: heavy, Hash: req.Hash, Height: req.Height, Time: req.Time})
+	answer, err := h.App.ProcessProposal(t.Context(), abcitest.Proposal(req))
 	require.NoError(t, err)
 	require.False(t, answer.IsAccepted(), "a block of more gas is rejected")
 	forced := h.Force(heavy...)
@@ -166,7 +166,9 @@ func TestProposals(t *testing.T) {
 	forged[len(forged)-1] ^= 1
 	process := func(height int64, txs ...[]byte) bool {
 		req := f.Request(txs...)
-		answer, err := f.App.ProcessProposal(t.Context(), &types.RequestProcessProposal{Txs: txs, Hash: req.Hash, Height: height, Time: req.Time})
+		proposal := abcitest.Proposal(req)
+		proposal.Height = height
+		answer, err := f.App.ProcessProposal(t.Context(), proposal)
 		require.NoError(t, err)
 		return answer.IsAccepted()
 	}
@@ -318,7 +320,7 @@ func FuzzProcessProposal(f *testing.F) {
 	f.Fuzz(func(t *testing.T, one, two []byte) {
 		c := abcitest.New(t, doc)
 		req := c.Request(one, two)
-		answer, err := c.App.ProcessProposal(t.Context(), &types.RequestProcessProposal{Txs: req.Txs, Hash: req.Hash, Height: req.Height, Time: req.Time})
+		answer, err := c.App.ProcessProposal(t.Context(), abcitest.Proposal(req))
 		require.NoError(t, err)
 		require.NotEqual(t, types.ResponseProcessProposal_UNKNOWN, answer.Status)
 		c.Force(one, two)

@@ -29,6 +29,18 @@ type Params struct {
 	EvidenceMaxBytes    uint64 `cbor:"evidence_max_bytes"     json:"evidence_max_bytes"`
 	EvidenceMaxBlocks   uint64 `cbor:"evidence_max_age_blocks"  json:"evidence_max_age_blocks"`
 	EvidenceMaxSeconds  uint64 `cbor:"evidence_max_age_seconds" json:"evidence_max_age_seconds"`
+	EpochBlocks         uint64 `cbor:"epoch_blocks"           json:"epoch_blocks"`
+	UnbondingBlocks     uint64 `cbor:"unbonding_blocks"       json:"unbonding_blocks"`
+	UnbondingSeconds    uint64 `cbor:"unbonding_seconds"      json:"unbonding_seconds"`
+	MaxValidators       uint64 `cbor:"max_validators"         json:"max_validators"`
+	MaxCandidates       uint64 `cbor:"max_candidates"         json:"max_candidates"`
+	PowerUnit           uint64 `cbor:"power_unit"             json:"power_unit"`
+	MinSelfStake        uint64 `cbor:"min_self_stake"         json:"min_self_stake"`
+	SlashDoublePPM      uint64 `cbor:"slash_double_ppm"       json:"slash_double_ppm"`
+	SlashDowntimePPM    uint64 `cbor:"slash_downtime_ppm"     json:"slash_downtime_ppm"`
+	LivenessEpochs      uint64 `cbor:"liveness_epochs"        json:"liveness_epochs"`
+	MaxMissedBlocks     uint64 `cbor:"max_missed_blocks"      json:"max_missed_blocks"`
+	JailBlocks          uint64 `cbor:"jail_blocks"            json:"jail_blocks"`
 }
 
 // Gas is the static gas table: what a transaction needs is known before it
@@ -48,6 +60,9 @@ type Gas struct {
 	Settle        uint64 `cbor:"settle"         json:"settle"`
 	SettleItem    uint64 `cbor:"settle_item"    json:"settle_item"`
 	CloseLease    uint64 `cbor:"close_lease"    json:"close_lease"`
+	Stake         uint64 `cbor:"stake"          json:"stake"`
+
+	CreateValidator uint64 `cbor:"create_validator" json:"create_validator"`
 }
 
 // Parameter is one row of the table of parameters.
@@ -147,6 +162,8 @@ func Table() []Parameter {
 		gas("settle", 10_000, "the message itself", func(p *Params) *uint64 { return &p.Gas.Settle }),
 		gas("settle_item", 12_000, "each receipt: one signature, the lease, the split; or each close", func(p *Params) *uint64 { return &p.Gas.SettleItem }),
 		gas("close_lease", 20_000, "the lease and its queue", func(p *Params) *uint64 { return &p.Gas.CloseLease }),
+		gas("stake", 25_000, "a validator, a delegation and its index or queue", func(p *Params) *uint64 { return &p.Gas.Stake }),
+		gas("create_validator", 60_000, "one signature, a validator and what belongs to it", func(p *Params) *uint64 { return &p.Gas.CreateValidator }),
 		{
 			"max_gas_per_tx", "gas", 20_000_000, 20_000_000, 1_000_000, 1_000_000_000,
 			"a transaction of 32 requests fits",
@@ -173,14 +190,74 @@ func Table() []Parameter {
 			func(p *Params) *uint64 { return &p.EvidenceMaxBytes },
 		},
 		{
-			"evidence_max_age_blocks", "blocks", 100_000, 1_814_400, 1, 100_000_000,
+			"evidence_max_age_blocks", "blocks", 800, 1_814_400, 1, 100_000_000,
 			"evidence counts for three weeks in public, as long as stake can be slashed",
 			func(p *Params) *uint64 { return &p.EvidenceMaxBlocks },
 		},
 		{
-			"evidence_max_age_seconds", "seconds", 172_800, 1_814_400, 1, 31_536_000,
+			"evidence_max_age_seconds", "seconds", 800, 1_814_400, 1, 31_536_000,
 			"the same in time: evidence expires when both ages are reached",
 			func(p *Params) *uint64 { return &p.EvidenceMaxSeconds },
+		},
+		{
+			"epoch_blocks", "blocks", 100, 3600, 1, 100_000,
+			"rewards, liveness and the election of validators happen at the end of each epoch: an hour in public",
+			func(p *Params) *uint64 { return &p.EpochBlocks },
+		},
+		{
+			"unbonding_blocks", "blocks", 1000, 2_000_000, 1, 200_000_000,
+			"stake that leaves waits so long and can be slashed meanwhile: longer than evidence counts and two epochs",
+			func(p *Params) *uint64 { return &p.UnbondingBlocks },
+		},
+		{
+			"unbonding_seconds", "seconds", 1000, 2_000_000, 1, 100_000_000,
+			"the same in time, because evidence counts until both of its ages are reached",
+			func(p *Params) *uint64 { return &p.UnbondingSeconds },
+		},
+		{
+			"max_validators", "validators", 64, 64, 1, MaxValidators,
+			"each vote is sent to all and verified by all",
+			func(p *Params) *uint64 { return &p.MaxValidators },
+		},
+		{
+			"max_candidates", "validators", 1024, 1024, 1, 4096,
+			"bounds the work of an election; one that has no stake left is forgotten",
+			func(p *Params) *uint64 { return &p.MaxCandidates },
+		},
+		{
+			"power_unit", "uman per vote", 1_000_000, 1_000_000, 1000, 1_000_000_000_000,
+			"a vote for each MAN of active stake",
+			func(p *Params) *uint64 { return &p.PowerUnit },
+		},
+		{
+			"min_self_stake", "uman", 1_000_000, 1_000_000_000, 1, 1_000_000_000_000_000,
+			"a validator risks coins of its own, 1000 MAN in public",
+			func(p *Params) *uint64 { return &p.MinSelfStake },
+		},
+		{
+			"slash_double_ppm", "millionths", 50_000, 50_000, 1, 1_000_000,
+			"what signing two blocks of one height costs, of active and leaving stake",
+			func(p *Params) *uint64 { return &p.SlashDoublePPM },
+		},
+		{
+			"slash_downtime_ppm", "millionths", 100, 100, 1, 1_000_000,
+			"what being offline costs: a hundredth of a percent",
+			func(p *Params) *uint64 { return &p.SlashDowntimePPM },
+		},
+		{
+			"liveness_epochs", "epochs", 20, 24, 1, 1000,
+			"the window in which missed blocks are counted: a day in public",
+			func(p *Params) *uint64 { return &p.LivenessEpochs },
+		},
+		{
+			"max_missed_blocks", "blocks", 1800, 43_200, 1, 100_000_000,
+			"a validator that missed more of the window is jailed: half in public, nine tenths on a local network, whose machines are busy",
+			func(p *Params) *uint64 { return &p.MaxMissedBlocks },
+		},
+		{
+			"jail_blocks", "blocks", 100, 600, 1, 1_000_000,
+			"how long a jailed validator stays out at least",
+			func(p *Params) *uint64 { return &p.JailBlocks },
 		},
 	}
 }
@@ -210,6 +287,11 @@ func (p Params) Validate() error {
 		return fmt.Errorf("%w: params.max_gas_per_tx %d is above max_gas_per_block %d", mman.ErrGenesis, p.MaxGasPerTx, p.MaxGasPerBlock)
 	case p.BaseFeeFloorMicro > p.BaseFeeMicro:
 		return fmt.Errorf("%w: params.base_fee_floor_micro %d is above base_fee_micro %d", mman.ErrGenesis, p.BaseFeeFloorMicro, p.BaseFeeMicro)
+	case p.UnbondingBlocks < p.EvidenceMaxBlocks+2*p.EpochBlocks:
+		return fmt.Errorf("%w: params.unbonding_blocks %d: at least evidence_max_age_blocks and two epochs, %d, or stake escapes evidence",
+			mman.ErrGenesis, p.UnbondingBlocks, p.EvidenceMaxBlocks+2*p.EpochBlocks)
+	case p.UnbondingSeconds <= p.EvidenceMaxSeconds:
+		return fmt.Errorf("%w: params.unbonding_seconds %d: it must be above evidence_max_age_seconds %d", mman.ErrGenesis, p.UnbondingSeconds, p.EvidenceMaxSeconds)
 	case p.EvidenceMaxBytes > p.BlockMaxBytes:
 		return fmt.Errorf("%w: params.evidence_max_bytes %d is above block_max_bytes %d", mman.ErrGenesis, p.EvidenceMaxBytes, p.BlockMaxBytes)
 	}

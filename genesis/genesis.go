@@ -71,7 +71,8 @@ type Validator struct {
 	// ConsensusKey is the ed25519 key that signs votes, in base64 as in
 	// CometBFT's files.
 	ConsensusKey []byte `json:"consensus_key"`
-	// Power is its share of the votes.
+	// Power is its share of the votes. Its operator starts with the stake that
+	// buys them, power × params.power_unit, beside what its account holds.
 	Power uint64 `json:"power"`
 }
 
@@ -163,10 +164,11 @@ func (d Document) Validate() error {
 	if err := d.Params.Validate(); err != nil {
 		return err
 	}
-	if _, err := d.Supply(); err != nil {
+	if err := d.validValidators(); err != nil {
 		return err
 	}
-	return d.validValidators()
+	_, err := d.Supply()
+	return err
 }
 
 // ValidChainID checks a chain's id: mman- and 1 to 40 of a-z, 0-9 and -;
@@ -183,9 +185,32 @@ func ValidChainID(id string) error {
 	return nil
 }
 
-// Supply checks the accounts and returns the sum of their balances, at most
-// mman.MaxSupply.
+// Supply checks the accounts and returns all money of the first state, at most
+// mman.MaxSupply: the sum of the balances and the validators' stake.
 func (d Document) Supply() (mman.Amount, error) {
+	sum, err := d.Balances()
+	if err != nil {
+		return 0, err
+	}
+	for i, v := range d.Validators {
+		stake, err := d.Stake(v)
+		if err == nil {
+			sum, err = sum.Add(stake)
+		}
+		if err != nil || sum > mman.MaxSupply {
+			return 0, fmt.Errorf("%w: validators[%d]: with the stake of power %d the supply is above 2^53-1 uman", mman.ErrGenesis, i, v.Power)
+		}
+	}
+	return sum, nil
+}
+
+// Stake returns what backs a validator's power.
+func (d Document) Stake(v Validator) (mman.Amount, error) {
+	return mman.Amount(v.Power).MulDivFloor(d.Params.PowerUnit, 1)
+}
+
+// Balances checks the accounts and returns the sum of what they hold.
+func (d Document) Balances() (mman.Amount, error) {
 	if len(d.Accounts) == 0 || len(d.Accounts) > MaxAccounts {
 		return 0, fmt.Errorf("%w: %d accounts: 1 to %d are allowed", mman.ErrGenesis, len(d.Accounts), MaxAccounts)
 	}

@@ -88,13 +88,17 @@ type Chain struct {
 	db      *state.Memory
 	records []record
 	signed  map[mman.Address]uint64 // transactions signed since the last block
+	sets    [][]seat                // the validators of height i+1
+	absent  map[mman.Address]bool   // validators, by consensus address, who do not sign
+	guilty  []types.Misbehavior     // evidence for the next block
 	root    []byte
 }
 
 // New starts a chain.
 func New(tb testing.TB, doc genesis.Document) *Chain {
 	tb.Helper()
-	c := &Chain{tb: tb, Doc: doc, db: state.NewMemory(), signed: map[mman.Address]uint64{}}
+	c := &Chain{tb: tb, Doc: doc, db: state.NewMemory(), signed: map[mman.Address]uint64{}, absent: map[mman.Address]bool{}}
+	c.found()
 	c.App = open(tb, c.db)
 	c.root = initChain(tb, c.App, doc)
 	return c
@@ -144,6 +148,15 @@ func (c *Chain) Request(txs ...[]byte) types.RequestFinalizeBlock {
 	height := int64(len(c.records)) + 1
 	return types.RequestFinalizeBlock{
 		Txs: txs, Height: height, Hash: blockHash(height, txs), Time: time.Unix(1_800_000_000+height, 0).UTC(),
+		DecidedLastCommit: c.commit(), Misbehavior: slices.Clone(c.guilty),
+	}
+}
+
+// Proposal returns the decided block as it was proposed.
+func Proposal(req types.RequestFinalizeBlock) *types.RequestProcessProposal {
+	return &types.RequestProcessProposal{
+		Txs: req.Txs, Hash: req.Hash, Height: req.Height, Time: req.Time,
+		ProposedLastCommit: req.DecidedLastCommit, Misbehavior: req.Misbehavior,
 	}
 }
 
@@ -179,7 +192,7 @@ func (c *Chain) Block(txs ...[]byte) Block {
 	})
 	require.NoError(c.tb, err)
 	req := c.Request(prepared.Txs...)
-	processed, err := c.App.ProcessProposal(ctx, &types.RequestProcessProposal{Txs: req.Txs, Hash: req.Hash, Height: req.Height, Time: req.Time})
+	processed, err := c.App.ProcessProposal(ctx, Proposal(req))
 	require.NoError(c.tb, err)
 	require.True(c.tb, processed.IsAccepted(), "the application rejects its own proposal at height %d", req.Height)
 	answer := c.decide(req)
@@ -213,6 +226,8 @@ func (c *Chain) decide(req types.RequestFinalizeBlock) *types.ResponseFinalizeBl
 	require.NoError(c.tb, err)
 	c.records = append(c.records, record{req, b})
 	c.root = answer.AppHash
+	c.elect(answer.ValidatorUpdates)
+	c.guilty = nil
 	clear(c.signed)
 	return answer
 }

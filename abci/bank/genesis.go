@@ -8,9 +8,14 @@ import (
 )
 
 // InitGenesis creates the document's accounts in canonical order. Accounts
-// without coins are created too, so that they have a number.
+// without coins are created too, so that they have a number. The validators'
+// stake is money beside the accounts.
 func (Module) InitGenesis(ctx *block.Context, doc genesis.Document) error {
 	supply, err := doc.Supply()
+	if err != nil {
+		return err
+	}
+	liquid, err := doc.Balances()
 	if err != nil {
 		return err
 	}
@@ -22,7 +27,10 @@ func (Module) InitGenesis(ctx *block.Context, doc genesis.Document) error {
 	if err := total(totalGenesis).Set(ctx.State, uint64(supply)); err != nil {
 		return err
 	}
-	return total(totalLiquid).Set(ctx.State, uint64(supply))
+	if err := total(totalStaked).Set(ctx.State, uint64(supply-liquid)); err != nil {
+		return err
+	}
+	return total(totalLiquid).Set(ctx.State, uint64(liquid))
 }
 
 // ExportGenesis fills in the accounts, in order of address.

@@ -83,6 +83,49 @@ func Charge(w state.Writer, t *tx.Tx, fee mman.Amount) (number uint64, err error
 	return account.Number, put(w, address, account)
 }
 
+// Stake moves coins of an account into stake; ErrFunds when it has too few.
+func (m Module) Stake(ctx *block.Context, from mman.Address, amount mman.Amount) error {
+	if err := debit(ctx.State, from, amount); err != nil {
+		return err
+	}
+	ctx.Emit("coin_spent", "spender", from.String(), "amount", block.Coins(amount))
+	return move(ctx.State, amount, totalLiquid, totalStaked)
+}
+
+// Unstake moves stake to an account.
+func (m Module) Unstake(ctx *block.Context, to mman.Address, amount mman.Amount) error {
+	if amount == 0 {
+		return nil
+	}
+	if err := move(ctx.State, amount, totalStaked, totalLiquid); err != nil {
+		return err
+	}
+	ctx.Emit("coin_received", "receiver", to.String(), "amount", block.Coins(amount))
+	return credit(ctx.State, to, amount)
+}
+
+// BurnStake destroys stake.
+func (m Module) BurnStake(ctx *block.Context, amount mman.Amount) error {
+	return move(ctx.State, amount, totalStaked, totalBurned)
+}
+
+// Reward moves fees from the pool to stake.
+func (m Module) Reward(ctx *block.Context, amount mman.Amount) error {
+	return move(ctx.State, amount, totalPools, totalStaked)
+}
+
+// Fees returns the fees that wait for the validators.
+func (m Module) Fees(r state.Reader) (mman.Amount, error) {
+	n, err := total(totalPools).Get(r)
+	return mman.Amount(n), err
+}
+
+// Staked returns all stake, active and debonding.
+func (m Module) Staked(r state.Reader) (mman.Amount, error) {
+	n, err := total(totalStaked).Get(r)
+	return mman.Amount(n), err
+}
+
 func debit(w state.Writer, from mman.Address, amount mman.Amount) error {
 	account, ok, err := Lookup(w, from)
 	if err != nil {

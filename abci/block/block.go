@@ -43,6 +43,55 @@ type Context struct {
 	State state.Writer
 	// Events collects what happened, in order.
 	Events *[]Event
+	// Consensus is what validators did; nil outside of EndBlock.
+	Consensus *Consensus
+}
+
+// ConsensusAddress names a validator in consensus: the first 20 bytes of
+// SHA-256 of its consensus key.
+type ConsensusAddress [20]byte
+
+// NewConsensusAddress returns the address of a consensus key.
+func NewConsensusAddress(key []byte) ConsensusAddress {
+	sum := mman.Sum256(key)
+	return ConsensusAddress(sum[:len(ConsensusAddress{})])
+}
+
+// Consensus is what the validators did as far as the block tells, and what the
+// block tells them.
+type Consensus struct {
+	// Votes are the last commit, one for each validator of that height.
+	Votes []Vote
+	// Misbehavior is what was proven in this block.
+	Misbehavior []Misbehavior
+	// Aside is what one module remembers outside of the state's tree until it
+	// writes it there, so that a quiet block leaves the root as it was. It is
+	// kept with the block and is as old as the state; nil at first. The module
+	// replaces it, and changes no byte of it.
+	Aside []byte
+	// Updates collects changes of the validators' power, at most one for each
+	// key. They count two blocks later.
+	Updates []Update
+}
+
+// Vote is what a validator did in the last commit.
+type Vote struct {
+	Validator ConsensusAddress
+	Power     uint64
+	// Signed is false when it was absent.
+	Signed bool
+}
+
+// Misbehavior is a validator that signed what contradicts itself.
+type Misbehavior struct {
+	Validator ConsensusAddress
+	Height    uint64
+}
+
+// Update is a validator's new power, 0 for one that leaves.
+type Update struct {
+	Key   []byte // 32 bytes, ed25519
+	Power uint64
 }
 
 // Event is something that happened, for indexers and people.

@@ -4,7 +4,9 @@
 // The envelope is a subset of cosmos.tx.v1beta1 with the same field numbers,
 // SIGN_MODE_DIRECT and exactly one signer, so that wallets of that ecosystem
 // work unmodified; the files under proto/ write it down. Messages are
-// /cosmos.bank.v1beta1.MsgSend and our own under /mman.market.v1; market
+// those of the ecosystem for payments and staking (MsgSend, MsgMultiSend,
+// MsgDelegate, MsgUndelegate, MsgBeginRedelegate) and our own under
+// /mman.market.v1 and /mman.stake.v1; market
 // objects travel in them as opaque DAG-CBOR bytes, which this package does not
 // open.
 //

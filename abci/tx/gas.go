@@ -49,6 +49,10 @@ func Gas(table genesis.Gas, signer sig.KeyType, msgs []Msg, size int) (uint64, e
 			add(uint64(len(m.Items)+len(m.Close)), table.SettleItem)
 		case MsgCloseLease:
 			add(1, table.CloseLease)
+		case MsgDelegate, MsgUndelegate, MsgRedelegate, MsgEditValidator, MsgUnjail:
+			add(1, table.Stake)
+		case MsgCreateValidator:
+			add(1, table.CreateValidator)
 		default:
 			return 0, fmt.Errorf("%w: %s has no gas price", mman.ErrUnknownMsg, msg.TypeURL())
 		}

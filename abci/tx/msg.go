@@ -28,6 +28,7 @@ func TypeURLs() []string {
 	return []string{
 		TypeSend, TypeMultiSend, TypeOffer, TypeWithdrawOffer, TypeBindNode,
 		TypeRequest, TypeCancelRequest, TypeSettle, TypeCloseLease,
+		TypeDelegate, TypeUndelegate, TypeRedelegate, TypeCreateValidator, TypeEditValidator, TypeUnjail,
 	}
 }
 
@@ -250,7 +251,10 @@ func DecodeMsg(typeURL string, value []byte) (Msg, error) {
 	case TypeCloseLease:
 		m = MsgCloseLease{Account: r.address(1), Lease: mman.LeaseID(r.fixed(2, mman.IDSize))}
 	default:
-		return nil, fmt.Errorf("%w: %.128q: this chain does not have it", mman.ErrUnknownMsg, typeURL)
+		var ok bool
+		if m, ok = decodeStaking(typeURL, r); !ok {
+			return nil, fmt.Errorf("%w: %.128q: this chain does not have it", mman.ErrUnknownMsg, typeURL)
+		}
 	}
 	if err := r.end(); err != nil {
 		return nil, err

@@ -148,6 +148,36 @@ func (r *reader) text(num protowire.Number, limit int) string {
 
 // address reads a required bech32 account address in its one form.
 func (r *reader) address(num protowire.Number) mman.Address {
+	return r.bech32(num, mman.ParseAddress)
+}
+
+// operator is address for the operator of a validator, manvaloper1….
+func (r *reader) operator(num protowire.Number) mman.Address {
+	return r.bech32(num, mman.ParseValidatorAddress)
+}
+
+// name reads a validator's name.
+func (r *reader) name(num protowire.Number) string {
+	b := r.required(num, MaxNameBytes)
+	for _, c := range b {
+		if c < ' ' || c > '~' {
+			r.fail(num, "the name %q is not printable ASCII", b)
+			return ""
+		}
+	}
+	return string(b)
+}
+
+// commission reads a part in millionths.
+func (r *reader) commission(num protowire.Number) uint64 {
+	ppm := r.uint64(num)
+	if ppm > million {
+		r.fail(num, "a commission of %d millionths: at most %d are allowed", ppm, million)
+	}
+	return ppm
+}
+
+func (r *reader) bech32(num protowire.Number, parse func(string) (mman.Address, error)) mman.Address {
 	b := r.required(num, maxAddressText)
 	if r.err != nil {
 		return mman.Address{}
@@ -158,7 +188,7 @@ func (r *reader) address(num protowire.Number) mman.Address {
 			return mman.Address{}
 		}
 	}
-	a, err := mman.ParseAddress(string(b))
+	a, err := parse(string(b))
 	if err != nil {
 		r.fail(num, "%v", err)
 	}
