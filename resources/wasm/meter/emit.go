@@ -191,9 +191,9 @@ func (e *emitter) guest() {
 		default:
 		}
 		if live {
-			e.operator(in, r.b[in.start:in.end])
+			e.operator(in)
 		} else {
-			e.c = append(e.c, r.b[in.start:in.end]...)
+			e.copy(in)
 		}
 		if origin < len(e.origins) && e.origins[origin].pos == in.start {
 			e.canonicalise(origin, in)
@@ -263,8 +263,10 @@ func (e *emitter) exceeds() {
 	e.op(opEnd)
 }
 
+func (e *emitter) copy(in instr) { e.c = in.appendTo(e.c, e.m.b) }
+
 // operator writes one operator that can be reached.
-func (e *emitter) operator(in instr, raw []byte) {
+func (e *emitter) operator(in instr) {
 	switch in.op {
 	case opReturn:
 		if e.wrapped {
@@ -274,19 +276,19 @@ func (e *emitter) operator(in instr, raw []byte) {
 	case opCall, opCallIndirect:
 		if e.local {
 			e.store()
-			e.c = append(e.c, raw...)
+			e.copy(in)
 			e.load()
 			return
 		}
 	case opMemoryGrow, opTableGrow:
-		e.grow(in, raw)
+		e.grow(in)
 		return
 	case opMemoryFill, opMemoryCopy, opMemoryInit, opTableFill, opTableCopy, opTableInit:
-		e.ranged(in, raw)
+		e.ranged(in)
 		return
 	default:
 	}
-	e.c = append(e.c, raw...)
+	e.copy(in)
 }
 
 // canonicalise makes the value on top of the stack the canonical NaN if it is
@@ -333,7 +335,7 @@ func (e *emitter) perUnits() {
 
 // ranged writes an operator on a range of a memory or a table, whose length is on
 // top of the stack: charged first, and done in pieces if it is long.
-func (e *emitter) ranged(in instr, raw []byte) {
+func (e *emitter) ranged(in instr) {
 	e.with(opLocalTee, e.scratch)
 	if !e.sw.noRange {
 		e.out.charges++
@@ -344,26 +346,26 @@ func (e *emitter) ranged(in instr, raw []byte) {
 	}
 	p, needed := e.out.pieceOf(in)
 	if !needed || e.sw.noPieces {
-		e.c = append(e.c, raw...)
+		e.copy(in)
 		return
 	}
 	e.with(opLocalGet, e.scratch)
 	e.const32(int64(p.size))
 	e.op(opI32LeU, opIf)
 	e.c = append(e.c, e.out.paramType(p.params)...)
-	e.c = append(e.c, raw...)
+	e.copy(in)
 	e.op(opElse)
 	if e.local {
 		e.store()
 	}
-	e.with(opCall, e.out.helper(p, raw))
+	e.with(opCall, e.out.helper(p, in.appendTo(nil, e.m.b)))
 	e.op(opEnd)
 }
 
 // grow writes memory.grow and table.grow, with the number on top of the stack. It
 // is charged for, and tried, only within the maximum; a host that then refuses
 // ends the run.
-func (e *emitter) grow(in instr, raw []byte) {
+func (e *emitter) grow(in instr) {
 	size, most, blockType := []byte{opMemorySize, 0}, e.m.maxPages, []byte{i32}
 	if in.op == opTableGrow {
 		t := e.m.tables[in.a]
@@ -392,7 +394,7 @@ func (e *emitter) grow(in instr, raw []byte) {
 		e.pay(!e.sw.noChecks)
 	}
 	e.with(opLocalGet, e.scratch)
-	e.c = append(e.c, raw...)
+	e.copy(in)
 	if !e.sw.noGrow {
 		e.with(opLocalTee, e.scratch)
 		e.const32(-1)

@@ -271,6 +271,7 @@ func refusal(op byte) string {
 type instr struct {
 	op         int
 	start, end int // in the module
+	rest       int // where what follows the opcode begins
 	// a and b are the immediates: indexes, the offset of an access, or for a
 	// br_table the number of labels before the default one.
 	a, b uint32
@@ -292,6 +293,7 @@ func (r *reader) next(t *[operatorCount]operator) instr {
 		}
 		in.op = prefixed + int(n)
 	}
+	in.rest = r.pos
 	switch t[in.op].imm {
 	case immNone:
 	case immBlock:
@@ -337,6 +339,17 @@ func (r *reader) next(t *[operatorCount]operator) instr {
 	}
 	in.end = r.pos
 	return in
+}
+
+// appendTo appends the operator as it stands in the module, but for its opcode,
+// which some engines only know in its shortest form.
+func (in *instr) appendTo(b, module []byte) []byte {
+	if in.op >= prefixed {
+		b = append(b, prefixMisc, byte(in.op-prefixed))
+	} else {
+		b = append(b, byte(in.op))
+	}
+	return append(b, module[in.rest:in.end]...)
 }
 
 // zero reads the index of the only memory.

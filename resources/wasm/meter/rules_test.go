@@ -364,6 +364,16 @@ func repeat(b []byte, n int) []byte {
 	return out
 }
 
+// Opcodes behind a prefix may be written at length; not every engine knows that.
+func TestLongOpcodes(t *testing.T) {
+	t.Parallel()
+	plain := one(nil, []byte{i32}, nil, c32(0), c32(7), c32(1), ops(0xfc, 0x8b, 0x80, 0, 0), c32(0), access(0x2d))
+	for _, e := range []engine{compiler(t), interpreter(t)} {
+		got := e.invoke(t, instrument(t, plain), noLimit, "run")
+		require.Equal(t, []uint64{7}, got.results)
+	}
+}
+
 func TestCustomSections(t *testing.T) {
 	t.Parallel()
 	custom := func(name string, body ...byte) []byte { return section(0, cat(blob([]byte(name)), body)) }

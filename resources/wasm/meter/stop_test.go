@@ -49,37 +49,50 @@ func endless() map[string][]byte {
 
 // A guest of any shape stops when another goroutine lowers its limit.
 func TestStopFromOutside(t *testing.T) {
+	t.Parallel()
 	e := compiler(t)
 	for name, plain := range endless() {
-		t.Run(name, func(t *testing.T) {
-			m := e.instantiate(t, instrument(t, plain))
-			defer func() { require.NoError(t, m.Close(t.Context())) }()
-			setLimit(m, noLimit)
-			var args []uint64
-			f := m.ExportedFunction("run")
-			if len(f.Definition().ParamTypes()) > 0 {
-				args = []uint64{1000}
+		m := e.instantiate(t, instrument(t, plain))
+		setLimit(m, noLimit)
+		f := m.ExportedFunction("run")
+		var args []uint64
+		if len(f.Definition().ParamTypes()) > 0 {
+			args = []uint64{1000}
+		}
+		begun, ended := make(chan struct{}), make(chan time.Time)
+		go func() {
+			close(begun)
+			_, err := f.Call(t.Context(), args...)
+			if err == nil {
+				t.Error(name, "came to an end")
 			}
-			ended := make(chan time.Time)
-			go func() {
-				_, err := f.Call(t.Context(), args...)
-				if err == nil {
-					t.Error("it came to an end")
-				}
-				ended <- time.Now()
-			}()
-			// It runs: the time is not the point here, only that it is well
-			// under way.
-			timer := time.NewTimer(20 * time.Millisecond)
-			<-timer.C
-			asked := time.Now()
-			setLimit(m, 0)
-			late := (<-ended).Sub(asked)
-			t.Logf("stopped after %v", late)
-			require.Less(t, late, 5*time.Second, "a loaded machine is slow, but not like this")
-			require.Positive(t, global(m, meter.UsedGlobal).Get())
-		})
+			ended <- time.Now()
+		}()
+		<-begun
+		// The guest takes no notice of the host; a second run, stopped by its
+		// own limit, takes long enough for the first to be under way.
+		other := e.instantiate(t, instrument(t, one(nil, nil, nil, loop(br(0)))))
+		require.NotEmpty(t, invokeIn(t, other, 50_000_000, "run").trap)
+		asked := time.Now()
+		setLimit(m, 0)
+		late := (<-ended).Sub(asked)
+		t.Logf("%s: stopped after %v", name, late)
+		require.Less(t, late, 10*time.Second, "%s: a loaded machine is slow, but not like this", name)
+		require.Positive(t, global(m, meter.UsedGlobal).Get(), name)
+		require.NoError(t, m.Close(t.Context()))
 	}
+}
+
+func TestRuleLoopsAreChecked(t *testing.T) {
+	t.Parallel()
+	plain := one(nil, nil, []byte{i32}, times(0, 1000))
+	e := compiler(t)
+	with := e.invoke(t, instrument(t, plain), 100, "run")
+	without := e.invoke(t, instrument(t, plain, meter.Switches{NoChecks: true}), 100, "run")
+	require.NotEmpty(t, with.trap)
+	require.Less(t, with.used, uint64(110))
+	require.Empty(t, without.trap)
+	require.Equal(t, uint64(1+2+1000*5), without.used)
 }
 
 // Between two looks at the limit there is a bounded amount of work, whatever the
