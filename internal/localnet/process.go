@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -131,6 +132,10 @@ func freePorts(ctx context.Context, count int) ([]int, error) {
 
 // Start runs mman-node in the node's home. Its log goes to <home>/node.log.
 func (r Runner) Start(one *Node, args ...string) (*Process, error) {
+	if strings.HasSuffix(r.Program, ".test") {
+		// A test's own binary would run the test again, which starts nodes, …
+		return nil, fmt.Errorf("%w: %s is no mman-node: build one and name it", mman.ErrInvalid, r.Program)
+	}
 	log, err := os.OpenFile(filepath.Join(one.Home, "node.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
