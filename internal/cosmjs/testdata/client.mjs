@@ -81,6 +81,13 @@ await assert.rejects(
   /insufficient fees/,
 );
 
+step("delegate and undelegate");
+const stake = await signing.delegateTokens(address, task.validator, coin(5000000, "uman"), "auto", "backing");
+assert.equal(stake.code, 0, stake.rawLog);
+assert.equal(stake.msgResponses[0].typeUrl, "/cosmos.staking.v1beta1.MsgDelegateResponse");
+const unstake = await signing.undelegateTokens(address, task.validator, coin(1000000, "uman"), "auto");
+assert.equal(unstake.code, 0, unstake.rawLog);
+
 step("search by hash and by event");
 const found = await reader.getTx(sent.transactionHash);
 assert.equal(found.height, sent.height);
