@@ -13,6 +13,7 @@ import (
 	"github.com/limboid/massive-man/internal/dagcbor"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/match"
+	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/sdk/chain"
@@ -47,6 +48,10 @@ type Wanted struct {
 	// may wait for a match, both in blocks.
 	Blocks   uint64
 	Patience uint64
+	// Purpose is what for, as policies may ask; a claim, "" for none.
+	Purpose string
+	// Accepts are the obligations that the consumer takes on.
+	Accepts []policy.Obligation
 	// Discover finds candidates through the DHT instead of the chain's index.
 	Discover bool
 	// Fresh asks for a new lease even if an own one would do.
@@ -189,7 +194,10 @@ func digest(legs []market.LegRequest, w Wanted) (mman.Hash, error) {
 		Cap    mman.Amount         `cbor:"cap"`
 		Limits resources.Limits    `cbor:"limits"`
 		Blocks uint64              `cbor:"blocks"`
-	}{legs, w.Cap, w.Limits, w.Blocks})
+
+		Purpose string              `cbor:"purpose,omitempty"`
+		Accepts []policy.Obligation `cbor:"accepts,omitempty"`
+	}{legs, w.Cap, w.Limits, w.Blocks, w.Purpose, w.Accepts})
 	return mman.Sum256(b), err
 }
 
@@ -249,6 +257,7 @@ func (c *Client) request(ctx context.Context, w Wanted, legs []market.LegRequest
 	b, err := market.Request{
 		Version: 1, Consumer: submitter.Address(), LeaseKey: mman.LeaseKey(key.Public().Bytes()), Legs: legs,
 		Cap: w.Cap, Blocks: w.Blocks, Deadline: st.Height + w.Patience, Limits: w.Limits,
+		Purpose: w.Purpose, Accepts: w.Accepts,
 	}.Encode()
 	if err != nil {
 		return market.Lease{}, err

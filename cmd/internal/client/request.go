@@ -11,6 +11,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/sdk"
 )
@@ -37,6 +38,8 @@ type work struct {
 	fresh    bool
 	settle   bool
 	discover string
+	purpose  string
+	accept   []string
 	out      string
 }
 
@@ -99,6 +102,8 @@ used is paid, its standard error is shown, and mman exits 1.`,
 	f.BoolVar(&w.wait, "wait", false, "stay in the queue until --patience ends when nothing fits yet")
 	f.BoolVar(&w.fresh, "new-lease", false, "make a new lease even if an own open one would do")
 	f.BoolVar(&w.settle, "close", false, "settle and close the lease afterwards")
+	f.StringVar(&w.purpose, "purpose", "", "what for, as policies may ask, for example research; a claim")
+	f.StringArrayVar(&w.accept, "accept", nil, "obligation that you take on, for example no_training or delete_after=24h; repeatable")
 	f.StringVar(&w.discover, "discover", discoverIndex, "find offers in the chain's index, or through the dht")
 	f.StringVar(&w.out, "out", "", "file for the output, replaced only by a whole one (default standard output)")
 	return cmd
@@ -129,6 +134,14 @@ func (w *work) wanted(algorithm string) (sdk.Wanted, error) {
 	}
 	if d.Discover, err = parseDiscover(w.discover); err != nil {
 		return d, err
+	}
+	d.Purpose = w.purpose
+	for _, word := range w.accept {
+		o, err := policy.ParseObligation(word)
+		if err != nil {
+			return d, console.Wrong("--accept: %w", err)
+		}
+		d.Accepts = append(d.Accepts, o)
 	}
 	switch {
 	case w.wall <= 0:
