@@ -214,12 +214,13 @@ func Group(cmd *cobra.Command, verbs ...*cobra.Command) *cobra.Command {
 			}
 			return Wrong("%s needs one of: %s; see %s --help", cmd.CommandPath(), strings.Join(names, ", "), cmd.CommandPath())
 		}
-		return unknown(cmd, args[0])
+		return UnknownVerb(cmd, args[0])
 	}
 	return cmd
 }
 
-func unknown(cmd *cobra.Command, word string) error {
+// UnknownVerb refuses a word that is no verb of cmd, with what was perhaps meant.
+func UnknownVerb(cmd *cobra.Command, word string) error {
 	if cmd.SuggestionsMinimumDistance <= 0 {
 		cmd.SuggestionsMinimumDistance = 2
 	}
@@ -236,7 +237,7 @@ func help() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
 			if err != nil || (len(rest) > 0 && found != nil) {
-				return unknown(cmd.Root(), strings.Join(args, " "))
+				return UnknownVerb(cmd.Root(), strings.Join(args, " "))
 			}
 			found.InitDefaultHelpFlag()
 			return found.Help()

@@ -17,9 +17,6 @@ minute; every receipt is signed, verified and persisted on both sides, and settl
 on the chain at the end.`,
 		Example: "  mman-node bench request -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := p.checkOutput(); err != nil {
-				return err
-			}
 			report, err := bench.Request(cmd.Context(), o)
 			if err != nil {
 				return err

@@ -98,9 +98,6 @@ ledger.`,
 }
 
 func (d *demo) run(ctx context.Context) (err error) {
-	if err := d.checkOutput(); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, demoWithin)
 	defer cancel()
 	dir, err := d.folder()
@@ -160,11 +157,11 @@ func (d *demo) step(ctx context.Context, name, dir string, do func(context.Conte
 	}
 	d.report.Steps = append(d.report.Steps, s)
 	if !d.asJSON() {
-		mark := "ok  "
-		if err != nil {
-			mark = "FAIL"
+		if err == nil {
+			d.printf("ok   %6d ms  %s: %s\n", s.Ms, s.Step, s.Detail)
+		} else {
+			d.printf("FAIL %6d ms  %s\n", s.Ms, s.Step) // why is said last
 		}
-		d.printf("%s %6d ms  %s: %s\n", mark, s.Ms, s.Step, s.Detail)
 	}
 	return err
 }
@@ -197,6 +194,9 @@ func (d *demo) network(ctx context.Context, dir string) (string, error) {
 		return "", fmt.Errorf("%w: --dataset %s: %w", mman.ErrInvalid, d.dataset, err)
 	}
 	if d.town, err = raise(ctx, dir, 1); err != nil {
+		return "", err
+	}
+	if _, err := d.town.announce(); err != nil {
 		return "", err
 	}
 	d.report.ChainID = d.town.net.Genesis.ChainID

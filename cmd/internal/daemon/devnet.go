@@ -13,7 +13,6 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
 	"github.com/limboid/massive-man/internal/localnet"
-	"github.com/limboid/massive-man/node"
 )
 
 // The network of demo and devnet.
@@ -55,9 +54,6 @@ from where it was.`,
 }
 
 func (p *program) runDevnet(ctx context.Context, dir string) (err error) {
-	if run, err := node.ReadRunning(dir); err == nil && alive(run.PIDs) {
-		return fmt.Errorf("%w: a devnet runs in %s already; stop it or choose another --home", mman.ErrOtherHolder, dir)
-	}
 	town, err := raise(ctx, dir, 0)
 	if err != nil {
 		return err
@@ -66,11 +62,10 @@ func (p *program) runDevnet(ctx context.Context, dir string) (err error) {
 	if err := town.lendCompute(ctx); err != nil {
 		return err
 	}
-	run := town.running()
-	if err := run.Write(dir); err != nil {
+	run, err := town.announce()
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(filepath.Join(dir, "run.json"))) }()
 	if p.asJSON() {
 		if err := console.JSON(p.streams.Out, run); err != nil {
 			return err

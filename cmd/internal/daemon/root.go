@@ -37,6 +37,13 @@ is new: a local network with this node as its only validator.`
 	root.Example = "  mman-node demo\n  mman-node devnet --home /tmp/net\n  mman-node --provide"
 	root.PersistentFlags().StringVarP(&p.json, "output", "o", "text", "text or json")
 	root.PersistentFlags().BoolVarP(&p.verbose, "verbose", "v", false, "log what developers want to know")
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 && !cmd.Flags().Changed(flagProvide) {
+			return console.UnknownVerb(cmd, args[0])
+		}
+		return nil
+	}
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return p.checkOutput() }
 	root.AddCommand(p.start("start", "Run a node (the same as no verb)"), p.init(), p.demo(), p.devnet(), p.status(), p.bench(), p.version()) //nolint:contextcheck // as above
 	return console.Run(ctx, root, streams, args, p.asJSON)
 }

@@ -20,6 +20,8 @@ import (
 	"github.com/limboid/massive-man/resources"
 )
 
+const flagProvide = "provide"
+
 // provideAll is the value of --provide without files.
 const provideAll = "all"
 
@@ -34,14 +36,26 @@ type startFlags struct {
 func (p *program) start(use, short string) *cobra.Command {
 	f := &startFlags{}
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: console.Args(0, 0, ""),
-		Example: "  mman-node --provide\n  mman-node --provide=dataset.yaml,compute.yaml",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return p.runStart(cmd.Context(), cmd, f) },
+		Use: use, Short: short,
+		Example: "  mman-node --provide\n  mman-node --provide dataset.yaml compute.yaml",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && !cmd.Flags().Changed(flagProvide) {
+				return console.Wrong("%s takes no argument, got %.80q: listings come after --provide; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && len(f.provide) == 1 && f.provide[0] == provideAll {
+				f.provide = nil // the files say what is lent
+			}
+			f.provide = append(f.provide, args...)
+			return p.runStart(cmd.Context(), cmd, f)
+		},
 	}
 	flags := cmd.Flags()
 	homeFlag(cmd, &f.home)
-	flags.StringSliceVar(&f.provide, "provide", nil, "lend resources: all of this machine's compute, or what the listing FILES say")
-	flags.Lookup("provide").NoOptDefVal = provideAll
+	flags.StringSliceVar(&f.provide, flagProvide, nil, "lend resources: all of this machine's compute, or what the listing FILES say")
+	flags.Lookup(flagProvide).NoOptDefVal = provideAll
 	flags.StringVar(&f.given.RPC, "rpc-listen", "", "where CometBFT's RPC listens (default "+node.DefaultRPC+")")
 	flags.StringVar(&f.given.P2P, "p2p-listen", "", "where nodes of the ledger meet (default "+node.DefaultP2P+")")
 	flags.StringSliceVar(&f.given.Peers, "peers", nil, "other nodes of the ledger, id@host:port")
@@ -60,13 +74,9 @@ func (p *program) runStart(ctx context.Context, cmd *cobra.Command, f *startFlag
 	if err := p.resolveHome(&f.home); err != nil {
 		return err
 	}
-	if _, err := node.ReadGenesis(f.home); errors.Is(err, mman.ErrNotFound) {
-		doc, err := initHome(f.home)
-		if err != nil {
-			return err
-		}
-		p.printf("made a new local network %s in %s\n", doc.ChainID, f.home)
-	} else if err != nil {
+	// What was typed is looked at before anything is made.
+	listings, err := readListings(f.provide)
+	if err != nil {
 		return err
 	}
 	cfg, err := node.LoadConfig(f.home)
@@ -76,14 +86,19 @@ func (p *program) runStart(ctx context.Context, cmd *cobra.Command, f *startFlag
 	if err != nil {
 		return err
 	}
+	if _, err := node.ReadGenesis(f.home); errors.Is(err, mman.ErrNotFound) {
+		doc, err := initHome(f.home)
+		if err != nil {
+			return err
+		}
+		p.printf("made a new local network %s in %s\n", doc.ChainID, f.home)
+	} else if err != nil {
+		return err
+	}
 	cfg = override(cfg, f.given, cmd.Flags().Changed)
 	cfg.Logger, cfg.Clock = p.logger(), systemClock()
 	asker := console.Asker{Streams: p.streams, File: f.passphraseFile}
 	cfg.Passphrase = func(name string) ([]byte, error) { return asker.Ask(ctx, name) }
-	listings, err := readListings(f.provide)
-	if err != nil {
-		return err
-	}
 	if f.watch {
 		var stop context.CancelFunc
 		ctx, stop = context.WithCancel(ctx)

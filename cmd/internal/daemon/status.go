@@ -1,55 +1,174 @@
 package daemon
 
 import (
+	"context"
+	"fmt"
+
 	"github.com/spf13/cobra"
 
+	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/node"
 	"github.com/limboid/massive-man/sdk/chain"
 )
 
+// state is how a node is.
+type state struct {
+	ChainID   string      `json:"chain_id"`
+	Height    uint64      `json:"height"`
+	Syncing   bool        `json:"syncing"`
+	Validator bool        `json:"validator"`
+	RPC       string      `json:"rpc"`
+	P2P       string      `json:"p2p,omitempty"`
+	API       string      `json:"api"`
+	Peers     []string    `json:"peers"`
+	PIDs      []int       `json:"pids"`
+	Supply    mman.Amount `json:"supply_uman"`
+	Conserved bool        `json:"conserved"`
+	// Business is absent where no node has its home, such as a devnet's folder.
+	Business *business `json:"business,omitempty"`
+
+	escrow mman.Amount
+}
+
+// business is what a node's account lends and earns.
+type business struct {
+	Account mman.Address `json:"account"`
+	Balance mman.Amount  `json:"balance_uman"`
+	// Lent counts its standing offers, OpenLeases the leases with one of them
+	// that are not closed, and Settled is what consumers paid on all of its
+	// leases so far, before it is split with other providers and the burn.
+	Lent       int         `json:"lent"`
+	OpenLeases int         `json:"open_leases"`
+	Settled    mman.Amount `json:"settled_uman"`
+}
+
 func (p *program) status() *cobra.Command {
 	var home string
 	cmd := &cobra.Command{
-		Use: "status", Short: "Say how the node in a home is", Args: console.Args(0, 0, ""),
+		Use: "status", Short: "Say how the node in a home is, and what it lends", Args: console.Args(0, 0, ""),
 		Example: "  mman-node status --home /tmp/one",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := p.resolveHome(&home); err != nil {
 				return err
 			}
-			run, err := node.ReadRunning(home)
-			if err != nil {
-				return err
-			}
-			rpc, err := chain.New(run.RPC)
-			if err != nil {
-				return err
-			}
-			st, err := rpc.Status(cmd.Context())
-			if err != nil {
-				return err
-			}
-			supply, err := rpc.Supply(cmd.Context())
+			s, err := look(cmd.Context(), home)
 			if err != nil {
 				return err
 			}
 			if p.asJSON() {
-				return console.JSON(p.streams.Out, map[string]any{
-					"chain_id": st.ChainID, "height": st.Height, "syncing": st.Syncing, "validator": st.IsVoting,
-					"rpc": run.RPC, "api": run.API, "peers": run.Peers, "pids": run.PIDs, "supply_uman": supply.Total(), "conserved": supply.Conserved(),
-				})
+				return console.JSON(p.streams.Out, s)
 			}
-			role := "follows the chain"
-			if st.IsVoting {
-				role = "is a validator"
-			}
-			if st.Syncing {
-				role += " and is catching up"
-			}
-			p.printf("%s: this node %s, at height %d.\n%s exist, %s of it in escrow; the supply is conserved: %t.\nrpc %s, api %s\n", st.ChainID, role, st.Height, supply.Total(), supply.Escrow, supply.Conserved(), run.RPC, run.API)
+			p.printf("%s", s)
 			return nil
 		},
 	}
 	homeFlag(cmd, &home)
 	return cmd
+}
+
+// look asks the node that runs from a home.
+func look(ctx context.Context, home string) (state, error) {
+	run, err := node.ReadRunning(home)
+	if err != nil {
+		return state{}, err
+	}
+	rpc, err := chain.New(run.RPC)
+	if err != nil {
+		return state{}, err
+	}
+	defer rpc.Close()
+	st, err := rpc.Status(ctx)
+	if err != nil {
+		return state{}, err
+	}
+	supply, err := rpc.Supply(ctx)
+	if err != nil {
+		return state{}, err
+	}
+	s := state{
+		ChainID: st.ChainID, Height: st.Height, Syncing: st.Syncing, Validator: st.IsVoting, RPC: run.RPC, P2P: run.P2P, API: run.API,
+		Peers: run.Peers, PIDs: run.PIDs, Supply: supply.Total(), Conserved: supply.Conserved(), escrow: supply.Escrow,
+	}
+	if _, err := node.ReadGenesis(home); err != nil {
+		return s, nil // a network's folder, not a node's home
+	}
+	s.Business, err = account(ctx, home, rpc, st.ChainID)
+	return s, err
+}
+
+// mostLooked bounds how many offers and leases are looked at.
+const mostLooked = 1000
+
+// account looks at the account of the node in a home.
+func account(ctx context.Context, home string, rpc *chain.Client, chainID string) (*business, error) {
+	cfg, err := node.LoadConfig(home)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := node.OpenKeyring(home, true)
+	if err != nil {
+		return nil, err
+	}
+	key, err := ring.Info(cfg.Account)
+	if err != nil {
+		return nil, err
+	}
+	b := &business{Account: key.Address}
+	held, err := rpc.Account(ctx, key.Address)
+	if err != nil && !chain.Gone(err) {
+		return nil, err
+	}
+	b.Balance = held.Balance
+	offers, _, err := rpc.Offers(ctx, chainID, chain.OfferFilter{Provider: key.Address}, mostLooked)
+	if err != nil {
+		return nil, err
+	}
+	b.Lent = len(offers)
+	leases, err := rpc.Leases(ctx, key.Address, mostLooked)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range leases {
+		if !lends(l, key.Address) {
+			continue
+		}
+		if l.State != market.LeaseClosed {
+			b.OpenLeases++
+		}
+		if b.Settled, err = b.Settled.Add(l.Paid); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+func lends(l market.Lease, who mman.Address) bool {
+	for _, leg := range l.Legs {
+		if !leg.Supplied && leg.Provider == who {
+			return true
+		}
+	}
+	return false
+}
+
+// String says it in sentences.
+func (s state) String() string {
+	role := "follows the chain"
+	if s.Validator {
+		role = "is a validator"
+	}
+	if s.Syncing {
+		role += " and is catching up"
+	}
+	sound := "the supply is conserved"
+	if !s.Conserved {
+		sound = "THE SUPPLY IS NOT CONSERVED"
+	}
+	text := fmt.Sprintf("%s: this node %s, at height %d.\n%s exist, %s of it in escrow; %s.\n", s.ChainID, role, s.Height, s.Supply, s.escrow, sound)
+	if b := s.Business; b != nil {
+		text += fmt.Sprintf("Account %s holds %s, lends %d resources and has %d open leases on them; %s was paid on its leases so far.\n", b.Account, b.Balance, b.Lent, b.OpenLeases, b.Settled)
+	}
+	return text + fmt.Sprintf("rpc %s, api %s\n", s.RPC, s.API)
 }

@@ -24,11 +24,15 @@ type town struct {
 	runner     localnet.Runner
 	validators []*localnet.Process
 	providers  []*localnet.Process
+	announced  bool // run.json tells where it is
 }
 
 // raise lays out the network in dir, or opens the one that is there, and starts
 // it.
 func raise(ctx context.Context, dir string, settle uint64) (*town, error) {
+	if err := vacant(dir); err != nil {
+		return nil, err
+	}
 	program, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", mman.ErrInternal, err)
@@ -51,13 +55,36 @@ func raise(ctx context.Context, dir string, settle uint64) (*town, error) {
 	return t, nil
 }
 
+// vacant refuses a folder in which other processes are at work, or which is the
+// home of a single node.
+func vacant(dir string) error {
+	if doc, err := node.ReadGenesis(dir); err == nil {
+		return fmt.Errorf("%w: %s is the home of a node of %s; choose an empty folder with --home", mman.ErrHome, dir, doc.ChainID)
+	}
+	if run, err := node.ReadRunning(dir); err == nil && alive(run.PIDs) {
+		return fmt.Errorf("%w: network %s runs in %s already; stop it or choose another --home", mman.ErrOtherHolder, run.ChainID, dir)
+	}
+	return nil
+}
+
+// announce writes where the network is into its folder, until stop.
+func (t *town) announce() (node.Running, error) {
+	run := t.running()
+	t.announced = true
+	return run, run.Write(t.net.Dir)
+}
+
 func (t *town) all() []*localnet.Process {
 	return append(append([]*localnet.Process{}, t.providers...), t.validators...)
 }
 
 // stop ends the providers, who settle what is due, and then the validators.
 func (t *town) stop() error {
-	return errors.Join(localnet.StopAll(t.providers), localnet.StopAll(t.validators))
+	err := errors.Join(localnet.StopAll(t.providers), localnet.StopAll(t.validators))
+	if t.announced {
+		err = errors.Join(err, os.Remove(filepath.Join(t.net.Dir, "run.json")))
+	}
+	return err
 }
 
 // watch waits until ctx ends, or until a process does.
