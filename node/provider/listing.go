@@ -79,8 +79,42 @@ func ReadListing(path string) (_ Listing, err error) {
 	if l.Content != "" && !filepath.IsAbs(l.Content) {
 		l.Content = filepath.Join(filepath.Dir(path), l.Content)
 	}
+	if err := l.check(); err != nil {
+		return Listing{}, fmt.Errorf("listing %s: %w", path, err)
+	}
 	return l, nil
 }
+
+// check looks at the file behind a listing: a WASM algorithm that cannot run
+// would only disappoint.
+func (l Listing) check() (err error) {
+	if l.Content == "" {
+		return nil
+	}
+	info, err := os.Stat(l.Content)
+	if err != nil {
+		return fmt.Errorf("%w: resource.content: %w", mman.ErrNotFound, err)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%w: resource.content: %s is not a file", mman.ErrInvalid, l.Content)
+	}
+	if l.Manifest.Facet != resources.FacetWasm {
+		return nil
+	}
+	f, err := os.Open(l.Content)
+	if err != nil {
+		return fmt.Errorf("%w: resource.content: %w", mman.ErrDenied, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	head := make([]byte, len(wasmHead))
+	if _, err := io.ReadFull(f, head); err != nil || string(head) != wasmHead {
+		return fmt.Errorf("%w: resource.content: %s does not begin like a WASM module; compile it for WASI preview 1", mman.ErrModule, l.Content)
+	}
+	return nil
+}
+
+// wasmHead is how every WASM module of version 1 begins.
+const wasmHead = "\x00asm\x01\x00\x00\x00"
 
 // ParseListing reads a listing; unknown keys are refused.
 func ParseListing(b []byte) (Listing, error) {
@@ -89,7 +123,9 @@ func ParseListing(b []byte) (Listing, error) {
 	}
 	var f listingFile
 	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
-	if err := dec.Decode(&f); err != nil {
+	if err := dec.Decode(&f); errors.Is(err, io.EOF) {
+		return Listing{}, fmt.Errorf("%w: it is empty; write what is lent under resource", mman.ErrInvalid)
+	} else if err != nil {
 		return Listing{}, fmt.Errorf("%w: %s", mman.ErrInvalid, yaml.FormatError(err, false, false))
 	}
 	if err := dec.Decode(&f); !errors.Is(err, io.EOF) {
@@ -141,6 +177,9 @@ func (f listingFile) price() (price.Price, error) {
 }
 
 func (l Listing) validate() error {
+	if !resources.ValidFacet(l.Manifest.Kind, l.Manifest.Facet) {
+		return fmt.Errorf("%w: resource.kind %.32q with facet %.32q; there are algorithm/wasm, compute/wasm and dataset/file", mman.ErrUnsupported, l.Manifest.Kind, l.Manifest.Facet)
+	}
 	if l.Manifest.Kind == resources.KindCompute && l.Content != "" {
 		return fmt.Errorf("%w: resource.content: compute has none", mman.ErrInvalid)
 	}
