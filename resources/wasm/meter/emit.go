@@ -69,8 +69,8 @@ func (e *emitter) declare() {
 	if e.floats {
 		e.nan32, e.nan64 = add(f32), add(f64)
 	}
-	e.groups = groups // keeps the capacity; the next function starts anew
-	e.index32(uint32(len(groups)))
+	e.groups = groups              // keeps the capacity; the next function starts anew
+	e.index32(uint32(len(groups))) //nolint:gosec // below a function's bytes
 	for _, g := range groups {
 		e.index32(g.count)
 		e.op(g.typ)

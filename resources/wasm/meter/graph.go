@@ -81,7 +81,7 @@ func (g *graph) merge(enabled bool) {
 	g.members = resize(g.members, 2*int(n))
 	g.next = resize(g.next, int(n))
 	for i := range g.parent {
-		g.parent[i] = int32(i) //nolint:gosec // as above
+		g.parent[i] = int32(i)
 		g.members[i] = -1
 	}
 	hasSuccessor := g.fixed // borrowed: at leaving(v)

@@ -412,7 +412,7 @@ func (m *module) parseExports(r *reader) {
 // constant reads a constant expression that yields the given type. Of an i32
 // that the module itself tells, it returns the value.
 func (m *module) constant(r *reader, want byte) (v uint32, known bool) {
-	got := byte(noValue)
+	got := noValue
 	for {
 		start, op := r.pos, r.u8()
 		if r.err != nil {

@@ -179,7 +179,7 @@ func operators() *[operatorCount]operator {
 		if opFirstLoad+i >= opFirstStore {
 			op.in, op.out = [2]byte{i32, a.value}, anyType
 		}
-		t[opFirstLoad+i] = op
+		t[opFirstLoad+i] = op //nolint:gosec // the list is as long as the range of opcodes
 	}
 	for _, f := range []struct {
 		first, last int
@@ -345,9 +345,9 @@ func (r *reader) next(t *[operatorCount]operator) instr {
 // which some engines only know in its shortest form.
 func (in *instr) appendTo(b, module []byte) []byte {
 	if in.op >= prefixed {
-		b = append(b, prefixMisc, byte(in.op-prefixed))
+		b = append(b, prefixMisc, byte(in.op-prefixed)) //nolint:gosec // an opcode
 	} else {
-		b = append(b, byte(in.op))
+		b = append(b, byte(in.op)) //nolint:gosec // an opcode
 	}
 	return append(b, module[in.rest:in.end]...)
 }

@@ -36,7 +36,7 @@ func newOutput(m *module) *output {
 	for i, t := range m.types {
 		key := string(typeKey(t))
 		if _, twice := o.typeIDs[key]; !twice {
-			o.typeIDs[key] = uint32(i) //nolint:gosec // at most maxItems
+			o.typeIDs[key] = uint32(i)
 		}
 	}
 	g := uint32(len(m.globals)) //nolint:gosec // below the module's bytes
@@ -146,12 +146,12 @@ func (o *output) section(id int) ([]byte, bool) {
 			items = binary.AppendUvarint(items, uint64(len(name)))
 			items = append(items, name...)
 			items = append(items, kindGlobal)
-			items = binary.AppendUvarint(items, uint64(o.used)+uint64(i)) //nolint:gosec // 0 to 3
+			items = binary.AppendUvarint(items, uint64(o.used)+uint64(i))
 		}
 		return o.extended(id, m.exports, 4, items)
 	case sectionCode:
 		n := len(m.bodies) + len(o.helpers)
-		body := binary.AppendUvarint(make([]byte, 0, len(o.code)+64), uint64(n)) //nolint:gosec // never negative
+		body := binary.AppendUvarint(make([]byte, 0, len(o.code)+64), uint64(n))
 		body = append(body, o.code...)
 		for _, h := range o.helpers {
 			body = binary.AppendUvarint(body, uint64(len(h.body)))

@@ -30,10 +30,9 @@ func (e engine) command(t *testing.T, module wazero.CompiledModule, limit uint64
 	setLimit(m, limit)
 	_, err = m.ExportedFunction("_start").Call(ctx)
 	exit = 1 << 31
-	var exited *sys.ExitError
 	if err == nil {
 		exit = 0
-	} else if errors.As(err, &exited) {
+	} else if exited, ok := errors.AsType[*sys.ExitError](err); ok {
 		exit = exited.ExitCode()
 	}
 	if g := global(m, meter.UsedGlobal); g != nil {
@@ -55,6 +54,7 @@ func TestProgramsGiveTheSame(t *testing.T) {
 		"stats":     {examples.StatsModule(), []string{"--seed", "7"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m, err := meter.Instrument(tt.module, meter.Options{})
 			require.NoError(t, err)
 			t.Logf("%d bytes, metered %d; %d blocks, %d charges, %d checks", len(tt.module), len(m.Module), m.Blocks, m.Charges, m.Checks)

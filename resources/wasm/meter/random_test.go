@@ -153,7 +153,7 @@ func (p *program) statement(depth int) (code []byte) {
 			p.under(nothin, true, func() { code = cat(code, p.expr(i32, 1), brIf(0)) })
 			return loop(code)
 		}
-		return cat(c32(int64(p.IntN(6))), gset(0), loop(code, gget(0), c32(1), ops(0x6b), ops(0x22-0x22+0x24), u(0), gget(0), c32(0), ops(0x4a), brIf(0)))
+		return cat(c32(int64(p.IntN(6))), gset(0), loop(code, gget(0), c32(1), ops(0x6b), gset(0), gget(0), c32(0), ops(0x4a), brIf(0)))
 	case 13:
 		if l, ok := p.label(); ok {
 			return cat(p.expr(i32, depth), brIf(l))

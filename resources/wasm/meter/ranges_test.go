@@ -36,10 +36,31 @@ func TestPitfall10RangesInPieces(t *testing.T) {
 	const all = pages * page
 	for _, name := range []string{"fill", "copy", "init", "short", "dropped", "looped"} {
 		for _, a := range [][3]uint64{
-			{0, 0, 0}, {5, 1, 3}, {100, 7, page}, {100, 7, page + 1}, {0, 7, 3 * page}, {7, 0, 3 * page}, {page, 0, 3*page + 17}, {0, page, 2*page + 3},
-			{1, 0, 2 * page}, {0, 1, 2 * page}, {page + 1, 1, 2 * page}, {all, 0, 0}, {all + 1, 0, 0}, {0, all + 1, 0}, {all - 3*page, 9, 3 * page}, {all - 3*page + 1, 9, 3 * page},
-			{9, all - 3*page, 3 * page}, {9, all - 3*page + 1, 3 * page}, {0, 0, 1<<32 - 1}, {1<<32 - 1, 0, 1<<32 - 1}, {0, 1<<32 - 1, 1<<32 - 1}, {1<<32 - page, 0, 2 * page},
-			{0, 20, 3*page + 17}, {0, 0, 3*page + 18}, {3, 3, 2*page + 1},
+			{0, 0, 0},
+			{5, 1, 3},
+			{100, 7, page},
+			{100, 7, page + 1},
+			{0, 7, 3 * page},
+			{7, 0, 3 * page},
+			{page, 0, 3*page + 17},
+			{0, page, 2*page + 3},
+			{1, 0, 2 * page},
+			{0, 1, 2 * page},
+			{page + 1, 1, 2 * page},
+			{all, 0, 0},
+			{all + 1, 0, 0},
+			{0, all + 1, 0},
+			{all - 3*page, 9, 3 * page},
+			{all - 3*page + 1, 9, 3 * page},
+			{9, all - 3*page, 3 * page},
+			{9, all - 3*page + 1, 3 * page},
+			{0, 0, 1<<32 - 1},
+			{1<<32 - 1, 0, 1<<32 - 1},
+			{0, 1<<32 - 1, 1<<32 - 1},
+			{1<<32 - page, 0, 2 * page},
+			{0, 20, 3*page + 17},
+			{0, 0, 3*page + 18},
+			{3, 3, 2*page + 1},
 		} {
 			where := fmt.Sprintf("%s %v", name, a)
 			want := e.invoke(t, plain, noLimit, name, a[0], a[1], a[2])
@@ -87,8 +108,19 @@ func TestPitfall10TablesInPieces(t *testing.T) {
 	e := compiler(t)
 	for _, name := range []string{"init", "copy", "copy from another", "fill", "fill others", "grow"} {
 		for _, a := range [][3]uint64{
-			{0, 0, 0}, {0, 0, 8192}, {1, 0, 8193}, {0, 1, 19_999}, {0, 1, 20_000}, {20_000, 0, 20_000}, {20_001, 0, 20_000}, {0, 0, size}, {0, 0, size + 1},
-			{0, 5, 17_000}, {5, 0, 17_000}, {0, 0, 1<<32 - 1}, {1<<32 - 1, 1, 30_000},
+			{0, 0, 0},
+			{0, 0, 8192},
+			{1, 0, 8193},
+			{0, 1, 19_999},
+			{0, 1, 20_000},
+			{20_000, 0, 20_000},
+			{20_001, 0, 20_000},
+			{0, 0, size},
+			{0, 0, size + 1},
+			{0, 5, 17_000},
+			{5, 0, 17_000},
+			{0, 0, 1<<32 - 1},
+			{1<<32 - 1, 1, 30_000},
 		} {
 			want := e.invoke(t, plain, noLimit, name, a[0], a[1], a[2])
 			got := e.invoke(t, metered, noLimit, name, a[0], a[1], a[2])

@@ -1,7 +1,6 @@
 package meter_test
 
 import (
-	"errors"
 	"math"
 	"testing"
 
@@ -52,6 +51,7 @@ func TestPrices(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			got := e.invoke(t, instrument(t, tt.module), noLimit, "run", tt.args...)
 			require.Empty(t, got.trap)
 			require.Equal(t, tt.want, got.used)
@@ -229,11 +229,12 @@ func TestRuleNaNsAreTheSameOnEveryProcessor(t *testing.T) {
 	e := compiler(t)
 	for name, module := range nanWitnesses() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			want := e.invoke(t, instrument(t, module), noLimit, "run")
 			other := e.invoke(t, instrument(t, module, meter.Switches{OtherNaNs: true}), noLimit, "run")
 			same(t, want, other, "another processor")
 			every := e.invoke(t, instrument(t, module, meter.Switches{OtherNaNs: true, EveryNaN: true}), noLimit, "run")
-			require.Equal(t, every.results, want.results, "canonical where it is made")
+			require.Equal(t, want.results, every.results, "canonical where it is made")
 			without := e.invoke(t, instrument(t, module, meter.Switches{NoNaN: true, OtherNaNs: true}), noLimit, "run")
 			require.NotEqual(t, want.results, without.results, "the rule is needed")
 		})
@@ -345,7 +346,7 @@ func TestRefusals(t *testing.T) {
 	}
 	_, err := meter.Instrument(body(ops(0x01), ops(0x6a)), meter.Options{})
 	require.EqualError(t, err, "meter the module: not a runnable module: function 0, byte 51: an operand is missing for operator 0x6a")
-	require.False(t, errors.Is(err, mman.ErrImport))
+	require.NotErrorIs(t, err, mman.ErrImport)
 }
 
 func beside() []byte {

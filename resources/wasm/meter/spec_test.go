@@ -142,9 +142,7 @@ func TestSpecification(t *testing.T) {
 			if strings.HasSuffix(script, "/v1/testdata/linking.json") {
 				continue // version 2.0 writes segments in order until one does not fit
 			}
-			t.Run(version+"/"+strings.TrimSuffix(filepath.Base(script), ".json"), func(t *testing.T) {
-				runScript(t, script, filepath.Join(dir, "testdata", "spectest.wasm"), &sum)
-			})
+			runScript(t, script, filepath.Join(dir, "testdata", "spectest.wasm"), &sum)
 		}
 		t.Logf("%s: %+v", version, sum)
 		require.Greater(t, sum.returns, 10_000)

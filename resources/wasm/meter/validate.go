@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // value is an operand on the stack of the validation.
@@ -37,18 +38,6 @@ type frame struct {
 
 type pendingNode struct{ node, next int32 }
 
-// origin is an operator whose result can be a NaN with any bits.
-type origin struct {
-	pos   int
-	local int32 // the local that it reads, -1 if it computes
-	// marked says that the bits come to light.
-	marked bool
-}
-
-// flow is a value that is put into a local. next is the next flow out of the
-// local that the value comes from, prev that into the same local.
-type flow struct{ origin, local, next, prev int32 }
-
 // body validates one function's code, and finds its control flow and where NaNs
 // must be made canonical. It is used for one function after the other.
 type body struct {
@@ -76,15 +65,6 @@ type body struct {
 	nans    []localNaNs
 
 	single [256]byte // the types, as slices of one
-}
-
-// localNaNs is what is known of the NaNs in one local, anywhere in the function.
-type localNaNs struct {
-	any  bool // it may hold one with any bits
-	kept bool // it may hold one whose bits must stay
-	seen bool // it is kept, and read where bits come to light
-	// out and in are the first of the flows out of it and into it.
-	out, in int32
 }
 
 type localGroup struct {
@@ -210,8 +190,8 @@ func (b *body) useAll(in instr, types []byte) {
 	if !b.m.spend(len(types)) {
 		return
 	}
-	for i := len(types) - 1; i >= 0; i-- {
-		b.use(in, types[i])
+	for _, t := range slices.Backward(types) {
+		b.use(in, t)
 	}
 }
 
@@ -747,14 +727,13 @@ func (b *body) table(in instr) {
 	case opTableInit, opTableCopy:
 		// The immediates are the segment and the table, or both tables, the
 		// one that is written to first.
-		from, to := byte(0), byte(0)
+		from := b.tableType
+		source, target := in.b, in.a
 		if in.op == opTableInit {
-			from, to = b.elemType(in, in.a), b.tableType(in, in.b)
-		} else {
-			from, to = b.tableType(in, in.b), b.tableType(in, in.a)
+			from, source, target = b.elemType, in.a, in.b
 		}
-		if from != to {
-			b.failf(in, "references of type %#x for a table of type %#x", from, to)
+		if f, t := from(in, source), b.tableType(in, target); f != t {
+			b.failf(in, "references of type %#x for a table of type %#x", f, t)
 		}
 		b.use(in, i32)
 		b.use(in, i32)
@@ -763,121 +742,4 @@ func (b *body) table(in instr) {
 	default:
 		b.failf(in, "operator %#x has no rule", in.op)
 	}
-}
-
-// solveNaNs finds, whatever the order in which locals are set, where NaNs must be
-// made canonical: where they are computed, if their bits come to light; or, for
-// less work, where a local is read, if all NaNs in it were computed.
-func (b *body) solveNaNs() {
-	b.nans = resize(b.nans, len(b.locals))
-	for i := range b.nans {
-		b.nans[i] = localNaNs{out: -1, in: -1}
-	}
-	if !b.floats {
-		return
-	}
-	for i := range b.flows {
-		f := &b.flows[i]
-		f.prev = b.nans[f.local].in
-		b.nans[f.local].in = int32(i) //nolint:gosec // below a function's bytes
-		if k := b.source(f.origin); k >= 0 {
-			f.next = b.nans[k].out
-			b.nans[k].out = int32(i) //nolint:gosec // as above
-		}
-	}
-	b.solveKept()
-	b.solveSeen()
-	b.solveAny()
-}
-
-// source returns the local that a value was read from, -1 for another value.
-func (b *body) source(origin int32) int32 {
-	if origin < 0 {
-		return -1
-	}
-	return b.origins[origin].local
-}
-
-// spread sets a property of locals and of all that they flow into, by the ways
-// that are open.
-func (b *body) spread(work []int32, set func(*localNaNs) bool, open func(flow) bool) {
-	for len(work) > 0 {
-		l := work[len(work)-1]
-		work = work[:len(work)-1]
-		if !set(&b.nans[l]) {
-			continue
-		}
-		for i := b.nans[l].out; i >= 0; i = b.flows[i].next {
-			if open(b.flows[i]) {
-				work = append(work, b.flows[i].local)
-			}
-		}
-	}
-}
-
-func (b *body) solveKept() {
-	var work []int32
-	for l := range b.sig.params {
-		work = append(work, int32(l)) //nolint:gosec // at most maxLocals
-	}
-	for _, f := range b.flows {
-		if f.origin == kept {
-			work = append(work, f.local)
-		}
-	}
-	b.spread(work, func(l *localNaNs) bool {
-		was := l.kept
-		l.kept = true
-		return !was
-	}, func(flow) bool { return true })
-}
-
-// solveSeen marks what flows into locals that also hold NaNs whose bits must
-// stay, so that reading them needs nothing.
-func (b *body) solveSeen() {
-	var work []int32
-	for _, o := range b.origins {
-		if o.marked && o.local >= 0 {
-			work = append(work, o.local)
-		}
-	}
-	for len(work) > 0 {
-		l := &b.nans[work[len(work)-1]]
-		work = work[:len(work)-1]
-		if !l.kept || l.seen {
-			continue
-		}
-		l.seen = true
-		for i := l.in; i >= 0; i = b.flows[i].prev {
-			if o := b.flows[i].origin; o >= 0 {
-				b.origins[o].marked = true
-				if k := b.origins[o].local; k >= 0 {
-					work = append(work, k)
-				}
-			}
-		}
-	}
-}
-
-func (b *body) solveAny() {
-	var work []int32
-	for _, f := range b.flows {
-		if f.origin >= 0 && !b.origins[f.origin].marked && b.origins[f.origin].local < 0 {
-			work = append(work, f.local)
-		}
-	}
-	b.spread(work, func(l *localNaNs) bool {
-		was := l.any
-		l.any = true
-		return !was
-	}, func(f flow) bool { return !b.origins[f.origin].marked })
-}
-
-// canonical tells whether the i-th origin is a place to make NaNs canonical.
-func (b *body) canonical(i int, everywhere bool) bool {
-	o := b.origins[i]
-	if everywhere {
-		return o.local < 0
-	}
-	return o.marked && (o.local < 0 || b.nans[o.local].any && !b.nans[o.local].kept)
 }
