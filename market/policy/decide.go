@@ -141,8 +141,9 @@ func (g *Program) Decide(c Context) Answer {
 	var record Record
 	var residual []string
 	granted, pending := "", ""
+	known := &reading{context: &c}
 	for i, r := range g.policy.Rules {
-		truth := g.rule(i, &c)
+		truth := g.rule(i, known)
 		switch {
 		case truth.Truth == condition.Failed, truth.Truth == condition.True && r.Effect == Deny:
 			return Answer{Effect: Deny, Rule: r.ID, Reason: truth.Reason}
@@ -195,7 +196,8 @@ func (g *Program) envelope(c *Context) (Answer, bool) {
 }
 
 // rule says whether a rule applies.
-func (g *Program) rule(i int, c *Context) condition.Result {
+func (g *Program) rule(i int, words *reading) condition.Result {
+	c := words.context
 	r := g.policy.Rules[i]
 	if c.Phase == PhaseRun && r.Phase == PhaseMatch && c.Match != nil && !c.Match.left(i) {
 		if c.Match.held(i) {
@@ -211,7 +213,7 @@ func (g *Program) rule(i int, c *Context) condition.Result {
 	case g.conditions[i] == nil:
 		return condition.Result{Truth: condition.True}
 	default:
-		return g.conditions[i].Eval(c.read)
+		return g.conditions[i].Eval(words.read)
 	}
 }
 
@@ -249,8 +251,9 @@ type Fact struct {
 // Explain evaluates every rule, also those that Decide does not need.
 func (g *Program) Explain(c Context) []Verdict {
 	out := make([]Verdict, len(g.policy.Rules))
+	known := &reading{context: &c}
 	for i, r := range g.policy.Rules {
-		result := g.rule(i, &c)
+		result := g.rule(i, known)
 		v := Verdict{Rule: r.ID, Effect: r.Effect, Phase: r.Phase, Truth: result.Truth, Applies: result.Truth.String(), Reason: result.Reason}
 		switch {
 		case len(r.Accounts) > 0 && !slices.Contains(r.Accounts, c.Consumer):

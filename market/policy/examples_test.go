@@ -13,7 +13,7 @@ import (
 
 const (
 	friend   = "man1qyqszqgpqyqszqgpqyqszqgpqyqszqgp0m38k7"
-	stranger = "man1qvqsyqcyq5rqwzqfpg9scrgwpugpzysn7cn3sr"
+	stranger = "man1qgpqyqszqgpqyqszqgpqyqszqgpqyqsz7lhzag"
 )
 
 // TestExamples asks each ready policy about situations on both sides of its

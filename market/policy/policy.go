@@ -49,7 +49,7 @@ const (
 	MaxWhenBytes = condition.MaxBytes
 	// MaxCost bounds the cost of the worst evaluation of all conditions
 	// together, in steps of some nanoseconds; see package condition.
-	MaxCost = 40_000
+	MaxCost = 16_000
 )
 
 // Policy is the provider's rules on a Resource.

@@ -148,6 +148,25 @@ type Context struct {
 	Match *Record
 }
 
+// reading remembers the words that were read for one decision, so that a loop
+// over one list does not build another anew at each turn.
+type reading struct {
+	context *Context
+	done    uint64 // bit by word; there are fewer than 64
+	values  []condition.Value
+}
+
+func (r *reading) read(i int) condition.Value {
+	if r.values == nil {
+		r.values = make([]condition.Value, len(words))
+	}
+	if r.done>>i&1 == 0 {
+		r.values[i] = r.context.read(i)
+		r.done |= 1 << i
+	}
+	return r.values[i]
+}
+
 // read returns the value of a word.
 func (c *Context) read(i int) condition.Value {
 	name := words[i].Name

@@ -158,7 +158,7 @@ func shallow(b []byte) error {
 			depth++
 		case ']', '}':
 			depth = max(0, depth-1)
-		case '\n':
+		case '\n', ',':
 			dashes = 0
 		case ' ', '\t':
 			if i > 0 && (b[i-1] == '-' || b[i-1] == '?' || b[i-1] == ':') {
