@@ -42,6 +42,8 @@ const (
 	chainLook = 20 * time.Millisecond
 	// mingleEvery is how often a node that knows no peer looks for one.
 	mingleEvery = 500 * time.Millisecond
+	// closeWithin bounds the end of a node.
+	closeWithin = 30 * time.Second
 	// collectEvery is how often the databases give disk and memory back.
 	collectEvery = 10 * time.Minute
 )
@@ -348,14 +350,26 @@ func (n *Node) Ready(ctx context.Context) (Running, *provider.Provider, error) {
 	}
 }
 
-// Close closes what New opened, the last first. Call it after Run.
+// Close closes what New opened, the last first. Call it after Run. It gives up
+// on a store that cannot be written out, as when its folder is gone: the process
+// can end then, for what was accepted is safe from its end.
 func (n *Node) Close() error {
-	var errs []error
-	for _, closer := range slices.Backward(n.closers) {
-		errs = append(errs, closer())
-	}
+	closers := n.closers
 	n.closers = nil
-	return errors.Join(errs...)
+	done := make(chan error, 1)
+	go func() {
+		var errs []error
+		for _, closer := range slices.Backward(closers) {
+			errs = append(errs, closer())
+		}
+		done <- errors.Join(errs...)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-n.cfg.Clock.After(closeWithin):
+		return fmt.Errorf("%w: %s could not be closed within %s: see the log, and whether the folder is there and its disk has space", mman.ErrTimeout, n.cfg.Home, closeWithin)
+	}
 }
 
 func newToken() (string, error) {

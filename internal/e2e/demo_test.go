@@ -107,6 +107,10 @@ func TestDevnet(t *testing.T) {
 func devnet(t *testing.T, dir string) (*job, map[string]any) {
 	t.Helper()
 	j := begin(t, filepath.Join(dir, "unused"), "devnet", "--home", dir)
+	t.Cleanup(func() {
+		j.kill(t)
+		bury(t, dir)
+	})
 	path := filepath.Join(dir, "run.json")
 	eventually(t, within, "run.json", func(context.Context) (bool, error) {
 		select {
@@ -124,6 +128,32 @@ func devnet(t *testing.T, dir string) (*job, map[string]any) {
 		require.NotEmpty(t, run[key], key)
 	}
 	return j, run
+}
+
+// bury waits until the nodes of a devnet that was killed have noticed, before
+// their folder goes.
+func bury(t *testing.T, dir string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), within)
+	defer cancel()
+	for {
+		var left []string
+		lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		require.NoError(t, err)
+		for _, path := range lines {
+			if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), dir) {
+				left = append(left, path)
+			}
+		}
+		if len(left) == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			require.FailNow(t, "nodes outlive the one that started them", "%v", left)
+		case <-time.After(poll):
+		}
+	}
 }
 
 // interrupt ends a devnet with Ctrl-C: no process may be left.
