@@ -415,12 +415,12 @@ func (p proposal) consensus(aside []byte) *block.Consensus {
 	c := &block.Consensus{Aside: aside}
 	for _, v := range p.commit.Votes {
 		c.Votes = append(c.Votes, block.Vote{
-			Validator: consensusAddress(v.Validator), Power: uint64(max(v.Validator.Power, 0)), //nolint:gosec // not negative
+			Validator: consensusAddress(v.Validator), Power: uint64(max(v.Validator.Power, 0)),
 			Signed: v.BlockIdFlag != cmtproto.BlockIDFlagAbsent,
 		})
 	}
 	for _, m := range p.misbehavior {
-		c.Misbehavior = append(c.Misbehavior, block.Misbehavior{Validator: consensusAddress(m.Validator), Height: uint64(max(m.Height, 0))}) //nolint:gosec // not negative
+		c.Misbehavior = append(c.Misbehavior, block.Misbehavior{Validator: consensusAddress(m.Validator), Height: uint64(max(m.Height, 0))})
 	}
 	return c
 }

@@ -44,7 +44,7 @@ func TestBaseFee(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, f.BaseFee())
 	}
-	require.Equal(t, f.Doc.Params.BaseFeeFloorMicro, want)
+	require.Equal(t, f.Doc.Params.BaseFeeFloorMicro, f.BaseFee())
 	require.Equal(t, root, f.Root(), "quiet blocks lower the fee and change nothing")
 	f.Replay(func(h uint64) (restart, drop bool) { return h%7 == 0, false })
 }

@@ -317,7 +317,7 @@ func elect(ctx *block.Context) error {
 		return nil
 	}
 	for i, c := range all {
-		if uint64(i) >= ctx.Params.MaxValidators { //nolint:gosec // an index
+		if uint64(i) >= ctx.Params.MaxValidators {
 			c.power = 0
 		}
 		if c.power == c.record.Power {

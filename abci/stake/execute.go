@@ -135,7 +135,7 @@ func queue(ctx *block.Context, e exit, shares uint64) error {
 	if err != nil {
 		return err
 	}
-	seconds := int64(min(ctx.Params.UnbondingSeconds, math.MaxInt32)) //nolint:gosec // within 31 bits
+	seconds := int64(min(ctx.Params.UnbondingSeconds, math.MaxInt32))
 	if err := unbondingsByAccount().Add(ctx.State, e.accountKey()); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ type Pool struct {
 
 // Value returns what shares are worth, rounded down. Shares are at most those of
 // the pool.
-func (p Pool) Value(shares uint64) (mman.Amount, error) {
+func (p *Pool) Value(shares uint64) (mman.Amount, error) {
 	if shares == 0 {
 		return 0, nil
 	}
@@ -73,7 +73,7 @@ func (p *Pool) Withdraw(shares uint64) (mman.Amount, error) {
 }
 
 // Price returns how many shares must be given for an amount, rounded up.
-func (p Pool) Price(amount mman.Amount) (uint64, error) {
+func (p *Pool) Price(amount mman.Amount) (uint64, error) {
 	if p.Tokens == 0 {
 		return 0, fmt.Errorf("%w: the pool is empty", mman.ErrFunds)
 	}

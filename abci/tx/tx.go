@@ -142,7 +142,7 @@ func (t *Tx) decodeSignerInfo(b []byte, draft bool) error {
 	if err := r.end(); err != nil {
 		return err
 	}
-	if string(mode) != string(modeDirect()) && !(draft && string(mode) == string(modeUnspecified())) {
+	if string(mode) != string(modeDirect()) && (!draft || string(mode) != string(modeUnspecified())) {
 		return fmt.Errorf("%w: SignerInfo, field 2: only SIGN_MODE_DIRECT is supported", mman.ErrTxDecode)
 	}
 	var err error

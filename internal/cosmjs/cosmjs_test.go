@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 )
 
 // mnemonic is public, as is that of every test.
-const mnemonic = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about"
+func mnemonic() string { return strings.Repeat("abandon ", 11) + "about" }
 
 // The bounds of the installation and of the run.
 const (
@@ -51,7 +52,7 @@ type told struct {
 func TestCosmJS(t *testing.T) {
 	folder := install(t)
 	net := testnet.New(t, 1)
-	account, err := keyring.Derive(mnemonic, sig.Secp256k1, 0)
+	account, err := keyring.Derive(mnemonic(), sig.Secp256k1, 0)
 	require.NoError(t, err)
 	consumer := net.Consumer(t)
 	submitter, err := consumer.Submitter()
@@ -60,7 +61,7 @@ func TestCosmJS(t *testing.T) {
 	require.NoError(t, err)
 
 	in, err := json.Marshal(task{
-		RPC: net.Validators[0].Running.RPC, Mnemonic: mnemonic, To: mman.Address{1, 2, 3}, Stranger: mman.Address{4, 5, 6},
+		RPC: net.Validators[0].Running.RPC, Mnemonic: mnemonic(), To: mman.Address{1, 2, 3}, Stranger: mman.Address{4, 5, 6},
 		Validator: net.Validators[0].Address.ValidatorString(),
 	})
 	require.NoError(t, err)

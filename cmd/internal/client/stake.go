@@ -137,7 +137,7 @@ func (a *app) stakeRedelegate() *cobra.Command {
 	return &cobra.Command{
 		Use: "redelegate FROM TO AMOUNT", Short: "Move stake to another validator",
 		Long:    "Move stake to another validator. It leaves the first one as undelegated stake\ndoes and reaches the second after the unbonding time.",
-		Example: "  mman stake redelegate manvaloper1… manvaloper1… 5MAN",
+		Example: "  mman stake redelegate manvaloper1… other-key 5MAN",
 		Args:    console.Args(3, 3, "FROM, TO and AMOUNT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			from, amount, err := a.operatorAndAmount(args)
