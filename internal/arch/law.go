@@ -99,6 +99,7 @@ func Homes() []Home {
 		home("github.com/cometbft/cometbft", "CometBFT's node", "node/consensus"),
 		home("github.com/tetratelabs/wazero", "the one WASM engine", "resources/wasm/..."),
 		home("github.com/dgraph-io", "the one store on disk", "node/store"),
+		home("cel.dev/cel-go", "tests only: policies have their own evaluator, so that an upgrade is no fork"),
 		home("github.com/fxamacker/cbor", "one strict codec", "internal/dagcbor"),
 		home("github.com/oasisprotocol/curve25519-voi", "one ed25519 verifier everywhere", "internal/sig"),
 		home("github.com/decred/dcrd", "one secp256k1 verifier everywhere; the keyring derives keys", "internal/sig", "sdk/keyring"),

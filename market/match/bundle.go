@@ -66,7 +66,7 @@ func (f *filling) agreed(chosen []*Entry) (Fit, bool, error) {
 	for i, want := range f.request.Legs {
 		leg := market.Leg{Role: want.Role, Facet: want.Facet, Resource: want.Resource, Supplied: want.Supplied}
 		if e := chosen[i]; e != nil {
-			answer, program, err := f.decide(uint64(i), chosen) //nolint:gosec // an index
+			answer, program, err := f.decide(uint64(i), chosen)
 			if err != nil || !answer.Allowed() {
 				return Fit{}, false, err
 			}
@@ -75,7 +75,7 @@ func (f *filling) agreed(chosen []*Entry) (Fit, bool, error) {
 			leg.Sealed, leg.Price, leg.Meter, leg.Rules = e.Offer.Sealed, e.Offer.Price, e.Offer.Meter, answer.Record
 			fit.Limits = fit.Limits.Tighten(e.Offer.Policy.Limits.Run())
 			for _, rule := range answer.Residual {
-				fit.Residual = append(fit.Residual, Residual{uint64(i), rule}) //nolint:gosec // an index
+				fit.Residual = append(fit.Residual, Residual{uint64(i), rule})
 			}
 		}
 		fit.Legs = append(fit.Legs, leg)

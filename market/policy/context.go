@@ -253,13 +253,16 @@ func parseInstant(s string) (int64, error) {
 	if !ok || !strings.HasSuffix(s, "Z") || len(date) != len("2026-01-05") || len(clock) != len("10:00:00") {
 		return 0, bad
 	}
-	var n [6]int64
-	for i, part := range append(strings.Split(date, "-"), strings.Split(clock, ":")...) {
+	var n []int64
+	for _, part := range append(strings.Split(date, "-"), strings.Split(clock, ":")...) {
 		v, err := strconv.ParseUint(part, 10, 16)
-		if err != nil || i >= len(n) {
+		if err != nil {
 			return 0, bad
 		}
-		n[i] = int64(v)
+		n = append(n, int64(v))
+	}
+	if len(n) != 6 { //nolint:mnd // year to second
+		return 0, bad
 	}
 	year, month, day := n[0], n[1], n[2]
 	if year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 || n[3] > 23 || n[4] > 59 || n[5] > 59 {

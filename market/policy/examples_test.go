@@ -124,11 +124,7 @@ func TestExamples(t *testing.T) {
 
 // say writes an answer in a line: effect, rule, residual.
 func say(a policy.Answer) string {
-	text := string(a.Effect) + " " + a.Rule
-	for _, id := range a.Residual {
-		text += " +" + id
-	}
-	return text
+	return strings.Join(append([]string{string(a.Effect) + " " + a.Rule}, a.Residual...), " +")
 }
 
 func TestParseSituationRefuses(t *testing.T) {
