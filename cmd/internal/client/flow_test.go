@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -114,6 +115,18 @@ func TestFlow(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, got, kept)
 
+	// A module on which nothing can run leaves no lease, and no limit's sentence
+	// comes twice.
+	library := write("library.wasm", "\x00asm\x01\x00\x00\x00")
+	require.Contains(t, me.fails(t, 1, "request", "run", library), "the lease is closed")
+	loop := write("loop.wasm", "\x00asm\x01\x00\x00\x00"+
+		"\x01\x04\x01\x60\x00\x00"+"\x03\x02\x01\x00"+"\x05\x03\x01\x00\x01"+
+		"\x07\x13\x02\x06_start\x00\x00\x06memory\x02\x00"+
+		"\x0a\x09\x01\x07\x00\x03\x40\x0c\x00\x0b\x0b")
+	require.Contains(t, me.fails(t, 1, "request", "run", loop, "--wall", "100ms"), "raise --wall")
+	require.Contains(t, me.fails(t, 3, "request", "run", module, "--max", "6MAN"), "not enough funds")
+	require.Contains(t, me.fails(t, 2, "request", "run", module, "--blocks", "999999999"), "--blocks 999999999")
+
 	// Data for another algorithm only.
 	private := operator.json(t, 0, "resource", "add", write("data.yaml", strings.Replace(dataListing, "%s", word(t, lent, "resource"), 1)))
 	denied := me.json(t, 3, "request", "run", module, "--data", word(t, private, "resource"))
@@ -158,7 +171,9 @@ func TestProviderGone(t *testing.T) {
 	lease := word(t, me.json(t, 0, "request", "run", module), "lease")
 
 	farm.Stop()
-	require.Contains(t, me.fails(t, 4, "request", "run", module), "provider")
+	begun := time.Now()
+	require.Contains(t, me.fails(t, 4, "request", "run", module), "it does not answer at")
+	require.Less(t, time.Since(begun), 15*time.Second, "somebody waits")
 	closing := me.json(t, 0, "lease", "close", lease)
 	require.Equal(t, false, closing["closed"])
 	require.Positive(t, closing["close_at"])

@@ -353,11 +353,11 @@ func failure(o sdk.Outcome, l resources.Limits) error {
 	case mman.ErrWall.Code:
 		return fmt.Errorf("%w: it ran for %d ms; raise --wall, or see what the provider allows with mman offer show; %s", mman.ErrWall, o.Usage.WallMs, paid)
 	case mman.ErrMemory.Code:
-		return fmt.Errorf("%w: %s were asked for; raise --memory; %s", mman.ErrMemory, sizeText(l.MemoryBytes), paid)
+		return fmt.Errorf("%w: %s were asked for; raise --memory; %s is paid", mman.ErrMemory, sizeText(l.MemoryBytes), o.Paid)
 	case mman.ErrOutput.Code:
 		return fmt.Errorf("%w: %s were asked for; raise --output-limit; %s", mman.ErrOutput, sizeText(l.OutputBytes), paid)
 	case mman.ErrGuestTrap.Code:
-		return fmt.Errorf("%w: it did what WebAssembly forbids; %s", mman.ErrGuestTrap, paid)
+		return fmt.Errorf("%w: it did what WebAssembly forbids; %s is paid, the price of its whole fuel limit: a lower --fuel risks less", mman.ErrGuestTrap, o.Paid)
 	default:
 		return mman.RemoteError(o.Result.Code, mman.RetryNever, fmt.Sprintf("the provider stopped the run with code %d", o.Result.Code))
 	}

@@ -84,16 +84,23 @@ func (a *app) find(ctx context.Context, kind resources.Kind, dht bool) ([]foundE
 	}
 	defer func() { _ = c.Close() }() // nothing was written
 	var found []sdk.Found
+	var gone error // a provider of one kind that is gone does not hide the other kinds
 	for _, k := range kinds() {
 		if kind != "" && kind != k.Kind {
 			continue
 		}
 		a.tick("looking for %s …", k.Kind)
 		some, err := c.Find(ctx, k.Kind, k.Facet, mman.CID{}, dht)
-		if err != nil && !errors.Is(err, mman.ErrNotFound) {
+		switch {
+		case errors.Is(err, mman.ErrUnreachable):
+			gone = err
+		case err != nil && !errors.Is(err, mman.ErrNotFound):
 			return nil, err
 		}
 		found = append(found, some...)
+	}
+	if len(found) == 0 && gone != nil {
+		return nil, gone
 	}
 	c.Describe(ctx, found)
 	if err := ctx.Err(); err != nil {
