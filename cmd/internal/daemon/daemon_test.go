@@ -61,6 +61,9 @@ func TestWrong(t *testing.T) {
 	busy := filepath.Join(dir, "busy")
 	require.NoError(t, os.Mkdir(busy, 0o700))
 	require.NoError(t, node.Running{ChainID: "mman-local-busy", PIDs: []int{os.Getpid()}}.Write(busy))
+	dead := filepath.Join(dir, "dead")
+	require.NoError(t, os.Mkdir(dead, 0o700))
+	require.NoError(t, node.Running{RPC: "http://127.0.0.1:1"}.Write(dead))
 	listing := "resource:\n  kind: dataset\n  facet: file\n  name: n\n  content: data.csv\n"
 	for _, tc := range []struct {
 		name string
@@ -87,6 +90,7 @@ func TestWrong(t *testing.T) {
 		{"home is taken", []string{"init", "--home", one}, 1, "use an empty --home"},
 		{"missing genesis", []string{"init", "--genesis", "none.json"}, 4, "none.json"},
 		{"genesis that is none", []string{"init", "--genesis", file("genesis.json", "{}")}, 1, "genesis.json"},
+		{"a node that ended without a word", []string{"status", "--home", dead}, 4, "mman-node --home " + dead},
 		{"nothing runs", []string{"status"}, 4, "nothing runs in"},
 		{"devnet in a node's home", []string{"devnet", "--home", one}, 1, "is the home of a node"},
 		{"devnet twice", []string{"devnet", "--home", busy}, 1, "mman-local-busy runs in"},

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -80,6 +81,9 @@ func look(ctx context.Context, home string) (state, error) {
 	}
 	defer rpc.Close()
 	st, err := rpc.Status(ctx)
+	if errors.Is(err, mman.ErrUnreachable) {
+		return state{}, fmt.Errorf("%w: the node of %s does not answer at %s; start it with mman-node --home %s", mman.ErrUnreachable, home, run.RPC, home)
+	}
 	if err != nil {
 		return state{}, err
 	}
