@@ -71,7 +71,7 @@ func (l logger) With(keyvals ...any) log.Logger {
 	for i := 0; i+1 < len(keyvals); i += 2 {
 		if keyvals[i] == "module" {
 			switch fmt.Sprint(keyvals[i+1]) {
-			case "p2p", "pex", "mempool", "rpc", "rpc-server", "events", "statesync":
+			case "p2p", "pex", "mempool", "rpc", "rpc-server", "events", "statesync", "blocksync":
 				l.noisy = true
 			}
 		}
