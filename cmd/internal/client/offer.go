@@ -158,7 +158,14 @@ func (a *app) offerShow() *cobra.Command {
 				"price", priceLine(o.Price), "leases", fmt.Sprintf("%d of %d open", r.Open, o.Capacity), "expires", fmt.Sprintf("at height %d", o.Expires), "region", o.Region,
 				"policy", "default "+string(o.Policy.Default), "about", attributes(o.Attributes))
 			for _, rule := range o.Policy.Rules {
-				lines = append(lines, console.Clean(fmt.Sprintf("rule %s: %s", rule.ID, rule.Effect)))
+				line := fmt.Sprintf("rule %s: %s", rule.ID, rule.Effect)
+				if rule.When != "" {
+					line += " when " + strings.Join(strings.Fields(rule.When), " ")
+				}
+				lines = append(lines, console.Clean(line))
+			}
+			for _, o := range o.Policy.Obligations {
+				lines = append(lines, console.Clean("obligation "+o.String()))
 			}
 			for _, algorithm := range o.Policy.Algorithms {
 				lines = append(lines, fmt.Sprintf("algorithm %s", algorithm))
