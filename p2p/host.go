@@ -128,12 +128,8 @@ func (h *Host) options() ([]libp2p.Option, error) {
 	return options, nil
 }
 
-// quicDelay is how long TCP has for its handshake before QUIC is tried beside it,
-// on a LAN: a loaded machine needs more than libp2p's 30 ms.
-const quicDelay = 400 * time.Millisecond
-
-// nearQUICDelay is how long QUIC waits for TCP on loopback and on a LAN; it
-// follows at once when TCP is refused.
+// nearQUICDelay is how long QUIC waits for TCP on loopback and on a LAN: a loaded
+// machine needs more than libp2p's 30 ms. It follows at once when TCP is refused.
 const nearQUICDelay = time.Second
 
 // rank lets TCP go first on loopback and on a LAN, where it moves three times
@@ -148,7 +144,7 @@ func rank(addrs []ma.Multiaddr) []network.AddrDelay {
 			far = append(far, a)
 			continue
 		}
-		delay := quicDelay
+		delay := nearQUICDelay
 		if _, err := a.ValueForProtocol(ma.P_TCP); err == nil {
 			delay = 0
 		}

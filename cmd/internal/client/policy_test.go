@@ -25,7 +25,7 @@ func TestPolicyCheck(t *testing.T) {
 	out := p.says(t, "policy", "check", sealed, "--against", fine)
 	require.Contains(t, out, `Answer: allow, by rule "default"; while the work runs these are decided: no-egress; the consumer takes on attribution.`)
 	denied := p.json(t, 3, "policy", "check", sealed, "--against", file("out.yaml", "{phase: run, algorithm: {}, run: {output_bytes: 2000000}}"))
-	require.Equal(t, "no-egress", denied["answer"].(map[string]any)["rule"])
+	require.Equal(t, "no-egress", part(t, denied, "answer")["rule"])
 	require.Len(t, denied["verdicts"], 2)
 
 	require.Contains(t, p.fails(t, 1, "policy", "check", file("bad.yaml", "policy: {rules: [{id: a, effect: deny, when: chain.hour > 9}]}")), "chain.height")

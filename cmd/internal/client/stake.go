@@ -48,7 +48,7 @@ type stakeAnswer struct {
 
 // submitStake brings the message that make returns for the account into a
 // block.
-func (a *app) submitStake(ctx context.Context, what string, make func(own mman.Address, chainID string) tx.Msg) error {
+func (a *app) submitStake(ctx context.Context, what string, message func(own mman.Address, chainID string) tx.Msg) error {
 	c, err := a.signer(ctx)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func (a *app) submitStake(ctx context.Context, what string, make func(own mman.A
 	if err != nil {
 		return err
 	}
-	done, err := submitter.Submit(ctx, make(submitter.Address(), c.ChainID()))
+	done, err := submitter.Submit(ctx, message(submitter.Address(), c.ChainID()))
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}

@@ -172,7 +172,7 @@ func (s state) String() string {
 	}
 	text := fmt.Sprintf("%s: this node %s, at height %d.\n%s exist, %s of it in escrow; %s.\n", s.ChainID, role, s.Height, s.Supply, s.escrow, sound)
 	if b := s.Business; b != nil {
-		text += fmt.Sprintf("Account %s holds %s, lends %d resources and has %d open leases on them; %s was paid on its leases so far.\n", b.Account, b.Balance, b.Lent, b.OpenLeases, b.Settled)
+		text += fmt.Sprintf("Account %s holds %s; offers that stand: %d, open leases on them: %d, paid on its leases so far: %s.\n", b.Account, b.Balance, b.Lent, b.OpenLeases, b.Settled)
 	}
 	return text + fmt.Sprintf("rpc %s, api %s\n", s.RPC, s.API)
 }
