@@ -23,7 +23,7 @@ func units() []resources.Unit {
 
 func TestEveryCounterHasAUnit(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, reflect.TypeFor[resources.Usage]().NumField(), len(units()))
+	require.Len(t, units(), reflect.TypeFor[resources.Usage]().NumField())
 	for i, unit := range units() {
 		var u resources.Usage
 		reflect.ValueOf(&u).Elem().Field(i).SetUint(7)

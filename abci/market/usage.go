@@ -33,7 +33,7 @@ func usages() state.Table[usageRecord] {
 }
 
 func today(h block.Header) uint64 {
-	return uint64(max(0, h.Time)) / secondsPerDay //nolint:gosec // not negative
+	return uint64(max(0, h.Time)) / secondsPerDay
 }
 
 func usageKey(line []byte, consumer mman.Address) []byte {

@@ -37,14 +37,14 @@ func newGauge(instance api.Module, fuel uint64) (gauge, error) {
 
 // stop makes the guest stop at its next look at the limit. It may be called from
 // any goroutine while the guest runs.
-func (g gauge) stop() { g.limit.Set(0) }
+func (g *gauge) stop() { g.limit.Set(0) }
 
 // read takes the counters when the guest has ended.
 func (g *gauge) read() { g.fuel, g.reason = g.used.Get(), g.why.Get() }
 
 // charge adds the price of n bytes that pass between guest and host, the same as
 // that of an operator on a range. It is called in host calls only.
-func (g gauge) charge(n uint64) {
+func (g *gauge) charge(n uint64) {
 	if g.used != nil {
 		g.used.Set(g.used.Get() + (n+meter.RangeUnit-1)/meter.RangeUnit)
 	}
