@@ -306,8 +306,15 @@ func (m *module) call(ctx context.Context, r *run) error {
 	}
 	// The guest stops at its next look at the limit; in a host call it is
 	// stopped there.
-	defer context.AfterFunc(ctx, r.gauge.stop)()
+	lowered := make(chan struct{})
+	over := context.AfterFunc(ctx, func() {
+		defer close(lowered)
+		r.gauge.stop()
+	})
 	_, err = instance.ExportedFunction(startExport).Call(ctx)
+	if !over() {
+		<-lowered
+	}
 	r.gauge.read()
 	return errors.Join(err, instance.Close(context.WithoutCancel(ctx)))
 }
