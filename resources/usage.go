@@ -126,10 +126,10 @@ type Limits struct {
 }
 
 // DefaultLimits are what a run gets when nobody asks for another bound: one
-// minute, 256 MiB of memory, 64 MiB in, 16 MiB out, 10¹² fuel, which is some
-// minutes of a processor.
+// minute, 256 MiB of memory, 64 MiB in, 16 MiB out, 10¹¹ fuel, which is some
+// ten seconds of a processor.
 func DefaultLimits() Limits {
-	return Limits{WallMs: 60_000, MemoryBytes: 256 << 20, InputBytes: 64 << 20, OutputBytes: 16 << 20, Fuel: 1_000_000_000_000}
+	return Limits{WallMs: 60_000, MemoryBytes: 256 << 20, InputBytes: 64 << 20, OutputBytes: 16 << 20, Fuel: 100_000_000_000}
 }
 
 // MaxLimits are the largest limits that anybody may ask for: a day, 4 GiB (what
