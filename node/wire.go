@@ -29,6 +29,7 @@ import (
 	"github.com/limboid/massive-man/p2p/protocol/blocks"
 	"github.com/limboid/massive-man/p2p/protocol/offers"
 	"github.com/limboid/massive-man/p2p/protocol/session"
+	"github.com/limboid/massive-man/p2p/protocol/wire"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/wasm"
 	"github.com/limboid/massive-man/sdk/chain"
@@ -42,6 +43,8 @@ const (
 	chainLook = 20 * time.Millisecond
 	// mingleEvery is how often a node that knows no peer looks for one.
 	mingleEvery = 500 * time.Millisecond
+	// postponeWithin bounds an answer before the node can serve.
+	postponeWithin = 10 * time.Second
 	// closeWithin bounds the end of a node.
 	closeWithin = 30 * time.Second
 	// collectEvery is how often the databases give disk and memory back.
@@ -214,6 +217,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 // live runs everything above consensus.
 func (n *Node) live(ctx context.Context) error {
+	n.postpone(ctx)
 	select {
 	case <-n.consensus.Ready():
 	case <-ctx.Done():
@@ -281,6 +285,24 @@ func (n *Node) awaitChain(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// postpone asks those who come before the provider is there to come again: the
+// host listens from the beginning, and without an answer they would take the node
+// for one that lends nothing.
+func (n *Node) postpone(ctx context.Context) {
+	for _, name := range []string{session.Protocol, blocks.Protocol, offers.Protocol} {
+		n.host.Handle(ctx, name, func(ctx context.Context, s p2p.Stream) {
+			conn := wire.New(s, wire.Config{MaxRead: wire.MaxFrame, IdleTimeout: postponeWithin, FrameTimeout: postponeWithin})
+			_, err := conn.Read() // the answer to a question that is still being written may not arrive
+			if err == nil {
+				err = conn.Fail(fmt.Errorf("%w: the node starts and reads its ledger first: try again in a few seconds", mman.ErrBusy))
+			}
+			if err != nil {
+				n.log.LogAttrs(ctx, slog.LevelDebug, "stream refused", slog.String("peer", s.RemotePeer().String()), slog.String("protocol", name), slog.Any("error", err))
+			}
+		})
 	}
 }
 

@@ -309,7 +309,7 @@ func (m Module) Invariants(r state.Reader) error {
 		return fmt.Errorf("%w: requests and leases hold %d uman, the escrow is %d", mman.ErrInvariant, uint64(held), uint64(escrow))
 	}
 	counts := map[string]uint64{}
-	if err := each(r, leases(), func(_ []byte, l market.Lease) error {
+	if err := leases().Each(r, nil, func(_ []byte, l market.Lease) error {
 		if l.State == market.LeaseClosed {
 			return nil
 		}
@@ -321,7 +321,7 @@ func (m Module) Invariants(r state.Reader) error {
 		return err
 	}
 	known := 0
-	if err := each(r, lines(), func(key []byte, l line) error {
+	if err := lines().Each(r, nil, func(key []byte, l line) error {
 		if counts[string(key)] != l.Open {
 			return fmt.Errorf("%w: line %x counts %d open leases, there are %d", mman.ErrInvariant, key, l.Open, counts[string(key)])
 		}

@@ -35,7 +35,7 @@ func (Module) ExportGenesis(r state.Reader, doc *genesis.Document) error {
 // walkEscrow calls fn for every queued request and every lease that is not
 // closed.
 func walkEscrow(r state.Reader, fn func(consumer mman.Address, held mman.Amount) error) error {
-	err := each(r, requests(), func(_ []byte, record RequestRecord) error {
+	err := requests().Each(r, nil, func(_ []byte, record RequestRecord) error {
 		if record.State != match.Queued {
 			return nil
 		}
@@ -48,31 +48,10 @@ func walkEscrow(r state.Reader, fn func(consumer mman.Address, held mman.Amount)
 	if err != nil {
 		return err
 	}
-	return each(r, leases(), func(_ []byte, l market.Lease) error {
+	return leases().Each(r, nil, func(_ []byte, l market.Lease) error {
 		if l.State == market.LeaseClosed {
 			return nil
 		}
 		return fn(l.Consumer, l.Escrow())
 	})
-}
-
-// each calls fn with every record of a table.
-func each[T any](r state.Reader, t state.Table[T], fn func(key []byte, record T) error) error {
-	const page = 256
-	var after []byte
-	for {
-		rows, err := t.Page(r, nil, after, page)
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			if err := fn(row.Key, row.Value); err != nil {
-				return err
-			}
-		}
-		if len(rows) < page {
-			return nil
-		}
-		after = rows[len(rows)-1].Key
-	}
 }

@@ -232,7 +232,7 @@ func (m Module) judge(ctx *block.Context, t tally) error {
 		}
 	}
 	// Those who were absent before are judged anew, because the window moves.
-	if err := each(ctx.State, absences(), nil, func(key []byte, _ []absence) error {
+	if err := absences().Each(ctx.State, nil, func(key []byte, _ []absence) error {
 		operator := mman.Address(key)
 		if _, ok := missed[operator]; !ok {
 			missed[operator] = 0
@@ -300,7 +300,7 @@ type candidate struct {
 // without validators would be dead.
 func elect(ctx *block.Context) error {
 	var all []candidate
-	if err := each(ctx.State, validators(), nil, func(key []byte, v Validator) error {
+	if err := validators().Each(ctx.State, nil, func(key []byte, v Validator) error {
 		c := candidate{operator: mman.Address(key), record: v}
 		var err error
 		c.power, err = eligible(ctx, c.operator, v)

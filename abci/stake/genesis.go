@@ -46,7 +46,7 @@ func (Module) ExportGenesis(r state.Reader, doc *genesis.Document) error {
 		doc.Accounts[i].Balance, err = doc.Accounts[i].Balance.Add(amount)
 		return err
 	}
-	if err := each(r, delegations(), nil, func(key []byte, d Delegation) error {
+	if err := delegations().Each(r, nil, func(key []byte, d Delegation) error {
 		operator, delegator := mman.Address(key[:mman.AddressSize]), mman.Address(key[mman.AddressSize:])
 		v, err := known(r, operator)
 		if err != nil {
@@ -60,7 +60,7 @@ func (Module) ExportGenesis(r state.Reader, doc *genesis.Document) error {
 	}); err != nil {
 		return err
 	}
-	return each(r, unbondings(), nil, func(key []byte, u Unbonding) error {
+	return unbondings().Each(r, nil, func(key []byte, u Unbonding) error {
 		e, err := parseExit(key)
 		if err != nil {
 			return err
@@ -87,7 +87,7 @@ func (m Module) Invariants(r state.Reader) error {
 	}
 	var tokens mman.Amount
 	n, power := uint64(0), uint64(0)
-	if err := each(r, validators(), nil, func(key []byte, v Validator) error {
+	if err := validators().Each(r, nil, func(key []byte, v Validator) error {
 		operator := mman.Address(key)
 		n, power = n+1, power+v.Power
 		for _, p := range []Pool{v.Active, v.Debonding} {
@@ -135,7 +135,7 @@ func (m Module) Invariants(r state.Reader) error {
 // shares adds up what delegators hold of each validator's pools.
 func (Module) shares(r state.Reader) (active, leaving map[mman.Address]uint64, err error) {
 	active, leaving = map[mman.Address]uint64{}, map[mman.Address]uint64{}
-	if err := each(r, delegations(), nil, func(key []byte, d Delegation) error {
+	if err := delegations().Each(r, nil, func(key []byte, d Delegation) error {
 		operator, delegator := mman.Address(key[:mman.AddressSize]), mman.Address(key[mman.AddressSize:])
 		active[operator] += d.Shares
 		ok, err := byAccount().Has(r, pair(delegator, operator))
@@ -146,7 +146,7 @@ func (Module) shares(r state.Reader) (active, leaving map[mman.Address]uint64, e
 	}); err != nil {
 		return nil, nil, err
 	}
-	return active, leaving, each(r, unbondings(), nil, func(key []byte, u Unbonding) error {
+	return active, leaving, unbondings().Each(r, nil, func(key []byte, u Unbonding) error {
 		e, err := parseExit(key)
 		if err != nil {
 			return err

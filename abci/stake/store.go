@@ -213,25 +213,3 @@ func parseExit(key []byte) (exit, error) {
 	const n = mman.AddressSize
 	return exit{height, mman.Address(rest[:n]), mman.Address(rest[n : 2*n]), mman.Address(rest[2*n:])}, nil
 }
-
-// each calls fn with every record of a table. It reads a page ahead, so fn may
-// change the record that it is called with.
-func each[T any](r state.Reader, t state.Table[T], prefix []byte, fn func(key []byte, record T) error) error {
-	const page = 256
-	var after []byte
-	for {
-		rows, err := t.Page(r, prefix, after, page)
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			if err := fn(row.Key, row.Value); err != nil {
-				return err
-			}
-		}
-		if len(rows) < page {
-			return nil
-		}
-		after = rows[len(rows)-1].Key
-	}
-}

@@ -102,6 +102,29 @@ func (t Table[T]) Delete(w Writer, key []byte) error {
 	return w.Delete(t.prefix.Store(), t.prefix.Key(key))
 }
 
+// Each calls fn with every record whose key has the prefix, in ascending order,
+// until fn returns an error, which Each returns. It reads a page ahead, so fn may
+// change the record that it is called with.
+func (t Table[T]) Each(r Reader, prefix []byte, fn func(key []byte, record T) error) error {
+	const size = 256
+	var after []byte
+	for {
+		rows, err := t.Page(r, prefix, after, size)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if err := fn(row.Key, row.Value); err != nil {
+				return err
+			}
+		}
+		if len(rows) < size {
+			return nil
+		}
+		after = rows[len(rows)-1].Key
+	}
+}
+
 // Page returns up to limit records (1 to MaxPage) whose keys have the prefix
 // and come after the key after, in ascending order; a nil after starts at the
 // first.

@@ -217,13 +217,28 @@ func (c *Client) Query(ctx context.Context, path string, result any) (height uin
 func (c *Client) Broadcast(ctx context.Context, raw []byte) error {
 	var r abciResult
 	if err := c.call(ctx, "broadcast_tx_sync", map[string]any{"tx": raw}, &r); err != nil {
-		var e *rpcError
-		if errors.As(err, &e) && strings.Contains(e.Data, "already exists in cache") {
-			return nil // it was handed over before
-		}
-		return err
+		return c.refused(err)
 	}
 	return r.err()
+}
+
+// refused gives what CometBFT itself answers to a transaction its code; nil when
+// the node has the transaction already.
+func (c *Client) refused(err error) error {
+	var e *rpcError
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch {
+	case strings.Contains(e.Data, "already exists in cache"):
+		return nil
+	case strings.Contains(e.Data, "catching up"):
+		return fmt.Errorf("%w: %s still fetches blocks from others: wait until status says that it is in step, or name another node with --node", mman.ErrBusy, c.url)
+	case strings.Contains(e.Data, "mempool is full"):
+		return fmt.Errorf("%w: %s has as many waiting transactions as it takes: try again after the next block: %w", mman.ErrBusy, c.url, err)
+	default:
+		return err
+	}
 }
 
 // TxResult is a transaction in a block.
