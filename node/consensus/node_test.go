@@ -21,6 +21,7 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
 	coretypes "github.com/cometbft/cometbft/rpc/core/types"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
@@ -216,9 +217,11 @@ func TestOneValidatorCommitsAndContinues(t *testing.T) {
 	hash, err := n.Submit(t.Context(), []byte("second"))
 	require.NoError(t, err)
 	app.reach(t, res.Height+2)
-	found, err := c.Tx(t.Context(), hash[:], false)
-	require.NoError(t, err, "the index finds it")
-	require.Greater(t, found.Height, res.Height)
+	require.EventuallyWithT(t, func(check *assert.CollectT) { // the index follows the block
+		found, err := c.Tx(t.Context(), hash[:], false)
+		require.NoError(check, err)
+		require.Greater(check, found.Height, res.Height)
+	}, time.Minute, 10*time.Millisecond)
 
 	_, err = n.Submit(t.Context(), []byte("second"))
 	require.ErrorIs(t, err, mman.ErrExists)
