@@ -13,8 +13,15 @@ const (
 	ProgramName = "algorithm"
 	// DataDir is where the inputs are mounted, the i-th as DataDir/<i>.
 	DataDir = "/data"
+	// ScratchDir is the one folder that a guest may write to. It is empty at
+	// first, in memory, and ends with the run.
+	ScratchDir = "/tmp"
+	// ScratchMaxBytes bounds what the guest's files take, with their names and
+	// gaps in units of 4 KiB; together with the guest's memory they stay below
+	// the memory limit.
+	ScratchMaxBytes = 64 << 20
 	// ClockEpoch is what the real-time clock starts from and the time of every
-	// file: 2025-01-01T00:00:00Z in nanoseconds of Unix time. The monotonic
+	// file that the guest did not write: 2025-01-01T00:00:00Z in nanoseconds of Unix time. The monotonic
 	// clocks start from 0.
 	ClockEpoch uint64 = 1_735_689_600_000_000_000
 	// ClockStep is by how much, in nanoseconds, all clocks move each time one of

@@ -4,9 +4,9 @@
 // A guest gets a small, closed world that is the same on every machine: its
 // arguments, standard input, the inputs read-only under /data, a clock that
 // starts at ClockEpoch and moves only when it is looked at, and randomness from
-// the task's seed. There is no environment, no network and nothing to write to
-// but the two output streams. So a run can be replayed by whoever has the
-// blocks. The host functions are this package's own, not wazero's: theirs answer
+// the task's seed. There is no environment and no network. It writes to the two
+// output streams and to its own files under /tmp, which are in memory, bounded,
+// and gone with the run. So a run can be replayed by whoever has the blocks. The host functions are this package's own, not wazero's: theirs answer
 // from the machine in places, and let a guest make the host allocate.
 //
 // What a stranger's module may cost is bounded before wazero sees it (admit.go):

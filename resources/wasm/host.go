@@ -16,15 +16,21 @@ type errno uint32
 const (
 	success     errno = 0
 	errBadFD    errno = 8
+	errExists   errno = 20
 	errFault    errno = 21
+	errBigFile  errno = 22
+	errIllegal  errno = 25
 	errInval    errno = 28
 	errIsDir    errno = 31
 	errManyFD   errno = 33
 	errLongName errno = 37
 	errNoEnt    errno = 44
+	errNoSpace  errno = 51
 	errNoSys    errno = 52
 	errNotDir   errno = 54
+	errNotEmpty errno = 55
 	errNotSock  errno = 57
+	errNotSup   errno = 58
 	errReadOnly errno = 69
 	errPipeSeek errno = 70
 	errNotCap   errno = 76
@@ -71,19 +77,19 @@ func hostFuncs() []hostFunc {
 		{"clock_res_get", "ii", (*run).clockResGet},
 		{"clock_time_get", "iIi", (*run).clockTimeGet},
 		{"fd_advise", "iIIi", (*run).fdNothing},
-		{"fd_allocate", "iII", (*run).fdReadOnly},
+		{"fd_allocate", "iII", (*run).fdAllocate},
 		{"fd_close", "i", (*run).fdClose},
 		{"fd_datasync", "i", (*run).fdNothing},
 		{"fd_fdstat_get", "ii", (*run).fdStatGet},
-		{"fd_fdstat_set_flags", "ii", (*run).fdNothing},
+		{"fd_fdstat_set_flags", "ii", (*run).fdSetFlags},
 		{"fd_fdstat_set_rights", "iII", (*run).fdNothing},
 		{"fd_filestat_get", "ii", (*run).fdFilestatGet},
-		{"fd_filestat_set_size", "iI", (*run).fdReadOnly},
-		{"fd_filestat_set_times", "iIIi", (*run).fdReadOnly},
+		{"fd_filestat_set_size", "iI", (*run).fdSetSize},
+		{"fd_filestat_set_times", "iIIi", (*run).fdSetTimes},
 		{"fd_pread", "iiiIi", (*run).fdPread},
 		{"fd_prestat_get", "ii", (*run).fdPrestatGet},
 		{"fd_prestat_dir_name", "iii", (*run).fdPrestatDirName},
-		{"fd_pwrite", "iiiIi", (*run).fdReadOnly},
+		{"fd_pwrite", "iiiIi", (*run).fdPwrite},
 		{"fd_read", "iiii", (*run).fdRead},
 		{"fd_readdir", "iiiIi", (*run).fdReaddir},
 		{"fd_renumber", "ii", (*run).fdRenumber},
@@ -91,16 +97,16 @@ func hostFuncs() []hostFunc {
 		{"fd_sync", "i", (*run).fdNothing},
 		{"fd_tell", "ii", (*run).fdTell},
 		{"fd_write", "iiii", (*run).fdWrite},
-		{"path_create_directory", "iii", (*run).fdReadOnly},
+		{"path_create_directory", "iii", (*run).pathCreateDirectory},
 		{"path_filestat_get", "iiiii", (*run).pathFilestatGet},
-		{"path_filestat_set_times", "iiiiIIi", (*run).fdReadOnly},
-		{"path_link", "iiiiiii", (*run).fdReadOnly},
+		{"path_filestat_set_times", "iiiiIIi", (*run).pathSetTimes},
+		{"path_link", "iiiiiii", (*run).pathNoLink},
 		{"path_open", "iiiiiIIii", (*run).pathOpen},
 		{"path_readlink", "iiiiii", (*run).pathReadlink},
-		{"path_remove_directory", "iii", (*run).fdReadOnly},
-		{"path_rename", "iiiiii", (*run).fdReadOnly},
+		{"path_remove_directory", "iii", (*run).pathRemoveDirectory},
+		{"path_rename", "iiiiii", (*run).pathRename},
 		{"path_symlink", "iiiii", (*run).pathSymlink},
-		{"path_unlink_file", "iii", (*run).fdReadOnly},
+		{"path_unlink_file", "iii", (*run).pathUnlinkFile},
 		{"poll_oneoff", "iiii", (*run).pollOneoff},
 		{"proc_exit", "i", nil},
 		{"proc_raise", "i", func(*run, guestMemory, []uint64) errno { return errNoSys }},

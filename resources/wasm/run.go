@@ -278,7 +278,7 @@ func newRun(ctx context.Context, p *preparedTask, streams resources.IO) *run {
 		r.inputs = append(r.inputs, &source{id: id, size: p.inputSizes[i]})
 	}
 	r.memory.limit = p.task.Limits.MemoryBytes
-	r.openStreams()
+	r.openFiles()
 	return r
 }
 
