@@ -258,7 +258,7 @@ func TestOneValidatorCommitsAndContinues(t *testing.T) {
 	require.NoError(t, err)
 	require.Greater(t, status.Height, uint64(height))
 	require.False(t, status.CatchingUp)
-	found, err = client(t, again).Tx(t.Context(), hash[:], false)
+	found, err := client(t, again).Tx(t.Context(), hash[:], false)
 	require.NoError(t, err)
 	require.Positive(t, found.Height)
 	require.NoError(t, again.stop())
