@@ -166,6 +166,11 @@ func (a *Application) DropCaches() {
 	defer a.consensus.Unlock()
 	a.kept = nil
 	a.verified.drop()
+	for _, m := range a.routes.modules {
+		if c, ok := m.(interface{ DropCaches() }); ok {
+			c.DropCaches()
+		}
+	}
 }
 
 // begin returns an overlay for the next block. Above an empty store it holds

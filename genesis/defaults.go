@@ -17,6 +17,8 @@ type Params struct {
 	MaxRequestBlocks    uint64 `cbor:"max_request_blocks"     json:"max_request_blocks"`
 	MaxQueuedPerAccount uint64 `cbor:"max_queued_per_account" json:"max_queued_per_account"`
 	MatchPerBlock       uint64 `cbor:"match_per_block"        json:"match_per_block"`
+	LooksPerBlock       uint64 `cbor:"looks_per_block"        json:"looks_per_block"`
+	WakeBlocks          uint64 `cbor:"wake_blocks"            json:"wake_blocks"`
 	BurnPPM             uint64 `cbor:"burn_ppm"               json:"burn_ppm"`
 	BaseFeeMicro        uint64 `cbor:"base_fee_micro"         json:"base_fee_micro"`
 	BaseFeeFloorMicro   uint64 `cbor:"base_fee_floor_micro"   json:"base_fee_floor_micro"`
@@ -56,6 +58,7 @@ type Gas struct {
 	Offer         uint64 `cbor:"offer"          json:"offer"`
 	WithdrawOffer uint64 `cbor:"withdraw_offer" json:"withdraw_offer"`
 	Request       uint64 `cbor:"request"        json:"request"`
+	Look          uint64 `cbor:"look"           json:"look"`
 	CancelRequest uint64 `cbor:"cancel_request" json:"cancel_request"`
 	Settle        uint64 `cbor:"settle"         json:"settle"`
 	SettleItem    uint64 `cbor:"settle_item"    json:"settle_item"`
@@ -129,6 +132,16 @@ func Table() []Parameter {
 			func(p *Params) *uint64 { return &p.MatchPerBlock },
 		},
 		{
+			"looks_per_block", "offers", 8192, 8192, 64, 1 << 20,
+			"bounds how many offers all requests of a block look at; what is left goes on in the next",
+			func(p *Params) *uint64 { return &p.LooksPerBlock },
+		},
+		{
+			"wake_blocks", "blocks", 20, 60, 1, 3600,
+			"a request that only time keeps from an offer, for example office hours, is tried again so often",
+			func(p *Params) *uint64 { return &p.WakeBlocks },
+		},
+		{
 			"burn_ppm", "millionths", 20_000, 20_000, 5000, 100_000,
 			"the part of each settled payment that is burned: paying oneself always loses",
 			func(p *Params) *uint64 { return &p.BurnPPM },
@@ -157,7 +170,8 @@ func Table() []Parameter {
 		gas("bind_node", 20_000, "one signature and two records", func(p *Params) *uint64 { return &p.Gas.BindNode }),
 		gas("offer", 60_000, "one signature, one large record and five indexes", func(p *Params) *uint64 { return &p.Gas.Offer }),
 		gas("withdraw_offer", 20_000, "one record and five indexes", func(p *Params) *uint64 { return &p.Gas.WithdrawOffer }),
-		gas("request", 500_000, "matching looks at up to 64 offers a leg, again whenever the book changes", func(p *Params) *uint64 { return &p.Gas.Request }),
+		gas("look", 500, "one more offer that matching may look at for a request, some microseconds", func(p *Params) *uint64 { return &p.Gas.Look }),
+		gas("request", 500_000, "escrow and queues, and matching looks at up to 256 offers", func(p *Params) *uint64 { return &p.Gas.Request }),
 		gas("cancel_request", 20_000, "one record and its indexes", func(p *Params) *uint64 { return &p.Gas.CancelRequest }),
 		gas("settle", 10_000, "the message itself", func(p *Params) *uint64 { return &p.Gas.Settle }),
 		gas("settle_item", 12_000, "each receipt: one signature, the lease, the split; or each close", func(p *Params) *uint64 { return &p.Gas.SettleItem }),

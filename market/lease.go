@@ -38,10 +38,15 @@ type Leg struct {
 	Peer     mman.PeerID  `cbor:"peer,omitzero" json:"peer,omitzero"`
 	Sealed   bool         `cbor:"sealed"   json:"sealed,omitempty"`
 	Price    price.Price  `cbor:"price"    json:"price"`
+	// Factor multiplies the price; it was fixed when the lease was made.
+	Factor price.Factor `cbor:"factor,omitzero" json:"factor,omitzero"`
 	// Meter is the version of the meter that counts the fuel of the runs.
 	Meter uint64 `cbor:"meter"    json:"meter,omitempty"`
 	// Rules say what was decided of the offer's policy when it was matched.
 	Rules policy.Record `cbor:"rules,omitzero" json:"rules,omitzero"`
+	// Granted: a grant of the holder's decided, not the offer's own rules. It
+	// must still stand when the work runs.
+	Granted bool `cbor:"granted,omitempty" json:"granted,omitempty"`
 	// Region and Attributes are copied from the offer when a policy of the
 	// bundle looks at its legs again while the work runs.
 	Region     string                `cbor:"region,omitempty"     json:"region,omitempty"`
@@ -109,25 +114,31 @@ func (l Lease) Escrow() mman.Amount { return l.Cap - l.Paid - l.Refunded }
 func (l Lease) Fixed() (mman.Amount, error) {
 	var sum mman.Amount
 	for _, leg := range l.Legs {
-		var err error
-		if sum, err = sum.Add(leg.Price.PerLease); err != nil {
+		fixed, err := leg.Fixed()
+		if err != nil {
+			return 0, err
+		}
+		if sum, err = sum.Add(fixed); err != nil {
 			return 0, err
 		}
 	}
 	return sum, nil
 }
 
+// Fixed returns the leg's price per lease, with its factor.
+func (l Leg) Fixed() (mman.Amount, error) { return l.Factor.Apply(l.Price.PerLease) }
+
 // Gross returns what the cumulative usage of a lane costs in all: the compute
-// leg's unit prices, each other leg's share of that, rounded up leg by leg, and
-// on lane 0 the per-lease prices.
+// leg's unit prices, each other leg's share of that, and on lane 0 the per-lease
+// prices, each with its leg's factor and rounded up leg by leg.
 func (l Lease) Gross(lane uint64, usage resources.Usage) (mman.Amount, error) {
-	session, err := l.Compute().Price.Of(usage)
+	session, err := l.Compute().Price.With(usage, l.Compute().Factor)
 	if err != nil {
 		return 0, err
 	}
 	total := session
 	for _, leg := range l.Legs {
-		share, err := session.MulDivCeil(leg.Price.Share, resources.BasisPoints)
+		share, err := leg.Factor.Share(session, leg.Price.Share)
 		if err != nil {
 			return 0, err
 		}

@@ -129,6 +129,15 @@ func (o Offer) Validate() error {
 	return nil
 }
 
+// Listed returns the offer as a consumer's condition sees it.
+func (o Offer) Listed() policy.Listed {
+	return policy.Listed{
+		Kind: o.Kind, Facet: o.Facet, Resource: o.Resource, Provider: o.Provider, Peer: o.Peer, Region: o.Region,
+		Sealed: o.Sealed, Attributes: o.Attributes, Obligations: o.Policy.Obligations,
+		PerLease: o.Price.PerLease, Share: o.Price.Share, Capacity: o.Capacity,
+	}
+}
+
 // SignedOffer is an Offer as it travels between peers.
 type SignedOffer struct {
 	Bytes     []byte        `cbor:"offer"`

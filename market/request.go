@@ -45,13 +45,17 @@ type LegRequest struct {
 	Role  Role            `cbor:"role"     json:"role"`
 	Facet resources.Facet `cbor:"facet"    json:"facet"`
 	// Resource is the manifest wanted; for a supplied leg the content itself;
-	// the zero CID means any of the kind and facet (compute only).
+	// the zero CID means any of the kind and facet: of compute, or where Where
+	// says which.
 	Resource mman.CID `cbor:"resource,omitzero" json:"resource,omitzero"`
 	// Supplied: the consumer brings the content; no offer, no price.
 	Supplied bool `cbor:"supplied" json:"supplied,omitempty"`
 	// Offers are candidates that the consumer found; none means the chain looks
 	// into its own index.
 	Offers []mman.CID `cbor:"offers"   json:"offers,omitempty"`
+	// Where is a condition over policy.OfferWords that the offer must meet; an
+	// empty one is met by all.
+	Where string `cbor:"where,omitempty" json:"where,omitempty"`
 }
 
 // Request says what is wanted, for how much and until when.
@@ -160,10 +164,15 @@ func (l LegRequest) validate() error {
 	switch {
 	case l.Role == RoleCompute && l.Supplied:
 		return fmt.Errorf("%w: compute cannot be supplied over a session", mman.ErrInvalid)
-	case l.Role != RoleCompute && l.Resource.IsZero():
-		return fmt.Errorf("%w: it names no resource", mman.ErrInvalid)
-	case l.Supplied && len(l.Offers) > 0:
-		return fmt.Errorf("%w: a supplied leg has no offers", mman.ErrInvalid)
+	case l.Role != RoleCompute && l.Resource.IsZero() && (l.Where == "" || l.Supplied):
+		return fmt.Errorf("%w: it names neither a resource nor what one must be like", mman.ErrInvalid)
+	case l.Supplied && (len(l.Offers) > 0 || l.Where != ""):
+		return fmt.Errorf("%w: a supplied leg has no offers and no condition", mman.ErrInvalid)
+	}
+	if l.Where != "" {
+		if _, err := policy.CompileWhere(l.Where); err != nil {
+			return fmt.Errorf("where: %w", err)
+		}
 	}
 	for i, o := range l.Offers {
 		if o.IsZero() {

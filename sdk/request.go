@@ -56,6 +56,9 @@ type Wanted struct {
 	Discover bool
 	// Fresh asks for a new lease even if an own one would do.
 	Fresh bool
+	// Looks is how many offers the ledger may look at for the request beyond
+	// tx.IncludedLooks, at most tx.MaxLooks; each costs gas.
+	Looks uint64
 	// Wait keeps a request that nothing fits in the queue until its deadline,
 	// instead of taking it back at once.
 	Wait bool
@@ -262,7 +265,7 @@ func (c *Client) request(ctx context.Context, w Wanted, legs []market.LegRequest
 	if err != nil {
 		return market.Lease{}, err
 	}
-	done, err := submitter.Submit(ctx, tx.MsgRequest{Consumer: submitter.Address(), Request: b})
+	done, err := submitter.Submit(ctx, tx.MsgRequest{Consumer: submitter.Address(), Request: b, Looks: w.Looks})
 	if err != nil {
 		return market.Lease{}, fmt.Errorf("request: %w", err)
 	}
@@ -283,7 +286,7 @@ func (c *Client) await(ctx context.Context, id mman.RequestID, patient bool) (ma
 		switch {
 		case r.State == match.Matched:
 			return c.chain.Lease(ctx, id.Lease())
-		case r.State == match.Queued && (patient || r.Decision == nil):
+		case r.State == match.Queued && (patient || r.Decision == nil || r.Decision.More):
 		case r.State == match.Queued:
 			if err := c.Cancel(ctx, id); err != nil && !errors.Is(err, mman.ErrLeaseState) {
 				return market.Lease{}, err

@@ -1,7 +1,7 @@
 package market
 
 import (
-	"bytes"
+	"encoding/base64"
 	"fmt"
 
 	mman "github.com/limboid/massive-man"
@@ -11,7 +11,6 @@ import (
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/match"
 	"github.com/limboid/massive-man/market/policy"
-	"github.com/limboid/massive-man/resources"
 )
 
 // EndBlock closes leases and removes offers whose time has come, matches
@@ -20,10 +19,13 @@ func (m Module) EndBlock(ctx *block.Context) error {
 	if err := m.closeDue(ctx); err != nil {
 		return err
 	}
-	if err := expireOffers(ctx); err != nil {
+	if err := m.expireOffers(ctx); err != nil {
 		return err
 	}
 	if err := forgetUsage(ctx); err != nil {
+		return err
+	}
+	if err := wake(ctx); err != nil {
 		return err
 	}
 	if err := m.match(ctx); err != nil {
@@ -67,7 +69,7 @@ func (m Module) closeDue(ctx *block.Context) error {
 	return nil
 }
 
-func expireOffers(ctx *block.Context) error {
+func (m Module) expireOffers(ctx *block.Context) error {
 	ids, err := due(ctx, state.MarketOffersByExpiry)
 	if err != nil {
 		return err
@@ -78,7 +80,7 @@ func expireOffers(ctx *block.Context) error {
 			return fmt.Errorf("%w: queue of offers: %w", mman.ErrCorrupt, err)
 		}
 		ctx.Emit("mman.offer_expired", "id", id.String())
-		if err := removeOffer(ctx.State, id); err != nil {
+		if err := m.removeOffer(ctx, id); err != nil {
 			return err
 		}
 	}
@@ -112,15 +114,44 @@ func queuedRequest(r state.Reader, id mman.RequestID) (market.Request, RequestRe
 	return req, record, err
 }
 
-// match tries to fill the requests for which the book has changed since they
-// were last tried, those that waited for the oldest book first.
+// wake gives the requests another attempt whose time has come.
+func wake(ctx *block.Context) error {
+	ids, err := due(ctx, state.MarketRequestsByWake)
+	if err != nil {
+		return err
+	}
+	for _, raw := range ids {
+		id := mman.RequestID(raw)
+		_, record, err := queuedRequest(ctx.State, id)
+		if err != nil {
+			return err
+		}
+		after := record
+		after.Wake, after.Try = 0, 0
+		if record.Progress != nil {
+			p := *record.Progress
+			p.Woken, after.Progress = true, &p
+		}
+		if err := requeue(ctx.State, id, record, after); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stepsPerBlock bounds what the policies asked in one block may cost, in the
+// steps of policy.MaxCost: about a tenth of a second at worst.
+const stepsPerBlock = 1 << 21
+
+// match tries to fill the requests for which there is something to look at,
+// those that waited longest first, until the block's looks are used up.
 func (m Module) match(ctx *block.Context) error {
-	version, err := bookVersion().Get(ctx.State)
+	b, err := m.book(ctx)
 	if err != nil {
 		return err
 	}
 	limit := min(int(ctx.Params.MatchPerBlock), state.MaxPage) //nolint:gosec // bounded by genesis
-	keys, err := state.NewIndex(state.MarketRequestQueue).Due(ctx.State, version, limit)
+	keys, err := state.NewIndex(state.MarketRequestQueue).Due(ctx.State, b.arrived, limit)
 	if err != nil {
 		return err
 	}
@@ -133,35 +164,65 @@ func (m Module) match(ctx *block.Context) error {
 		ids[i] = mman.RequestID(raw)
 	}
 	match.Order(ctx.Beacon, ids)
-	b := &book{state: ctx.State, height: ctx.Height, day: today(ctx.Header), offers: map[mman.CID]standing{}}
+	var looks, steps uint64
 	for _, id := range ids {
-		if err := m.fill(ctx, b, id); err != nil {
+		if looks >= ctx.Params.LooksPerBlock || steps >= stepsPerBlock {
+			return nil
+		}
+		a, err := m.fill(ctx, b, id)
+		if err != nil {
 			return fmt.Errorf("match request %s: %w", id, err)
 		}
+		looks += uint64(len(a.Inputs.Looks))
+		steps += a.Steps
 	}
 	return nil
 }
 
 // fill makes one attempt.
-func (m Module) fill(ctx *block.Context, b *book, id mman.RequestID) error {
+func (m Module) fill(ctx *block.Context, b *book, id mman.RequestID) (match.Attempt, error) {
 	r, record, err := queuedRequest(ctx.State, id)
+	if err != nil || r.Deadline < ctx.Height {
+		return match.Attempt{}, err // its expiry did not fit into the last block and comes next
+	}
+	before, _, err := LookupDecision(ctx.State, id)
 	if err != nil {
-		return err
+		return match.Attempt{}, err
 	}
-	if r.Deadline < ctx.Height {
-		return nil // its expiry did not fit into the last block and comes next
+	progress := match.Begin(r, record.Looks, b.arrived)
+	if record.Progress != nil {
+		progress = *record.Progress
 	}
-	d, fit, err := match.Fill(id, r, b, policy.Chain{Height: ctx.Height, Time: ctx.Time})
+	a, err := match.Fill(id, r, b, policy.Chain{Height: ctx.Height, Time: ctx.Time}, progress, before.Rejections)
 	if err != nil {
-		return err
+		return a, err
 	}
-	if err := decide(ctx.State, id, d); err != nil {
-		return err
+	if a.Looked {
+		if err := decide(ctx, id, a); err != nil {
+			return a, err
+		}
 	}
-	if d.Outcome != match.Matched {
-		return requeue(ctx.State, id, record)
+	if a.Looked && a.Decision.Outcome == match.Matched {
+		return a, m.lease(ctx, b, id, r, record, a)
 	}
-	l, err := match.NewLease(id, r, fit, ctx.Height, ctx.Params.GraceBlocks)
+	if a.Progress.Left == 0 {
+		ctx.Emit("mman.exhausted", "request", id.String(), "refund_uman", digits(r.Cap))
+		return a, m.endRequest(ctx, id, r, record, match.Exhausted)
+	}
+	after := record
+	after.Progress, after.Try, after.Wake = &a.Progress, b.arrived+1, 0
+	if a.Progress.Goes(r) {
+		after.Try = b.arrived
+	}
+	if a.Progress.Sleeps() {
+		after.Wake = ctx.Height + ctx.Params.WakeBlocks
+	}
+	return a, requeue(ctx.State, id, record, after)
+}
+
+// lease makes the lease of a request that was matched.
+func (m Module) lease(ctx *block.Context, b *book, id mman.RequestID, r market.Request, record RequestRecord, a match.Attempt) error {
+	l, err := match.NewLease(id, r, a.Fit, ctx.Height, ctx.Params.GraceBlocks)
 	if err != nil {
 		return err
 	}
@@ -172,122 +233,41 @@ func (m Module) fill(ctx *block.Context, b *book, id mman.RequestID) error {
 	if err := b.countUsage(ctx, l); err != nil {
 		return err
 	}
-	return openLease(ctx, l)
+	return m.openLease(ctx, l)
 }
 
-// requeue lets the request wait for the next version of the book.
-func requeue(w state.Writer, id mman.RequestID, record RequestRecord) error {
-	version, err := bookVersion().Get(w)
-	if err != nil {
+// requeue lets the request wait for what its record says.
+func requeue(w state.Writer, id mman.RequestID, before, after RequestRecord) error {
+	queue, wakes := state.NewIndex(state.MarketRequestQueue), state.NewIndex(state.MarketRequestsByWake)
+	if err := queue.Remove(w, heightKey(before.Try, id[:])); err != nil {
 		return err
 	}
-	queue := state.NewIndex(state.MarketRequestQueue)
-	if err := queue.Remove(w, heightKey(record.Try, id[:])); err != nil {
+	if err := queue.Add(w, heightKey(after.Try, id[:])); err != nil {
 		return err
 	}
-	record.Try = version + 1
-	if err := queue.Add(w, heightKey(record.Try, id[:])); err != nil {
-		return err
-	}
-	return requests().Set(w, id[:], record)
-}
-
-// decide stores the decision when more than its height changed. Rejections that
-// do not fit into the record are left out, from the last.
-func decide(w state.Writer, id mman.RequestID, d match.Decision) error {
-	for {
-		b, err := dagcbor.Marshal(d)
-		if err != nil {
-			return err
-		}
-		if len(b) <= decisionMaxBytes || len(d.Rejections) == 0 {
-			break
-		}
-		d.Rejections = d.Rejections[:len(d.Rejections)-1]
-	}
-	was, ok, err := LookupDecision(w, id)
-	if err != nil {
-		return err
-	}
-	if ok {
-		same := d
-		same.Height = was.Height
-		before, err := dagcbor.Marshal(was)
-		if err != nil {
-			return err
-		}
-		after, err := dagcbor.Marshal(same)
-		if err != nil || bytes.Equal(before, after) {
+	if before.Wake > 0 {
+		if err := wakes.Remove(w, heightKey(before.Wake, id[:])); err != nil {
 			return err
 		}
 	}
-	return decisions().Set(w, id[:], d)
-}
-
-// book is the standing offers as one block's matching sees them. Each offer is
-// decoded and its policy compiled once a block; counts are read anew each time.
-type book struct {
-	state  state.Reader
-	height uint64
-	day    uint64
-	offers map[mman.CID]standing
-}
-
-type standing struct {
-	offer   market.Offer
-	program *policy.Program
-}
-
-// Offer implements match.Book.
-func (b *book) Offer(id mman.CID) (match.Entry, bool, error) {
-	o, ok := b.offers[id]
-	if !ok {
-		var err error
-		if o.offer, _, ok, err = LookupOffer(b.state, id); err != nil || !ok {
-			return match.Entry{}, false, err
+	if after.Wake > 0 {
+		if err := wakes.Add(w, heightKey(after.Wake, id[:])); err != nil {
+			return err
 		}
-		if o.program, err = o.offer.Policy.Compile(); err != nil {
-			return match.Entry{}, false, fmt.Errorf("%w: offer %s: %w", mman.ErrCorrupt, id, err)
-		}
-		b.offers[id] = o
 	}
-	if o.offer.Expires <= b.height {
-		return match.Entry{}, false, nil
-	}
-	open, err := OpenLeases(b.state, o.offer)
-	return match.Entry{ID: id, Offer: o.offer, Open: open, Program: o.program}, err == nil, err
+	return requests().Set(w, id[:], after)
 }
 
-// Usage implements match.Book.
-func (b *book) Usage(e match.Entry, consumer mman.Address) (policy.Usage, error) {
-	return usage(b.state, offerLine(e.Offer), consumer, b.day)
-}
-
-// Scan implements match.Book: in the order of offer ids.
-func (b *book) Scan(kind resources.Kind, facet resources.Facet, resource mman.CID, limit int) ([]match.Entry, error) {
-	family, prefix := state.MarketOffersByFacet, facetKey(kind, facet)
-	if !resource.IsZero() {
-		family, prefix = state.MarketOffersByResource, resource.Bytes()
-	}
-	keys, err := state.NewIndex(family).Page(b.state, prefix, nil, limit)
+// decide stores the decision of an attempt and tells what it was made upon:
+// who wants to decide again reads that from the block's events, and the record
+// has its hash.
+func decide(ctx *block.Context, id mman.RequestID, a match.Attempt) error {
+	inputs, err := dagcbor.Marshal(a.Inputs)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	out := make([]match.Entry, 0, len(keys))
-	for _, key := range keys {
-		id, err := mman.CIDFromBytes(key[len(prefix):])
-		if err != nil {
-			return nil, fmt.Errorf("%w: index of offers: %w", mman.ErrCorrupt, err)
-		}
-		e, ok, err := b.Offer(id)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			out = append(out, e)
-		}
-	}
-	return out, nil
+	ctx.Emit("mman.decision", "request", id.String(), "outcome", string(a.Decision.Outcome), "inputs", base64.StdEncoding.EncodeToString(inputs))
+	return decisions().Set(ctx.State, id[:], a.Decision)
 }
 
 // Invariants checks that the escrow is that of the requests and leases, and

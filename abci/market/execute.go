@@ -95,7 +95,7 @@ func (m Module) offer(ctx *block.Context, msg tx.MsgOffer) error {
 	case l.Offer == id:
 		return fmt.Errorf("offer %s: %w: it stands already", id, mman.ErrExists)
 	case !l.Offer.IsZero():
-		if err := removeOffer(ctx.State, l.Offer); err != nil {
+		if err := m.removeOffer(ctx, l.Offer); err != nil {
 			return err
 		}
 	default:
@@ -107,7 +107,7 @@ func (m Module) offer(ctx *block.Context, msg tx.MsgOffer) error {
 			return fmt.Errorf("offer %s: %w: %s has %d standing offers: withdraw one", id, mman.ErrTooLarge, o.Provider, maxOffersPerProvider)
 		}
 	}
-	if err := addOffer(ctx.State, id, o, OfferRecord{msg.Offer, key, msg.Signature}, l.Open); err != nil {
+	if err := addOffer(ctx.State, id, o, OfferRecord{Bytes: msg.Offer, Key: key, Signature: msg.Signature}, l.Open); err != nil {
 		return err
 	}
 	ctx.Emit("mman.offer", "id", id.String(), "provider", o.Provider.String(), "kind", string(o.Kind), "facet", string(o.Facet), "resource", o.Resource.String())
@@ -120,35 +120,57 @@ func offerIndexes(id mman.CID, o market.Offer) []struct {
 	key   []byte
 } {
 	raw := id.Bytes()
+	ranked := heightKey(o.Price.Index(), raw)
 	return []struct {
 		index state.Index
 		key   []byte
 	}{
-		{state.NewIndex(state.MarketOffersByFacet), append(facetKey(o.Kind, o.Facet), raw...)},
-		{state.NewIndex(state.MarketOffersByResource), append(o.Resource.Bytes(), raw...)},
+		{state.NewIndex(state.MarketOffersByFacet), append(facetKey(o.Kind, o.Facet), ranked...)},
+		{state.NewIndex(state.MarketOffersByResource), append(o.Resource.Bytes(), ranked...)},
 		{state.NewIndex(state.MarketOffersByProvider), append(o.Provider[:len(o.Provider):len(o.Provider)], raw...)},
 		{state.NewIndex(state.MarketOffersByExpiry), heightKey(o.Expires, raw)},
 	}
 }
 
 func addOffer(w state.Writer, id mman.CID, o market.Offer, record OfferRecord, open uint64) error {
-	if err := offers().Set(w, id.Bytes(), record); err != nil {
-		return err
-	}
 	for _, x := range offerIndexes(id, o) {
 		if err := x.index.Add(w, x.key); err != nil {
 			return err
 		}
 	}
-	if err := setLine(w, offerLine(o), line{id, open}); err != nil {
+	if err := setLine(w, offerLine(o), line{Offer: id, Open: open}); err != nil {
 		return err
 	}
-	return changeBook(w)
+	return arrive(w, id, o, record)
+}
+
+// arrive lets the waiting requests look at the offer, perhaps again, and stores
+// its record.
+func arrive(w state.Writer, id mman.CID, o market.Offer, record OfferRecord) error {
+	index := state.NewIndex(state.MarketArrivals)
+	if record.Arrival > 0 {
+		if err := index.Remove(w, arrivalKey(o, record.Arrival, id.Bytes())); err != nil {
+			return err
+		}
+	}
+	n, err := arrivals().Get(w)
+	if err != nil {
+		return err
+	}
+	record.Arrival = n + 1
+	if err := arrivals().Set(w, record.Arrival); err != nil {
+		return err
+	}
+	if err := index.Add(w, arrivalKey(o, record.Arrival, id.Bytes())); err != nil {
+		return err
+	}
+	return offers().Set(w, id.Bytes(), record)
 }
 
 // removeOffer takes a standing offer out of the book. Its leases live on.
-func removeOffer(w state.Writer, id mman.CID) error {
-	o, _, ok, err := LookupOffer(w, id)
+func (m Module) removeOffer(ctx *block.Context, id mman.CID) error {
+	w := ctx.State
+	o, record, ok, err := LookupOffer(w, id)
 	if err != nil {
 		return err
 	}
@@ -163,17 +185,18 @@ func removeOffer(w state.Writer, id mman.CID) error {
 			return err
 		}
 	}
+	if err := state.NewIndex(state.MarketArrivals).Remove(w, arrivalKey(o, record.Arrival, id.Bytes())); err != nil {
+		return err
+	}
 	l, _, err := lines().Get(w, offerLine(o))
 	if err != nil {
 		return err
 	}
-	if err := setLine(w, offerLine(o), line{Open: l.Open}); err != nil {
-		return err
-	}
-	return changeBook(w)
+	l.Offer = mman.CID{}
+	return setLine(w, offerLine(o), l)
 }
 
-func (Module) withdrawOffer(ctx *block.Context, msg tx.MsgWithdrawOffer) error {
+func (m Module) withdrawOffer(ctx *block.Context, msg tx.MsgWithdrawOffer) error {
 	o, _, ok, err := LookupOffer(ctx.State, msg.Offer)
 	switch {
 	case err != nil:
@@ -184,7 +207,7 @@ func (Module) withdrawOffer(ctx *block.Context, msg tx.MsgWithdrawOffer) error {
 		return fmt.Errorf("offer %s: %w: it belongs to %s", msg.Offer, mman.ErrDenied, o.Provider)
 	}
 	ctx.Emit("mman.withdraw", "id", msg.Offer.String(), "provider", msg.Provider.String())
-	return removeOffer(ctx.State, msg.Offer)
+	return m.removeOffer(ctx, msg.Offer)
 }
 
 // request accepts a request: its cap goes into escrow and it waits for the end
@@ -210,7 +233,9 @@ func (m Module) request(ctx *block.Context, msg tx.MsgRequest) error {
 	if err := m.bank.Hold(ctx, r.Consumer, r.Cap); err != nil {
 		return fmt.Errorf("request %s: escrow of its cap: %w", id, err)
 	}
-	if err := requests().Set(ctx.State, id[:], RequestRecord{Bytes: msg.Request, State: match.Queued, Made: ctx.Height}); err != nil {
+	if err := requests().Set(ctx.State, id[:], RequestRecord{
+		Bytes: msg.Request, State: match.Queued, Made: ctx.Height, Looks: msg.Looks + tx.IncludedLooks,
+	}); err != nil {
 		return err
 	}
 	for _, x := range []struct {
@@ -270,6 +295,7 @@ func (m Module) endRequest(ctx *block.Context, id mman.RequestID, r market.Reque
 		{state.MarketRequestsByAccount, accountKey(r.Consumer, active, id[:])},
 		{state.MarketRequestsByDeadline, heightKey(r.Deadline, id[:])},
 		{state.MarketRequestQueue, heightKey(record.Try, id[:])},
+		{state.MarketRequestsByWake, heightKey(record.Wake, id[:])},
 	} {
 		if err := state.NewIndex(x.family).Remove(ctx.State, x.key); err != nil {
 			return err
@@ -278,7 +304,7 @@ func (m Module) endRequest(ctx *block.Context, id mman.RequestID, r market.Reque
 	if err := state.NewIndex(state.MarketRequestsByAccount).Add(ctx.State, accountKey(r.Consumer, settled, id[:])); err != nil {
 		return err
 	}
-	record.State, record.Try = outcome, 0
+	record.State, record.Try, record.Wake, record.Progress = outcome, 0, 0, nil
 	if err := requests().Set(ctx.State, id[:], record); err != nil {
 		return err
 	}
@@ -288,8 +314,7 @@ func (m Module) endRequest(ctx *block.Context, id mman.RequestID, r market.Reque
 	if d, ok, err := LookupDecision(ctx.State, id); err != nil {
 		return err
 	} else if ok {
-		d.Outcome, d.Height = outcome, ctx.Height
-		if err := decisions().Set(ctx.State, id[:], d); err != nil {
+		if err := decisions().Set(ctx.State, id[:], d.End(outcome, ctx.Height)); err != nil {
 			return err
 		}
 	}

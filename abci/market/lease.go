@@ -139,8 +139,8 @@ func (Module) closeLease(ctx *block.Context, msg tx.MsgCloseLease) error {
 	return leases().Set(ctx.State, l.ID[:], closing)
 }
 
-// open records a new lease and takes the capacity of its offers.
-func openLease(ctx *block.Context, l market.Lease) error {
+// openLease records a new lease and takes the capacity of its offers.
+func (m Module) openLease(ctx *block.Context, l market.Lease) error {
 	if err := leases().Set(ctx.State, l.ID[:], l); err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func openLease(ctx *block.Context, l market.Lease) error {
 	if err := state.NewIndex(state.MarketLeasesByExpiry).Add(ctx.State, heightKey(l.CloseAt, l.ID[:])); err != nil {
 		return err
 	}
-	return takeCapacity(ctx.State, l, 1)
+	return m.takeCapacity(ctx.State, l, 1)
 }
 
 // end closes a lease: the rest of the escrow goes back, the capacity is free.
@@ -180,7 +180,7 @@ func (m Module) end(ctx *block.Context, l market.Lease) error {
 		return err
 	}
 	ctx.Emit("mman.close", "lease", l.ID.String(), "refund_uman", digits(refund))
-	return takeCapacity(ctx.State, l, -1)
+	return m.takeCapacity(ctx.State, l, -1)
 }
 
 // parties returns the consumer and the providers, each once.
@@ -209,13 +209,15 @@ func leaseLines(l market.Lease) [][]byte {
 	return out
 }
 
-// takeCapacity adds 1 or −1 to the open count of each of the lease's lines.
-func takeCapacity(w state.Writer, l market.Lease, by int) error {
+// takeCapacity adds 1 or −1 to the open count of each of the lease's lines. A
+// place that becomes free on an offer whose answer depends on it is an arrival.
+func (m Module) takeCapacity(w state.Writer, l market.Lease, by int) error {
 	for _, key := range leaseLines(l) {
 		n, _, err := lines().Get(w, key)
 		if err != nil {
 			return err
 		}
+		before := n.Open
 		switch {
 		case by > 0:
 			n.Open++
@@ -227,6 +229,31 @@ func takeCapacity(w state.Writer, l market.Lease, by int) error {
 		if err := setLine(w, key, n); err != nil {
 			return err
 		}
+		if by > 0 || n.Offer.IsZero() {
+			continue
+		}
+		if err := m.free(w, n.Offer, before); err != nil {
+			return err
+		}
 	}
-	return changeBook(w)
+	return nil
+}
+
+// free tells the book that one of the offer's leases closed.
+func (m Module) free(w state.Writer, id mman.CID, before uint64) error {
+	s, ok, err := m.offers.get(w, id)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("%w: offer %s is on a line and missing", mman.ErrCorrupt, id)
+	}
+	if before < s.offer.Capacity && !s.program.ReadsOpen() {
+		return nil
+	}
+	record, _, err := offers().Get(w, id.Bytes())
+	if err != nil {
+		return err
+	}
+	return arrive(w, id, s.offer, record)
 }

@@ -33,12 +33,18 @@ type Bank interface {
 	Escrow(r state.Reader) (mman.Amount, error)
 }
 
-// Module is the market. It holds nothing but its bank: all it knows is in
-// state.
-type Module struct{ bank Bank }
+// Module is the market. All it knows is in state; beside its bank it holds a
+// cache of decoded offers, which DropCaches empties without any other effect.
+type Module struct {
+	bank   Bank
+	offers *offerCache
+}
 
 // New returns the module that pays through the bank.
-func New(bank Bank) Module { return Module{bank} }
+func New(bank Bank) Module { return Module{bank, &offerCache{}} }
+
+// DropCaches forgets the decoded offers.
+func (m Module) DropCaches() { *m.offers = offerCache{} }
 
 // Name returns "market".
 func (Module) Name() string { return "market" }

@@ -23,6 +23,8 @@ type OfferRecord struct {
 	Bytes     []byte        `cbor:"bytes"`
 	Key       sig.PublicKey `cbor:"key"`
 	Signature []byte        `cbor:"signature"`
+	// Arrival is the number of its latest arrival.
+	Arrival uint64 `cbor:"arrival"`
 }
 
 // line counts the open leases of one provider's node for one resource. An offer
@@ -39,9 +41,16 @@ type RequestRecord struct {
 	State match.Outcome `cbor:"state"`
 	// Made is the height at which it was made.
 	Made uint64 `cbor:"made"`
-	// Try is the version of the book from which on another attempt can change
-	// anything; 0 before the first attempt.
+	// Try is the arrival from which on another attempt can change anything; 0
+	// before the first attempt.
 	Try uint64 `cbor:"try"`
+	// Wake is the height at which to ask policies again that depend on time, 0
+	// when none does.
+	Wake uint64 `cbor:"wake,omitempty"`
+	// Looks is how many offers may be looked at, over all attempts.
+	Looks uint64 `cbor:"looks"`
+	// Progress is absent before the first attempt and after the last.
+	Progress *match.Progress `cbor:"progress,omitempty"`
 }
 
 // Bounds of the records in bytes.
@@ -49,9 +58,9 @@ const (
 	bindingMaxBytes  = 2 << 10
 	offerMaxBytes    = market.OfferMaxBytes + 256
 	lineMaxBytes     = 128
-	requestMaxBytes  = market.RequestMaxBytes + 256
+	requestMaxBytes  = market.RequestMaxBytes + 4096
 	leaseMaxBytes    = 32 << 10
-	decisionMaxBytes = 1 << 10
+	decisionMaxBytes = match.MaxDecisionBytes
 )
 
 func bindings() state.Table[Binding] {
@@ -76,17 +85,9 @@ func decisions() state.Table[match.Decision] {
 	return state.NewTable[match.Decision](state.MarketDecisions, decisionMaxBytes)
 }
 
-// bookVersion counts the changes of the book: offers come and go, leases open
-// and close.
-func bookVersion() state.Counter { return state.NewCounter(state.MarketTotals, "book") }
-
-func changeBook(w state.Writer) error {
-	n, err := bookVersion().Get(w)
-	if err != nil {
-		return err
-	}
-	return bookVersion().Set(w, n+1)
-}
+// arrivals counts what came into the book: offers that were posted, and places
+// on offers that became free.
+func arrivals() state.Counter { return state.NewCounter(state.MarketTotals, "book") }
 
 // lineKey names a line.
 func lineKey(provider mman.Address, peer mman.PeerID, kind resources.Kind, resource mman.CID) []byte {
@@ -115,6 +116,24 @@ func accountKey(a mman.Address, mark byte, id []byte) []byte {
 
 func facetKey(kind resources.Kind, facet resources.Facet) []byte {
 	return state.AppendString(state.AppendString(nil, string(kind)), string(facet))
+}
+
+// classKey is the prefix of the offers of a class in the order of prices.
+func classKey(c match.Class) (state.Prefix, []byte) {
+	if !c.Resource.IsZero() {
+		return state.MarketOffersByResource, c.Resource.Bytes()
+	}
+	return state.MarketOffersByFacet, facetKey(c.Kind, c.Facet)
+}
+
+// resourceMark is how many bytes of a resource's digest tell its arrivals from
+// others, so that those need not be read.
+const resourceMark = 8
+
+func arrivalKey(o market.Offer, number uint64, id []byte) []byte {
+	digest := o.Resource.Digest()
+	key := append(facetKey(o.Kind, o.Facet), state.Uint64Key(number)...)
+	return append(append(key, digest[:resourceMark]...), id...)
 }
 
 func heightKey(height uint64, id []byte) []byte { return append(state.Uint64Key(height), id...) }

@@ -76,11 +76,17 @@ func (b *book) countUsage(ctx *block.Context, l market.Lease) error {
 	queue := state.NewIndex(state.MarketUsageByDay)
 	day := today(ctx.Header)
 	for _, leg := range l.Legs {
-		entry, ok := b.offers[leg.Offer]
-		if leg.Supplied || !ok || !entry.program.ReadsUsage() {
+		if leg.Supplied {
 			continue
 		}
-		key := usageKey(offerLine(entry.offer), l.Consumer)
+		entry, ok, err := b.offers.get(ctx.State, leg.Offer)
+		if err != nil {
+			return err
+		}
+		if !ok || !entry.program.ReadsUsage() {
+			continue
+		}
+		key := usageKey(entry.line, l.Consumer)
 		record, known, err := usages().Get(ctx.State, key)
 		if err != nil {
 			return err

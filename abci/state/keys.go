@@ -22,19 +22,25 @@ const (
 const (
 	// MarketOffers holds an offer's record by its CID.
 	MarketOffers Prefix = "market/o"
-	// MarketOffersByFacet indexes offers: kind, facet, offer CID.
+	// MarketOffersByFacet indexes offers: kind, facet, index price (u64be), offer CID.
 	MarketOffersByFacet Prefix = "market/f"
-	// MarketOffersByResource indexes offers: resource CID, offer CID.
+	// MarketOffersByResource indexes offers: resource CID, index price (u64be), offer CID.
 	MarketOffersByResource Prefix = "market/r"
 	// MarketOffersByProvider indexes offers: provider address, offer CID.
 	MarketOffersByProvider Prefix = "market/p"
 	// MarketOffersByExpiry queues offers: expiry height (u64be), offer CID.
 	MarketOffersByExpiry Prefix = "market/e"
+	// MarketArrivals lists offers as they came: kind, facet, number of the arrival
+	// (u64be), 8 bytes of the resource's digest, offer CID.
+	MarketArrivals Prefix = "market/i"
 	// MarketRequests holds a request's record by its id.
 	MarketRequests Prefix = "market/q"
 	// MarketRequestQueue queues the open requests in the order of matching: the
-	// version of the book after which to try again (u64be), request id.
+	// arrival from which on to try again (u64be), request id.
 	MarketRequestQueue Prefix = "market/w"
+	// MarketRequestsByWake queues requests that time alone may fill: height (u64be),
+	// request id.
+	MarketRequestsByWake Prefix = "market/g"
 	// MarketRequestsByDeadline queues requests: deadline height (u64be), request id.
 	MarketRequestsByDeadline Prefix = "market/d"
 	// MarketRequestsByAccount indexes requests: consumer address, 0 while it is
@@ -114,8 +120,8 @@ const (
 func Prefixes() []Prefix {
 	return []Prefix{
 		BankAccounts, BankNumbers, BankTotals, BankFee,
-		MarketOffers, MarketOffersByFacet, MarketOffersByResource, MarketOffersByProvider, MarketOffersByExpiry,
-		MarketRequests, MarketRequestQueue, MarketRequestsByDeadline, MarketRequestsByAccount,
+		MarketOffers, MarketOffersByFacet, MarketOffersByResource, MarketOffersByProvider, MarketOffersByExpiry, MarketArrivals,
+		MarketRequests, MarketRequestQueue, MarketRequestsByWake, MarketRequestsByDeadline, MarketRequestsByAccount,
 		MarketLeases, MarketLeasesByAccount, MarketLeasesByExpiry, MarketDecisions,
 		MarketNodes, MarketNodesByAccount, MarketUsage, MarketUsageByConsumer, MarketUsageByDay, MarketTotals,
 		StakeValidators, StakeValidatorsByKey, StakeDelegations, StakeDelegationsByAccount, StakeUnbonding,

@@ -42,6 +42,7 @@ func Gas(table genesis.Gas, signer sig.KeyType, msgs []Msg, size int) (uint64, e
 			add(1, table.WithdrawOffer)
 		case MsgRequest:
 			add(1, table.Request)
+			add(m.Looks, table.Look)
 		case MsgCancelRequest:
 			add(1, table.CancelRequest)
 		case MsgSettle:

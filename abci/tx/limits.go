@@ -24,6 +24,10 @@ const (
 	MaxOfferBytes = 32 << 10
 	// MaxRequestBytes bounds the DAG-CBOR form of a Request.
 	MaxRequestBytes = 32 << 10
+	// IncludedLooks is how many offers are looked at for every request, MaxLooks
+	// how many more can be paid for.
+	IncludedLooks = 256
+	MaxLooks      = 1 << 14
 	// MaxReceiptBytes bounds the DAG-CBOR form of a Receipt.
 	MaxReceiptBytes = 4 << 10
 	// MaxSettleItems bounds how many receipts settle in one message.

@@ -110,6 +110,9 @@ type MsgBindNode struct {
 type MsgRequest struct {
 	Consumer mman.Address
 	Request  []byte // DAG-CBOR of a market.Request, at most MaxRequestBytes
+	// Looks is how many offers may be looked at for it beyond IncludedLooks, at
+	// most MaxLooks; each is paid with the transaction.
+	Looks uint64
 }
 
 // MsgCancelRequest takes back a request that is not matched or not accepted.
@@ -243,7 +246,7 @@ func DecodeMsg(typeURL string, value []byte) (Msg, error) {
 	case TypeBindNode:
 		m = decodeBindNode(r)
 	case TypeRequest:
-		m = MsgRequest{Consumer: r.address(1), Request: r.required(2, MaxRequestBytes)}
+		m = decodeRequest(r)
 	case TypeCancelRequest:
 		m = MsgCancelRequest{Consumer: r.address(1), Request: mman.RequestID(r.fixed(2, mman.IDSize))}
 	case TypeSettle:
@@ -369,8 +372,16 @@ func (m MsgBindNode) encode() []byte {
 	return appendBytes(b, 4, m.NodeSignature)
 }
 
+func decodeRequest(r *reader) MsgRequest {
+	m := MsgRequest{Consumer: r.address(1), Request: r.required(2, MaxRequestBytes), Looks: r.uint64(3)}
+	if m.Looks > MaxLooks {
+		r.fail(3, "%d looks, at most %d can be paid for", m.Looks, MaxLooks)
+	}
+	return m
+}
+
 func (m MsgRequest) encode() []byte {
-	return appendBytes(appendText(nil, 1, m.Consumer.String()), 2, m.Request)
+	return appendUint64(appendBytes(appendText(nil, 1, m.Consumer.String()), 2, m.Request), 3, m.Looks)
 }
 
 func (m MsgCancelRequest) encode() []byte {

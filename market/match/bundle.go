@@ -4,55 +4,54 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/market/price"
 )
 
 // bundle fills the other legs around one compute offer.
-func (f *filling) bundle(candidates [][]Entry, compute Entry) (Fit, bool, error) {
+func (f *filling) bundle(compute *candidate) (Fit, bool, error) {
 	last := len(f.request.Legs) - 1
-	chosen := make([]*Entry, last+1)
-	chosen[last] = &compute
+	chosen := make([]*candidate, last+1)
+	chosen[last] = compute
 	for i, want := range f.request.Legs[:last] {
 		if want.Supplied {
 			continue
 		}
 		var err error
-		if chosen[i], err = f.beside(uint64(i), candidates[i], chosen); err != nil || chosen[i] == nil {
+		if chosen[i], err = f.beside(uint64(i), chosen); err != nil || chosen[i] == nil {
 			return Fit{}, false, err
 		}
 	}
-	fixed := mman.Amount(0)
-	for _, e := range chosen {
-		if e == nil {
-			continue
-		}
-		var err error
-		if fixed, err = fixed.Add(e.Offer.Price.PerLease); err != nil {
-			return Fit{}, false, err
-		}
+	fit, ok, err := f.agreed(chosen)
+	if err != nil || !ok {
+		return Fit{}, false, err
+	}
+	fixed, err := market.Lease{Legs: fit.Legs}.Fixed()
+	if err != nil {
+		return Fit{}, false, err
 	}
 	if fixed > f.request.Cap {
 		f.reject(uint64(last), compute.ID, mman.ErrPrice, "cap") //nolint:gosec // an index
 		return Fit{}, false, nil
 	}
-	return f.agreed(chosen)
+	return fit, true, nil
 }
 
 // beside returns the best candidate for a leg that can stand with those that
 // were chosen before, nil when there is none.
-func (f *filling) beside(i uint64, candidates []Entry, chosen []*Entry) (*Entry, error) {
+func (f *filling) beside(i uint64, chosen []*candidate) (*candidate, error) {
 	compute := chosen[len(chosen)-1]
-	for _, e := range candidates {
-		if e.Offer.Sealed && e.Offer.Peer != compute.Offer.Peer {
-			f.reject(i, e.ID, mman.ErrPolicy, policy.RuleSealed)
+	for _, c := range f.candidates[i] {
+		if c.Offer.Sealed && c.Offer.Peer != compute.Offer.Peer {
+			f.reject(i, c.ID, mman.ErrPolicy, policy.RuleSealed)
 			continue
 		}
-		chosen[i] = &e
-		answer, _, err := f.decide(i, chosen)
+		chosen[i] = c
+		said, err := f.decide(i, chosen)
 		if err != nil {
 			return nil, err
 		}
-		if answer.Allowed() {
-			return &e, nil
+		if said.Allowed() {
+			return c, nil
 		}
 	}
 	return nil, nil //nolint:nilnil // no candidate is no error
@@ -60,71 +59,129 @@ func (f *filling) beside(i uint64, candidates []Entry, chosen []*Entry) (*Entry,
 
 // agreed asks every policy about the whole bundle and returns what they agree
 // on.
-func (f *filling) agreed(chosen []*Entry) (Fit, bool, error) {
+func (f *filling) agreed(chosen []*candidate) (Fit, bool, error) {
 	fit := Fit{Limits: f.request.Limits}
 	again := false // a policy looks at the legs again while the work runs
 	for i, want := range f.request.Legs {
 		leg := market.Leg{Role: want.Role, Facet: want.Facet, Resource: want.Resource, Supplied: want.Supplied}
-		if e := chosen[i]; e != nil {
-			answer, program, err := f.decide(uint64(i), chosen)
-			if err != nil || !answer.Allowed() {
+		if c := chosen[i]; c != nil {
+			said, err := f.decide(uint64(i), chosen)
+			if err != nil || !said.Allowed() {
 				return Fit{}, false, err
 			}
-			again = again || program.ReadsLegs(answer.Record)
-			leg.Resource, leg.Offer, leg.Provider, leg.Peer = e.Offer.Resource, e.ID, e.Offer.Provider, e.Offer.Peer
-			leg.Sealed, leg.Price, leg.Meter, leg.Rules = e.Offer.Sealed, e.Offer.Price, e.Offer.Meter, answer.Record
-			fit.Limits = fit.Limits.Tighten(e.Offer.Policy.Limits.Run())
-			for _, rule := range answer.Residual {
+			open, err := f.open(c)
+			if err != nil {
+				return Fit{}, false, err
+			}
+			again = again || said.program.ReadsLegs(said.Record)
+			leg.Resource, leg.Offer, leg.Provider, leg.Peer = c.Offer.Resource, c.ID, c.Offer.Provider, c.Offer.Peer
+			leg.Sealed, leg.Price, leg.Meter, leg.Rules = c.Offer.Sealed, c.Offer.Price, c.Offer.Meter, said.Record
+			leg.Factor, leg.Granted = price.Factor{Load: c.Offer.Price.LoadAt(open, c.Offer.Capacity)}, said.granted
+			fit.Limits = fit.Limits.Tighten(said.program.Limits().Run())
+			for _, rule := range said.Residual {
 				fit.Residual = append(fit.Residual, Residual{uint64(i), rule})
 			}
 		}
 		fit.Legs = append(fit.Legs, leg)
 	}
-	for i, e := range chosen {
-		if again && e != nil {
-			fit.Legs[i].Region, fit.Legs[i].Attributes = e.Offer.Region, e.Offer.Attributes
+	for i, c := range chosen {
+		if again && c != nil {
+			fit.Legs[i].Region, fit.Legs[i].Attributes = c.Offer.Region, c.Offer.Attributes
 		}
 	}
 	return fit, true, nil
 }
 
 // decide asks the policy of the i-th chosen offer, with the legs known that are
-// chosen or supplied, and records a refusal.
-func (f *filling) decide(i uint64, chosen []*Entry) (policy.Answer, *policy.Program, error) {
-	e := chosen[i]
-	program := e.Program
-	if program == nil {
+// chosen or supplied, and records a refusal. Where one of its rules denies, it
+// asks what the consumer was granted.
+func (f *filling) decide(i uint64, chosen []*candidate) (ruling, error) {
+	c := chosen[i]
+	if c.Program == nil {
 		var err error
-		if program, err = e.Offer.Policy.Compile(); err != nil {
-			return policy.Answer{}, nil, err
+		if c.Program, err = c.Offer.Policy.Compile(); err != nil {
+			return ruling{}, err
 		}
 	}
-	if f.steps += program.Cost() + 1; f.steps > MaxSteps {
-		f.reject(i, e.ID, mman.ErrTooLarge, "steps")
-		return policy.Answer{}, program, nil
+	if f.steps += c.Program.Cost() + 1; f.steps > MaxSteps {
+		f.reject(i, c.ID, mman.ErrTooLarge, "steps")
+		return ruling{program: c.Program}, nil
 	}
+	context := f.context(chosen)
+	said, err := f.ask(c, c.Program, context)
+	if err != nil {
+		return ruling{}, err
+	}
+	if !said.Allowed() && policy.ByRule(said.Rule) {
+		revoked, err := f.grant(c)
+		switch {
+		case err != nil:
+			return ruling{}, err
+		case revoked:
+			said.Rule = policy.RuleRevoked
+		case c.granted != nil:
+			f.steps += c.granted.Cost() + 1
+			if said, err = f.ask(c, c.granted, context); err != nil {
+				return ruling{}, err
+			}
+			said.granted = true
+		}
+	}
+	if !said.Allowed() {
+		f.reject(i, c.ID, mman.ErrPolicy, said.Rule)
+	}
+	return said, nil
+}
+
+// grant finds what the consumer was granted on the offer, once.
+func (f *filling) grant(c *candidate) (revoked bool, err error) {
+	if c.asked {
+		return c.look.Grant != nil && c.look.Grant.Revoked, nil
+	}
+	c.asked = true
+	g, ok, err := f.records.Grant(c.Entry, f.request.Consumer)
+	if err != nil || !ok {
+		return false, err
+	}
+	if c.look.Grant = &g; !g.Revoked {
+		c.granted, err = c.Offer.Policy.Granted(g.Policy).Compile()
+	}
+	return g.Revoked, err
+}
+
+func (f *filling) ask(c *candidate, program *policy.Program, context policy.Context) (ruling, error) {
+	if program.ReadsOpen() {
+		open, err := f.open(c)
+		if err != nil {
+			return ruling{}, err
+		}
+		context.Open = open
+	}
+	if program.ReadsUsage() {
+		if c.look.Usage == nil {
+			usage, err := f.records.Usage(c.Entry, f.request.Consumer)
+			if err != nil {
+				return ruling{}, err
+			}
+			c.look.Usage = &usage
+		}
+		context.Usage = c.look.Usage
+	}
+	return ruling{Answer: program.Decide(context), program: program}, nil
+}
+
+// context is what policies see of the request, the block and the legs.
+func (f *filling) context(chosen []*candidate) policy.Context {
 	r := f.request
-	c := policy.Context{
-		Consumer: r.Consumer, Algorithm: r.Legs[0].Resource, Open: e.Open, Chain: &f.at, Storage: &policy.Legs{},
+	return policy.Context{
+		Consumer: r.Consumer, Algorithm: r.Legs[0].Resource, Chain: &f.at, Storage: &policy.Legs{},
 		Request: &policy.Request{Purpose: r.Purpose, Cap: r.Cap, Blocks: r.Blocks, Limits: r.Limits, Accepts: r.Accepts},
 		Code:    f.leg(0, chosen), Compute: f.leg(len(chosen)-1, chosen), Data: f.data(chosen),
 	}
-	if program.ReadsUsage() {
-		usage, err := f.book.Usage(*e, r.Consumer)
-		if err != nil {
-			return policy.Answer{}, nil, err
-		}
-		c.Usage = &usage
-	}
-	answer := program.Decide(c)
-	if !answer.Allowed() {
-		f.reject(i, e.ID, mman.ErrPolicy, answer.Rule)
-	}
-	return answer, program, nil
 }
 
 // leg returns a leg as policies see it, nil while it is open.
-func (f *filling) leg(i int, chosen []*Entry) *policy.Leg {
+func (f *filling) leg(i int, chosen []*candidate) *policy.Leg {
 	want := f.request.Legs[i]
 	if want.Supplied {
 		return &policy.Leg{Resource: want.Resource, Facet: want.Facet, Provider: f.request.Consumer, Supplied: true}
@@ -140,7 +197,7 @@ func (f *filling) leg(i int, chosen []*Entry) *policy.Leg {
 }
 
 // data returns the data legs, nil while one is open.
-func (f *filling) data(chosen []*Entry) *policy.Legs {
+func (f *filling) data(chosen []*candidate) *policy.Legs {
 	legs := policy.Legs{}
 	for i := 1; i < len(chosen)-1; i++ {
 		leg := f.leg(i, chosen)

@@ -1,7 +1,9 @@
 package match
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	mman "github.com/limboid/massive-man"
@@ -12,27 +14,72 @@ import (
 func (d Decision) Explain() string {
 	switch d.Outcome {
 	case Matched:
-		return fmt.Sprintf("it was matched at height %d; %d candidates were looked at", d.Height, d.Scanned)
+		return fmt.Sprintf("it was matched at height %d; %s looked at", d.Height, count(d.Scanned, "offer was", "offers were"))
 	case Expired:
 		return "its deadline passed before anything fitted" + d.because()
 	case Canceled:
 		return "its consumer took it back" + d.because()
+	case Exhausted:
+		return fmt.Sprintf("it looked at the %d offers that were paid for and none fits; ask for more with --looks", d.Scanned) + d.because()
 	case Queued:
+		if d.More {
+			return fmt.Sprintf("nothing fits among the first %d offers, the next ones are looked at in the next block", d.Scanned) + d.because()
+		}
 		return "nothing fits yet" + d.because()
 	default:
 		return "its state is not known to this program"
 	}
 }
 
+func count(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// Reasons groups the rejections that say the same, those that concern most
+// offers first.
+func (d Decision) Reasons() []Reason {
+	var out []Reason
+	for _, r := range d.Rejections {
+		i := slices.IndexFunc(out, func(o Reason) bool { return o.Leg == r.Leg && o.Code == r.Code && o.Rule == r.Rule })
+		if i < 0 {
+			i = len(out)
+			out = append(out, Reason{Rejection: r})
+		}
+		out[i].Offers++
+	}
+	slices.SortStableFunc(out, func(a, b Reason) int { return cmp.Compare(b.Offers, a.Offers) })
+	return out
+}
+
+// Reason is what one or more offers were turned down for; its Offer is the first
+// of them.
+type Reason struct {
+	Rejection
+
+	Offers uint64 `json:"offers"`
+}
+
 func (d Decision) because() string {
-	if len(d.Rejections) == 0 {
+	reasons := d.Reasons()
+	if len(reasons) == 0 {
 		return ""
 	}
-	parts := make([]string, len(d.Rejections))
-	for i, r := range d.Rejections {
+	parts := make([]string, len(reasons))
+	for i, r := range reasons {
 		parts[i] = r.Explain()
 	}
 	return ": " + strings.Join(parts, "; ")
+}
+
+// Explain says in a sentence why offers were turned down.
+func (r Reason) Explain() string {
+	if r.Offers == 1 {
+		return r.Rejection.Explain()
+	}
+	return fmt.Sprintf("%s, and %s likewise", r.Rejection.Explain(), count(r.Offers-1, "other offer", "other offers"))
 }
 
 // Explain says in a sentence why one candidate was turned down.
@@ -43,6 +90,9 @@ func (r Rejection) Explain() string {
 	}
 	switch r.Code {
 	case mman.ErrPolicy.Code:
+		if r.Rule == "revoked" {
+			return what + " was shared with you and the share was revoked, ask its holder"
+		}
 		return fmt.Sprintf("%s is denied by the provider's policy, rule %q%s", what, r.Rule, remedy(r.Rule))
 	case mman.ErrCapacity.Code:
 		return what + " has no free capacity, try again later"
@@ -55,6 +105,9 @@ func (r Rejection) Explain() string {
 	case mman.ErrTooLarge.Code:
 		return what + " was not asked: the policies of the candidates before it took all the steps that a request has, name fewer candidates"
 	default:
+		if r.Rule == RuleWhere {
+			return what + " does not meet your own --where"
+		}
 		return fmt.Sprintf("%s does not fit in its %s", what, r.Rule)
 	}
 }

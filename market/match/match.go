@@ -15,40 +15,6 @@ import (
 	"github.com/limboid/massive-man/resources"
 )
 
-// Entry is an Offer as it stands in the book.
-type Entry struct {
-	ID    mman.CID
-	Offer market.Offer
-	// Open is the number of its leases that are open.
-	Open uint64
-	// Program is the offer's policy, compiled; nil when the book has not done
-	// that.
-	Program *policy.Program
-}
-
-// Book is what a match may look into. Answers must not depend on anything but
-// committed state and the requests matched before in the same block.
-type Book interface {
-	// Offer returns a standing offer; false when there is none under the id or
-	// it has expired.
-	Offer(id mman.CID) (Entry, bool, error)
-	// Usage counts the consumer's leases on the offer. It is asked only when
-	// the offer's policy reads it.
-	Usage(e Entry, consumer mman.Address) (policy.Usage, error)
-	// Scan returns at most limit standing offers in a fixed order: of the
-	// resource when it is not zero, otherwise of the kind and facet.
-	Scan(kind resources.Kind, facet resources.Facet, resource mman.CID, limit int) ([]Entry, error)
-}
-
-// MaxScan is the number of offers that a request without candidates looks at,
-// for each leg.
-const MaxScan = 64
-
-// MaxSteps bounds what the policies of one request's candidates may cost to
-// evaluate, by Program.Cost. It is some hundred times what ordinary policies
-// need; a candidate for which nothing is left is turned down.
-const MaxSteps = 1 << 18
-
 // MaxRejections is the number of turned-down candidates that a decision keeps.
 const MaxRejections = 16
 
@@ -65,23 +31,46 @@ type Rejection struct {
 // Outcome is how a request stands.
 type Outcome string
 
-// The outcomes. Expired and canceled are set by the ledger.
+// The outcomes. Expired, canceled and exhausted are set by the ledger: its
+// deadline passed, its consumer took it back, it looked at all the offers that
+// were paid for.
 const (
-	Matched  Outcome = "matched"
-	Queued   Outcome = "queued"
-	Expired  Outcome = "expired"
-	Canceled Outcome = "canceled"
+	Matched   Outcome = "matched"
+	Queued    Outcome = "queued"
+	Expired   Outcome = "expired"
+	Canceled  Outcome = "canceled"
+	Exhausted Outcome = "exhausted"
 )
 
-// Decision is the record of one attempt to fill a request.
+// Decision is the record of the latest attempt to fill a request.
 type Decision struct {
 	Version uint64         `cbor:"v"        json:"version"`
 	Request mman.RequestID `cbor:"request"  json:"request"`
-	Height  uint64         `cbor:"height"   json:"height"`
-	Outcome Outcome        `cbor:"outcome"  json:"outcome"`
-	// Scanned is the number of candidates that were looked at.
-	Scanned    uint64      `cbor:"scanned"  json:"scanned"`
+	// Height and Time are of the attempt.
+	Height  uint64  `cbor:"height"   json:"height"`
+	Time    int64   `cbor:"time"     json:"time"`
+	Outcome Outcome `cbor:"outcome"  json:"outcome"`
+	// Ended is the height at which the ledger ended the request unfilled.
+	Ended uint64 `cbor:"ended,omitempty" json:"ended,omitempty"`
+	// Scanned is the number of offers that were looked at, over all attempts.
+	Scanned uint64 `cbor:"scanned"  json:"scanned"`
+	// More: there are offers that it has not looked at yet and will.
+	More bool `cbor:"more,omitempty" json:"more,omitempty"`
+	// Inputs is the hash of what the attempt decided upon.
+	Inputs mman.Hash `cbor:"inputs"   json:"inputs"`
+	// Chosen are the offers of a match, of the legs that are not supplied.
+	Chosen     []mman.CID  `cbor:"chosen,omitempty" json:"chosen,omitempty"`
 	Rejections []Rejection `cbor:"rejections" json:"rejections,omitempty"`
+}
+
+// MaxDecisionBytes bounds an encoded Decision: rejections that do not fit are
+// left out, from the last.
+const MaxDecisionBytes = 1 << 10
+
+// End returns the decision on a request that the ledger ended unfilled.
+func (d Decision) End(outcome Outcome, height uint64) Decision {
+	d.Outcome, d.Ended, d.More = outcome, height, false
+	return d
 }
 
 // Fit is what fills a request: the legs of the lease and the limits of its
@@ -108,52 +97,235 @@ func ResidualHash(list []Residual) (mman.Hash, error) {
 	return mman.Sum256(b), nil
 }
 
-// Fill tries to fill the request in the given block. The fit is empty unless
-// the outcome is Matched.
+// Attempt is what came of one look into the book.
+type Attempt struct {
+	// Looked is false when there was nothing that an earlier attempt had not
+	// seen; then only Progress counts.
+	Looked   bool
+	Decision Decision
+	// Fit is empty unless the outcome is Matched.
+	Fit      Fit
+	Progress Progress
+	Inputs   Inputs
+	// Steps is what the policies cost.
+	Steps uint64
+}
+
+// Fill makes an attempt to fill the request in the given block, from where the
+// one before stopped, whose decision before is. Woken says that enough time has
+// passed to ask policies again that depend on it.
 //
-// Of several candidates for the compute leg the cheapest at the request's own
-// limits wins, of several for another leg the cheapest per lease, then by
-// share; ties go to the lower offer id. A sealed dataset pins the compute leg
-// to the node that holds it.
+// Candidates are the offers that a leg names, otherwise those of its class: in
+// the order of their index price, at most MaxScan new ones in an attempt, and
+// then whatever arrives. Of the candidates of an attempt for the compute leg the
+// cheapest at the request's own limits wins, of those for another leg the
+// cheapest per lease, then by share; ties go to the lower offer id. A sealed
+// dataset pins the compute leg to the node that holds it.
 //
 // Policies are asked three times, each time with more known: each candidate by
 // itself; the candidates beside a compute offer with that one; the whole bundle.
 // The candidates beside a compute offer are taken one by one, the best that
 // nothing speaks against; when their policies then refuse each other, the next
 // compute offer is tried, not every combination.
-func Fill(id mman.RequestID, r market.Request, book Book, at policy.Chain) (Decision, Fit, error) {
-	f := &filling{request: r, book: book, at: at, decision: Decision{Version: 1, Request: id, Height: at.Height, Outcome: Queued}}
-	candidates := make([][]Entry, len(r.Legs))
-	for i, leg := range r.Legs {
-		if leg.Supplied {
+func Fill(id mman.RequestID, r market.Request, book Book, at policy.Chain, p Progress, before []Rejection) (Attempt, error) {
+	c, err := collect(r, book, p)
+	if err != nil {
+		return Attempt{}, err
+	}
+	if !c.fresh {
+		return Attempt{Progress: c.progress}, nil
+	}
+	for _, b := range before {
+		if !b.Offer.IsZero() && !slices.ContainsFunc(c.inputs.Looks, func(l Look) bool { return l.Offer == b.Offer }) {
+			c.inputs.Before = append(c.inputs.Before, b)
+		}
+	}
+	f, err := newFilling(id, r, book, at, &c.inputs, c.entries)
+	if err != nil {
+		return Attempt{}, err
+	}
+	fit, err := f.fill()
+	if err != nil {
+		return Attempt{}, err
+	}
+	c.keep(f)
+	f.decision.Scanned, f.decision.More = c.progress.Scanned, f.decision.Outcome == Queued && c.progress.Goes(r)
+	d, err := f.record()
+	return Attempt{Looked: true, Decision: d, Fit: fit, Progress: c.progress, Inputs: c.inputs, Steps: f.steps}, err
+}
+
+// Decide decides again upon the recorded inputs of an attempt and returns the
+// decision, which is equal to the recorded one byte for byte when nobody lied.
+// Offers returns an offer by its id. What the ledger added, the count of offers
+// and how the request ended, is taken from the record.
+func Decide(r market.Request, recorded Decision, in Inputs, offers func(mman.CID) (market.Offer, error)) (Decision, error) {
+	entries := make([]Entry, len(in.Looks))
+	for i, l := range in.Looks {
+		if l.Gone {
 			continue
 		}
-		var err error
-		if candidates[i], err = f.candidates(uint64(i), leg); err != nil {
-			return Decision{}, Fit{}, err
-		}
-	}
-	compute := len(r.Legs) - 1
-	for _, c := range candidates[compute] {
-		fit, ok, err := f.bundle(candidates, c)
+		o, err := offers(l.Offer)
 		if err != nil {
-			return Decision{}, Fit{}, err
+			return Decision{}, fmt.Errorf("offer %s: %w", l.Offer, err)
 		}
-		if ok {
-			f.decision.Outcome = Matched
-			return f.decision, fit, nil
+		entries[i] = Entry{ID: l.Offer, Offer: o}
+	}
+	f, err := newFilling(recorded.Request, r, recall(in.Looks), policy.Chain{Height: recorded.Height, Time: recorded.Time}, &in, entries)
+	if err != nil {
+		return Decision{}, err
+	}
+	if _, err := f.fill(); err != nil {
+		return Decision{}, err
+	}
+	f.decision.Scanned, f.decision.More = recorded.Scanned, recorded.More
+	d, err := f.record()
+	if err == nil && recorded.Ended > 0 {
+		d = d.End(recorded.Outcome, recorded.Ended)
+	}
+	return d, err
+}
+
+// recall answers with the facts that were recorded.
+type recall []Look
+
+func (r recall) look(e Entry) Look {
+	for _, l := range r {
+		if l.Offer == e.ID {
+			return l
 		}
 	}
-	return f.decision, Fit{}, nil
+	return Look{}
+}
+
+// Open implements Records.
+func (r recall) Open(e Entry) (uint64, error) { return r.look(e).Open, nil }
+
+// Usage implements Records.
+func (r recall) Usage(e Entry, _ mman.Address) (policy.Usage, error) {
+	if u := r.look(e).Usage; u != nil {
+		return *u, nil
+	}
+	return policy.Usage{}, nil
+}
+
+// Grant implements Records.
+func (r recall) Grant(e Entry, _ mman.Address) (Grant, bool, error) {
+	if g := r.look(e).Grant; g != nil {
+		return *g, true, nil
+	}
+	return Grant{}, false, nil
+}
+
+// candidate is an offer that an attempt looks at.
+type candidate struct {
+	Entry
+
+	look *Look
+	// granted is what the consumer was granted, compiled; nil for nothing.
+	granted *policy.Program
+	asked   bool // whether there is a grant
+	counted bool // whether look.Open is known
+	cost    mman.Amount
+}
+
+// ruling is a policy's answer and the program that gave it.
+type ruling struct {
+	policy.Answer
+
+	program *policy.Program
+	granted bool
 }
 
 type filling struct {
 	request  market.Request
-	book     Book
+	where    []*policy.Where // by leg, nil without one
+	records  Records
 	at       policy.Chain
 	decision Decision
-	steps    uint64 // spent on policies
+	inputs   *Inputs
+	all      []*candidate
+	// candidates are those that fit by themselves, best first, later those that
+	// time alone may make fit; by leg.
+	candidates [][]*candidate
+	later      [][]mman.CID
+	steps      uint64 // spent on policies
 }
+
+func newFilling(id mman.RequestID, r market.Request, records Records, at policy.Chain, in *Inputs, entries []Entry) (*filling, error) {
+	f := &filling{
+		request: r, records: records, at: at, inputs: in, where: make([]*policy.Where, len(r.Legs)),
+		decision:   Decision{Version: 1, Request: id, Height: at.Height, Time: at.Time, Outcome: Queued},
+		candidates: make([][]*candidate, len(r.Legs)), later: make([][]mman.CID, len(r.Legs)),
+	}
+	for i, leg := range r.Legs {
+		if leg.Where == "" {
+			continue
+		}
+		var err error
+		if f.where[i], err = policy.CompileWhere(leg.Where); err != nil {
+			return nil, err
+		}
+	}
+	for i, e := range entries {
+		f.all = append(f.all, &candidate{Entry: e, look: &in.Looks[i]})
+	}
+	return f, nil
+}
+
+// fill decides upon the inputs.
+func (f *filling) fill() (Fit, error) {
+	for _, i := range f.inputs.Empty {
+		if i < uint64(len(f.request.Legs)) {
+			f.reject(i, mman.CID{}, mman.ErrResourceGone, string(f.request.Legs[i].Role))
+		}
+	}
+	for i := range f.request.Legs {
+		if err := f.sift(uint64(i)); err != nil {
+			return Fit{}, err
+		}
+	}
+	for _, c := range f.candidates[len(f.request.Legs)-1] {
+		fit, ok, err := f.bundle(c)
+		if err != nil {
+			return Fit{}, err
+		}
+		if ok {
+			f.decision.Outcome = Matched
+			for _, leg := range fit.Legs {
+				if !leg.Supplied {
+					f.decision.Chosen = append(f.decision.Chosen, leg.Offer)
+				}
+			}
+			return fit, nil
+		}
+	}
+	return Fit{}, nil
+}
+
+// record closes the decision: it names its inputs and keeps to its size.
+func (f *filling) record() (Decision, error) {
+	b, err := dagcbor.Marshal(*f.inputs)
+	if err != nil {
+		return Decision{}, err
+	}
+	d := f.decision
+	d.Inputs = mman.Sum256(b)
+	for _, r := range f.inputs.Before {
+		if len(d.Rejections) < MaxRejections {
+			d.Rejections = append(d.Rejections, r)
+		}
+	}
+	for {
+		b, err := dagcbor.Marshal(d)
+		if err != nil || len(b) <= MaxDecisionBytes-endBytes || len(d.Rejections) == 0 {
+			return d, err
+		}
+		d.Rejections = d.Rejections[:len(d.Rejections)-1]
+	}
+}
+
+// endBytes is what End may add to an encoded Decision.
+const endBytes = 32
 
 func (f *filling) reject(leg uint64, offer mman.CID, err *mman.Error, rule string) {
 	r := Rejection{leg, offer, err.Code, rule}
@@ -162,85 +334,104 @@ func (f *filling) reject(leg uint64, offer mman.CID, err *mman.Error, rule strin
 	}
 }
 
-// candidates returns the offers that are fit for a leg by themselves, best
-// first.
-func (f *filling) candidates(i uint64, leg market.LegRequest) ([]Entry, error) {
-	var found []Entry
-	if len(leg.Offers) == 0 {
-		var err error
-		if found, err = f.book.Scan(leg.Role.Kind(), leg.Facet, leg.Resource, MaxScan); err != nil {
-			return nil, err
-		}
-		if len(found) == 0 {
-			f.reject(i, mman.CID{}, mman.ErrResourceGone, string(leg.Role))
-		}
-	}
-	for _, id := range leg.Offers {
-		e, ok, err := f.book.Offer(id)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			f.reject(i, id, mman.ErrOfferGone, "expires")
+// sift finds the candidates for a leg that fit by themselves, best first.
+func (f *filling) sift(i uint64) error {
+	var found []*candidate
+	for _, c := range f.all {
+		if c.look.Leg != i {
 			continue
 		}
-		found = append(found, e)
-	}
-	f.decision.Scanned += uint64(len(found))
-	var failed error
-	found = slices.DeleteFunc(found, func(e Entry) bool {
-		if failed != nil {
-			return true
+		if c.look.Gone {
+			f.reject(i, c.look.Offer, mman.ErrOfferGone, "expires")
+			continue
 		}
-		var ok bool
-		ok, failed = f.fits(i, leg, e)
-		return !ok
-	})
-	if failed != nil {
-		return nil, failed
-	}
-	cost := make(map[mman.CID]mman.Amount, len(found))
-	for _, e := range found {
-		c, err := f.rank(e)
+		ok, err := f.fits(i, c)
 		if err != nil {
-			return nil, fmt.Errorf("offer %s: %w", e.ID, err)
+			return err
 		}
-		cost[e.ID] = c
+		if !ok {
+			continue
+		}
+		if c.cost, err = f.rank(c.Entry); err != nil {
+			return fmt.Errorf("offer %s: %w", c.ID, err)
+		}
+		found = append(found, c)
 	}
-	slices.SortFunc(found, func(a, b Entry) int {
-		return cmp.Or(cmp.Compare(cost[a.ID], cost[b.ID]), cmp.Compare(a.Offer.Price.Share, b.Offer.Price.Share), compareCID(a.ID, b.ID))
+	slices.SortFunc(found, func(a, b *candidate) int {
+		return cmp.Or(cmp.Compare(a.cost, b.cost), cmp.Compare(a.Offer.Price.Share, b.Offer.Price.Share), compareCID(a.ID, b.ID))
 	})
-	return found, nil
+	f.candidates[i] = found
+	return nil
 }
 
 // rank is what an offer would cost at the request's limits: the whole wall
-// time and all bytes, once.
+// time and all bytes, once, before load.
 func (f *filling) rank(e Entry) (mman.Amount, error) {
-	l := f.request.Limits.Tighten(e.Offer.Policy.Limits.Run())
-	units, err := e.Offer.Price.Of(resources.Usage{Fuel: l.Fuel, WallMs: l.WallMs, InBytes: l.InputBytes, OutBytes: l.OutputBytes, CallCount: 1})
-	if err != nil {
-		return mman.MaxSupply, nil //nolint:nilerr // a price beyond all money ranks last
-	}
-	return units.Add(e.Offer.Price.PerLease)
+	return Rank(f.request.Limits, e.Offer)
 }
 
-func (f *filling) fits(i uint64, leg market.LegRequest, e Entry) (bool, error) {
-	o := e.Offer
+// Rank is what an offer would cost at most at the limits of one run on a lease
+// of its own, before load: what candidates are compared by. A price beyond all
+// money ranks last.
+func Rank(limits resources.Limits, o market.Offer) (mman.Amount, error) {
+	l := limits.Tighten(o.Policy.Limits.Run())
+	units, err := o.Price.Of(resources.Usage{Fuel: l.Fuel, WallMs: l.WallMs, InBytes: l.InputBytes, OutBytes: l.OutputBytes, CallCount: 1})
+	if err != nil {
+		return mman.MaxSupply, nil //nolint:nilerr // as said
+	}
+	return units.Add(o.Price.PerLease)
+}
+
+func (f *filling) fits(i uint64, c *candidate) (bool, error) {
+	leg, o := f.request.Legs[i], c.Offer
 	switch {
 	case o.Kind != leg.Role.Kind() || o.Facet != leg.Facet:
-		f.reject(i, e.ID, mman.ErrInvalid, "kind")
+		f.reject(i, c.ID, mman.ErrInvalid, "kind")
 		return false, nil
 	case !leg.Resource.IsZero() && o.Resource != leg.Resource:
-		f.reject(i, e.ID, mman.ErrInvalid, "resource")
-		return false, nil
-	case e.Open >= o.Capacity:
-		f.reject(i, e.ID, mman.ErrCapacity, "capacity")
+		f.reject(i, c.ID, mman.ErrInvalid, "resource")
 		return false, nil
 	}
-	chosen := make([]*Entry, len(f.request.Legs))
-	chosen[i] = &e
-	answer, _, err := f.decide(i, chosen)
-	return answer.Allowed(), err
+	if w := f.where[i]; w != nil {
+		f.steps += w.Cost()
+		if !w.Holds(o.Listed()) {
+			f.reject(i, c.ID, mman.ErrInvalid, RuleWhere)
+			return false, nil
+		}
+	}
+	chosen := make([]*candidate, len(f.request.Legs))
+	chosen[i] = c
+	said, err := f.decide(i, chosen)
+	if err != nil {
+		return false, err
+	}
+	if !said.Allowed() {
+		if said.program.ReadsClock() {
+			f.later[i] = append(f.later[i], c.ID)
+		}
+		return false, nil
+	}
+	open, err := f.open(c)
+	if err != nil || open < o.Capacity {
+		return err == nil, err
+	}
+	f.reject(i, c.ID, mman.ErrCapacity, "capacity")
+	return false, nil
+}
+
+// RuleWhere names the consumer's own condition in a Rejection.
+const RuleWhere = "where"
+
+// open counts the open leases of a candidate, once.
+func (f *filling) open(c *candidate) (uint64, error) {
+	if !c.counted {
+		n, err := f.records.Open(c.Entry)
+		if err != nil {
+			return 0, err
+		}
+		c.look.Open, c.counted = n, true
+	}
+	return c.look.Open, nil
 }
 
 func compareCID(a, b mman.CID) int {

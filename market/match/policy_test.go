@@ -111,8 +111,7 @@ func TestResidual(t *testing.T) {
 	}
 	r := request()
 	r.Purpose = "research"
-	_, fit, err := match.Fill(mman.RequestID{7}, r, b, policy.Chain{Height: 5})
-	require.NoError(t, err)
+	fit := attempt(t, r, b, match.Begin(r, 100, 0), nil).Fit
 	require.Equal(t, []match.Residual{{Leg: 1, Rule: "a-calls"}, {Leg: 1, Rule: "z-large"}}, fit.Residual)
 	require.Equal(t, policy.Record{Held: 0b010, Left: 0b101}, fit.Legs[1].Rules)
 	require.Equal(t, policy.Record{}, fit.Legs[2].Rules)
@@ -175,7 +174,8 @@ func TestSteps(t *testing.T) {
 	r.Legs = append(r.Legs[:1:1], r.Legs[2])
 	d, _, _ := fill(t, r, b)
 	require.Equal(t, match.Queued, d.Outcome)
-	require.Len(t, d.Rejections, match.MaxRejections)
+	require.True(t, d.More, "the scan stops early and goes on")
+	require.Less(t, d.Scanned, uint64(match.MaxScan))
 	r.Legs[1].Offers = []mman.CID{b[0].ID}
 	d, _, _ = fill(t, r, b)
 	require.Equal(t, []match.Rejection{{Leg: 1, Offer: b[0].ID, Code: mman.ErrPolicy.Code, Rule: "never"}}, d.Rejections)

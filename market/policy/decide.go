@@ -46,6 +46,8 @@ type Program struct {
 	conditions []*condition.Condition // nil where a rule has none
 	cost       uint64
 	usage      bool   // a condition reads usage.leases_…
+	open       bool   // a condition reads usage.open
+	clock      bool   // a condition reads the height, the time or counts by days
 	legs       uint64 // the rules that read a leg
 }
 
@@ -85,7 +87,11 @@ func (g *Program) groups(i int, r Rule, c *condition.Condition) error {
 		switch group, _, _ := strings.Cut(name, "."); group {
 		case "usage":
 			usage = name
+			g.open = g.open || name == "usage.open"
 			g.usage = g.usage || name != "usage.open"
+			g.clock = g.clock || name != "usage.open"
+		case "chain":
+			g.clock = true
 		case "run":
 			run = name
 		case "algorithm", "compute", "data", "storage":
@@ -104,6 +110,13 @@ func (g *Program) groups(i int, r Rule, c *condition.Condition) error {
 // ReadsUsage reports whether a decision needs Context.Usage.
 func (g *Program) ReadsUsage() bool { return g.usage }
 
+// ReadsOpen reports whether a decision needs Context.Open.
+func (g *Program) ReadsOpen() bool { return g.open || g.policy.Limits.Concurrent > 0 }
+
+// ReadsClock reports whether time alone can change a decision: a condition reads
+// the height, the time, or leases counted by days.
+func (g *Program) ReadsClock() bool { return g.clock }
+
 // ReadsLegs reports whether a rule that is evaluated at run time looks at the
 // legs.
 func (g *Program) ReadsLegs(match Record) bool {
@@ -114,6 +127,9 @@ func (g *Program) ReadsLegs(match Record) bool {
 	}
 	return false
 }
+
+// Limits returns the limits of the policy.
+func (g *Program) Limits() Limits { return g.policy.Limits }
 
 // Cost returns the worst cost of an evaluation, at most MaxCost.
 func (g *Program) Cost() uint64 { return g.cost }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -37,6 +38,7 @@ const (
 	RuleConcurrent  = "limits.concurrent" // too many open leases
 	RuleObligations = "obligations"       // the consumer does not accept one
 	RuleSealed      = "sealed"            // sealed data and another node's compute; decided by market/match
+	RuleRevoked     = "revoked"           // a grant that was taken back; decided by market/match
 )
 
 // Bounds of a policy.
@@ -96,6 +98,49 @@ func (l Limits) Run() resources.Limits {
 	return resources.Limits{WallMs: l.WallMs, MemoryBytes: l.MemoryBytes, InputBytes: l.InputBytes, OutputBytes: l.OutputBytes}
 }
 
+// Granted returns the policy for an account to which the holder granted more:
+// the grant's rules and default in the place of p's own; what bounds the work,
+// the algorithms that may see the data, and the obligations stay, and the grant
+// may only add to them.
+func (p Policy) Granted(grant Policy) Policy {
+	out := p
+	out.Default, out.Rules = grant.Default, grant.Rules
+	out.Limits = p.Limits.tighten(grant.Limits)
+	out.Obligations = slices.Clone(p.Obligations)
+	for _, o := range grant.Obligations {
+		if !slices.ContainsFunc(out.Obligations, func(has Obligation) bool { return has.Name == o.Name }) {
+			out.Obligations = append(out.Obligations, o)
+		}
+	}
+	out.Obligations = out.Obligations[:min(len(out.Obligations), MaxObligations)]
+	return out
+}
+
+func (l Limits) tighten(by Limits) Limits {
+	lower := func(a, b uint64) uint64 {
+		if a == 0 || b > 0 && b < a {
+			return b
+		}
+		return a
+	}
+	return Limits{
+		WallMs: lower(l.WallMs, by.WallMs), MemoryBytes: lower(l.MemoryBytes, by.MemoryBytes),
+		InputBytes: lower(l.InputBytes, by.InputBytes), OutputBytes: lower(l.OutputBytes, by.OutputBytes),
+		Concurrent: lower(l.Concurrent, by.Concurrent), Network: cmp.Or(l.Network, by.Network),
+	}
+}
+
+// ByRule reports whether the id is of a rule of the author's or of the default,
+// which a grant stands in for.
+func ByRule(id string) bool {
+	switch id {
+	case RuleAlgorithms, RuleConcurrent, RuleObligations, RuleSealed, RuleRevoked:
+		return false
+	default:
+		return true
+	}
+}
+
 // Validate reports the first field that breaks a rule (mman.ErrInvalid,
 // ErrTooLarge) or that this version would not enforce (mman.ErrUnsupported).
 func (p Policy) Validate() error {
@@ -146,7 +191,7 @@ func (r Rule) validate() error {
 		}
 	}
 	switch r.ID {
-	case RuleDefault, RuleAlgorithms, RuleObligations, RuleSealed:
+	case RuleDefault, RuleAlgorithms, RuleObligations, RuleSealed, RuleRevoked:
 		return fmt.Errorf("%w: id %q has a meaning of its own, choose another", mman.ErrInvalid, r.ID)
 	}
 	if r.Effect != Allow && r.Effect != Deny {

@@ -31,6 +31,8 @@ type Price struct {
 	Share uint64 `cbor:"share"     json:"share_bp,omitempty"`
 	// Units are summed over the session's usage; for the compute leg.
 	Units []UnitPrice `cbor:"units"     json:"units,omitempty"`
+	// Load is the provider's own curve, at most 8 steps, both numbers growing.
+	Load []LoadStep `cbor:"load,omitempty" json:"load,omitempty"`
 }
 
 // UnitPrice asks UMan for each Per of a unit.
@@ -54,6 +56,9 @@ func (p Price) Validate(kind resources.Kind, facet resources.Facet) error {
 	}
 	if kind != resources.KindCompute && len(p.Units) > 0 {
 		return fmt.Errorf("%w: price.units: only compute sees the session, use per_lease and share", mman.ErrInvalid)
+	}
+	if err := validLoad(p.Load); err != nil {
+		return err
 	}
 	if len(p.Units) > maxUnits {
 		return fmt.Errorf("%w: price.units: %d of them, at most %d are allowed", mman.ErrTooLarge, len(p.Units), maxUnits)
@@ -81,7 +86,10 @@ func (p Price) Asks(unit resources.Unit) bool {
 
 // Of returns ⌈Σ uman·usage/per⌉ over the units, rounded up once. It returns
 // mman.ErrOverflow when the sum is above the largest supply.
-func (p Price) Of(usage resources.Usage) (mman.Amount, error) {
+func (p Price) Of(usage resources.Usage) (mman.Amount, error) { return p.With(usage, Factor{}) }
+
+// With returns ⌈factor · Σ uman·usage/per⌉, rounded up once; else it is as Of.
+func (p Price) With(usage resources.Usage, factor Factor) (mman.Amount, error) {
 	sum, term := new(big.Rat), new(big.Rat)
 	for _, u := range p.Units {
 		n, err := usage.Of(u.Unit)
@@ -90,6 +98,9 @@ func (p Price) Of(usage resources.Usage) (mman.Amount, error) {
 		}
 		num := new(big.Int).Mul(new(big.Int).SetUint64(n), new(big.Int).SetUint64(uint64(u.UMan)))
 		sum.Add(sum, term.SetFrac(num, new(big.Int).SetUint64(u.Per)))
+	}
+	if factor != (Factor{}) {
+		sum.Mul(sum, term.SetFrac(new(big.Int).SetUint64(factor.parts()), new(big.Int).SetUint64(factorWhole)))
 	}
 	quo, rem := new(big.Int).QuoRem(sum.Num(), sum.Denom(), new(big.Int))
 	if rem.Sign() > 0 {

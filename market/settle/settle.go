@@ -7,6 +7,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/price"
 	"github.com/limboid/massive-man/resources"
 )
 
@@ -23,8 +24,8 @@ type Payment struct {
 // Split divides delta, the amount by which a lease's total paid grew to
 // total. burnPPM of it, rounded up, is burned. Of the rest the part below the
 // lease's fixed prices is shared in proportion to those prices, the part above
-// in proportion 10⁴ for compute to each other leg's share; both by largest
-// remainder, ties to the earlier leg. Each growth is split by itself, because
+// in proportion 10⁴ for compute to each other leg's share times its factor; both
+// by largest remainder, ties to the earlier leg. Each growth is split by itself, because
 // largest remainders of a running total may take back what was already paid.
 func Split(lease market.Lease, total, delta mman.Amount, burnPPM uint64) (payments []Payment, burned mman.Amount, err error) {
 	before, err := total.Sub(delta)
@@ -53,9 +54,13 @@ func Split(lease market.Lease, total, delta mman.Amount, burnPPM uint64) (paymen
 	}
 	byLease, byShare := make([]uint64, len(lease.Legs)), make([]uint64, len(lease.Legs))
 	for i, leg := range lease.Legs {
-		byLease[i], byShare[i] = uint64(leg.Price.PerLease), leg.Price.Share
+		fixed, err := leg.Fixed()
+		if err != nil {
+			return nil, 0, err
+		}
+		byLease[i], byShare[i] = uint64(fixed), leg.Factor.Weight(leg.Price.Share)
 	}
-	byShare[len(byShare)-1] = resources.BasisPoints
+	byShare[len(byShare)-1] = price.Factor{}.Weight(resources.BasisPoints)
 	first, err := apportion(fixedNet, byLease)
 	if err != nil {
 		return nil, 0, err

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/cmd/internal/console"
 	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/resources"
@@ -34,6 +35,7 @@ type work struct {
 	wall     time.Duration
 	blocks   uint64
 	patience uint64
+	looks    uint64
 	wait     bool
 	fresh    bool
 	settle   bool
@@ -99,6 +101,7 @@ used is paid, its standard error is shown, and mman exits 1.`,
 	f.Var((*size)(&w.limits.OutputBytes), "output-limit", "the most that a run may write")
 	f.Uint64Var(&w.blocks, "blocks", std.Blocks, "how many blocks the lease lasts")
 	f.Uint64Var(&w.patience, "patience", std.Patience, "within how many blocks the request must be matched")
+	f.Uint64Var(&w.looks, "looks", 0, "how many offers the ledger may look at beyond "+strconv.Itoa(tx.IncludedLooks)+"; each costs a little gas")
 	f.BoolVar(&w.wait, "wait", false, "stay in the queue until --patience ends when nothing fits yet")
 	f.BoolVar(&w.fresh, "new-lease", false, "make a new lease even if an own open one would do")
 	f.BoolVar(&w.settle, "close", false, "settle and close the lease afterwards")
@@ -111,7 +114,7 @@ used is paid, its standard error is shown, and mman exits 1.`,
 
 // wanted checks what was typed, before anything is signed.
 func (w *work) wanted(algorithm string) (sdk.Wanted, error) {
-	d := sdk.Wanted{Cap: mman.Amount(w.max), Blocks: w.blocks, Patience: w.patience, Fresh: w.fresh, Wait: w.wait}
+	d := sdk.Wanted{Cap: mman.Amount(w.max), Blocks: w.blocks, Patience: w.patience, Looks: w.looks, Fresh: w.fresh, Wait: w.wait}
 	var err error
 	if d.Algorithm, err = sdk.ParseContent(algorithm); err != nil {
 		return d, err
@@ -148,6 +151,8 @@ func (w *work) wanted(algorithm string) (sdk.Wanted, error) {
 		return d, console.Wrong("--wall %s is no time to run: use for example 30s", w.wall)
 	case w.max == 0:
 		return d, console.Wrong("--max 0MAN pays for nothing: use for example 0.5MAN")
+	case w.looks > tx.MaxLooks:
+		return d, console.Wrong("--looks %d, at most %d can be paid for", w.looks, tx.MaxLooks)
 	case w.blocks == 0 || w.patience == 0:
 		return d, console.Wrong("--blocks and --patience must be at least 1")
 	}

@@ -1,0 +1,181 @@
+package market
+
+import (
+	"fmt"
+	"slices"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/block"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/match"
+	"github.com/limboid/massive-man/market/policy"
+)
+
+// standing is an offer, decoded and its policy compiled.
+type standing struct {
+	offer   market.Offer
+	program *policy.Program
+	line    []byte
+}
+
+// cachedOffers is how many decoded offers each of the cache's two generations
+// holds.
+const cachedOffers = 4096
+
+// offerCache holds decoded offers by their id, which is the hash of their bytes:
+// whatever it forgets is decoded again to the same. It is for one goroutine, the
+// one that executes blocks.
+type offerCache struct{ young, old map[mman.CID]standing }
+
+// get returns a standing offer; the record is read each time, so that what was
+// removed is gone.
+func (c *offerCache) get(r state.Reader, id mman.CID) (standing, bool, error) {
+	record, ok, err := offers().Get(r, id.Bytes())
+	if err != nil || !ok {
+		return standing{}, false, err
+	}
+	s, err := c.open(id, record)
+	return s, err == nil, err
+}
+
+// open decodes an offer's record.
+func (c *offerCache) open(id mman.CID, record OfferRecord) (standing, error) {
+	s, ok := c.young[id]
+	if ok {
+		return s, nil
+	}
+	if s, ok = c.old[id]; !ok {
+		o, _, err := market.DecodeOffer(record.Bytes)
+		if err == nil {
+			s.program, err = o.Policy.Compile()
+		}
+		if err != nil {
+			return standing{}, fmt.Errorf("%w: offer %s: %w", mman.ErrCorrupt, id, err)
+		}
+		s.offer, s.line = o, offerLine(o)
+	}
+	if len(c.young) >= cachedOffers {
+		c.old, c.young = c.young, nil
+	}
+	if c.young == nil {
+		c.young = make(map[mman.CID]standing)
+	}
+	c.young[id] = s
+	return s, nil
+}
+
+// book is the standing offers as one block's matching sees them.
+type book struct {
+	state   state.Reader
+	height  uint64
+	day     uint64
+	arrived uint64
+	offers  *offerCache
+}
+
+func (m Module) book(ctx *block.Context) (*book, error) {
+	arrived, err := arrivals().Get(ctx.State)
+	return &book{ctx.State, ctx.Height, today(ctx.Header), arrived, m.offers}, err
+}
+
+// Offer implements match.Book.
+func (b *book) Offer(id mman.CID) (match.Entry, bool, error) {
+	record, ok, err := offers().Get(b.state, id.Bytes())
+	if err != nil || !ok {
+		return match.Entry{}, false, err
+	}
+	s, err := b.offers.open(id, record)
+	if err != nil || s.offer.Expires <= b.height {
+		return match.Entry{}, false, err
+	}
+	return match.Entry{ID: id, Offer: s.offer, Program: s.program, Arrival: record.Arrival}, true, nil
+}
+
+// Open implements match.Records.
+func (b *book) Open(e match.Entry) (uint64, error) { return OpenLeases(b.state, e.Offer) }
+
+// Usage implements match.Records.
+func (b *book) Usage(e match.Entry, consumer mman.Address) (policy.Usage, error) {
+	return usage(b.state, offerLine(e.Offer), consumer, b.day)
+}
+
+// Grant implements match.Records.
+func (b *book) Grant(match.Entry, mman.Address) (match.Grant, bool, error) {
+	return match.Grant{}, false, nil
+}
+
+// Arrived implements match.Book.
+func (b *book) Arrived() uint64 { return b.arrived }
+
+// Scan implements match.Book.
+func (b *book) Scan(class match.Class, after []byte, limit int) ([]match.Spot, error) {
+	family, prefix := classKey(class)
+	var from []byte
+	if after != nil {
+		from = slices.Concat(prefix, after)
+	}
+	keys, err := state.NewIndex(family).Page(b.state, prefix, from, limit)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]match.Spot, len(keys))
+	for i, key := range keys {
+		rest := key[len(prefix):]
+		if out[i].ID, err = lastCID(rest); err != nil {
+			return nil, err
+		}
+		out[i].Key = rest
+	}
+	return out, nil
+}
+
+// maxArrivals is how many arrivals of a whole class are passed over for those of
+// one resource.
+const maxArrivals = 1024
+
+// Arrivals implements match.Book.
+func (b *book) Arrivals(class match.Class, after uint64, limit int) (out []match.Arrival, upTo uint64, err error) {
+	prefix := facetKey(class.Kind, class.Facet)
+	mark := []byte(nil)
+	page := limit
+	if !class.Resource.IsZero() {
+		digest := class.Resource.Digest()
+		mark, page = digest[:resourceMark], maxArrivals
+	}
+	// Nothing sorts between this key and the first of the next number.
+	from := append(slices.Concat(prefix, state.Uint64Key(after)), slices.Repeat([]byte{0xff}, resourceMark+mman.CIDSize)...)
+	keys, err := state.NewIndex(state.MarketArrivals).Page(b.state, prefix, from, page)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, key := range keys {
+		number, rest, err := state.ParseUint64Key(key[len(prefix):])
+		if err != nil {
+			return nil, 0, err
+		}
+		upTo = number
+		if mark != nil && !slices.Equal(rest[:min(resourceMark, len(rest))], mark) {
+			continue
+		}
+		id, err := lastCID(rest)
+		if err != nil {
+			return nil, 0, err
+		}
+		if out = append(out, match.Arrival{Number: number, ID: id}); len(out) == limit {
+			return out, upTo, nil
+		}
+	}
+	if len(keys) < page {
+		upTo = b.arrived
+	}
+	return out, upTo, nil
+}
+
+func lastCID(key []byte) (mman.CID, error) {
+	id, err := mman.CIDFromBytes(key[max(0, len(key)-mman.CIDSize):])
+	if err != nil {
+		err = fmt.Errorf("%w: index of offers: %w", mman.ErrCorrupt, err)
+	}
+	return id, err
+}
