@@ -1,6 +1,7 @@
 package market
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -15,8 +16,10 @@ import (
 // standing is an offer, decoded and its policy compiled.
 type standing struct {
 	offer   market.Offer
+	arrival uint64
 	program *policy.Program
 	line    []byte
+	raw     []byte // the record
 }
 
 // cachedOffers is how many decoded offers each of the cache's two generations
@@ -28,32 +31,22 @@ const cachedOffers = 4096
 // one that executes blocks.
 type offerCache struct{ young, old map[mman.CID]standing }
 
-// get returns a standing offer; the record is read each time, so that what was
-// removed is gone.
+// get returns a standing offer. Its record's bytes are read each time, so that
+// what was removed or came again is known.
 func (c *offerCache) get(r state.Reader, id mman.CID) (standing, bool, error) {
-	record, ok, err := offers().Get(r, id.Bytes())
+	raw, ok, err := r.Get(state.MarketOffers.Store(), state.MarketOffers.Key(id.Bytes()))
 	if err != nil || !ok {
 		return standing{}, false, err
 	}
-	s, err := c.open(id, record)
-	return s, err == nil, err
-}
-
-// open decodes an offer's record.
-func (c *offerCache) open(id mman.CID, record OfferRecord) (standing, error) {
 	s, ok := c.young[id]
-	if ok {
-		return s, nil
+	if ok && bytes.Equal(s.raw, raw) {
+		return s, true, nil
 	}
-	if s, ok = c.old[id]; !ok {
-		o, _, err := market.DecodeOffer(record.Bytes)
-		if err == nil {
-			s.program, err = o.Policy.Compile()
+	if s, ok = c.old[id]; !ok || !bytes.Equal(s.raw, raw) {
+		if s, err = decodeStanding(r, id); err != nil {
+			return standing{}, false, fmt.Errorf("%w: offer %s: %w", mman.ErrCorrupt, id, err)
 		}
-		if err != nil {
-			return standing{}, fmt.Errorf("%w: offer %s: %w", mman.ErrCorrupt, id, err)
-		}
-		s.offer, s.line = o, offerLine(o)
+		s.raw = bytes.Clone(raw)
 	}
 	if len(c.young) >= cachedOffers {
 		c.old, c.young = c.young, nil
@@ -62,7 +55,16 @@ func (c *offerCache) open(id mman.CID, record OfferRecord) (standing, error) {
 		c.young = make(map[mman.CID]standing)
 	}
 	c.young[id] = s
-	return s, nil
+	return s, true, nil
+}
+
+func decodeStanding(r state.Reader, id mman.CID) (standing, error) {
+	o, record, _, err := LookupOffer(r, id)
+	if err != nil {
+		return standing{}, err
+	}
+	program, err := o.Policy.Compile()
+	return standing{offer: o, arrival: record.Arrival, program: program, line: offerLine(o)}, err
 }
 
 // book is the standing offers as one block's matching sees them.
@@ -81,15 +83,11 @@ func (m Module) book(ctx *block.Context) (*book, error) {
 
 // Offer implements match.Book.
 func (b *book) Offer(id mman.CID) (match.Entry, bool, error) {
-	record, ok, err := offers().Get(b.state, id.Bytes())
-	if err != nil || !ok {
+	s, ok, err := b.offers.get(b.state, id)
+	if err != nil || !ok || s.offer.Expires <= b.height {
 		return match.Entry{}, false, err
 	}
-	s, err := b.offers.open(id, record)
-	if err != nil || s.offer.Expires <= b.height {
-		return match.Entry{}, false, err
-	}
-	return match.Entry{ID: id, Offer: s.offer, Program: s.program, Arrival: record.Arrival}, true, nil
+	return match.Entry{ID: id, Offer: s.offer, Program: s.program, Arrival: s.arrival}, true, nil
 }
 
 // Open implements match.Records.

@@ -7,7 +7,6 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/block"
 	"github.com/limboid/massive-man/abci/state"
-	"github.com/limboid/massive-man/internal/dagcbor"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/match"
 	"github.com/limboid/massive-man/market/policy"
@@ -262,11 +261,7 @@ func requeue(w state.Writer, id mman.RequestID, before, after RequestRecord) err
 // who wants to decide again reads that from the block's events, and the record
 // has its hash.
 func decide(ctx *block.Context, id mman.RequestID, a match.Attempt) error {
-	inputs, err := dagcbor.Marshal(a.Inputs)
-	if err != nil {
-		return err
-	}
-	ctx.Emit("mman.decision", "request", id.String(), "outcome", string(a.Decision.Outcome), "inputs", base64.StdEncoding.EncodeToString(inputs))
+	ctx.Emit("mman.decision", "request", id.String(), "outcome", string(a.Decision.Outcome), "inputs", base64.StdEncoding.EncodeToString(a.Encoded))
 	return decisions().Set(ctx.State, id[:], a.Decision)
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/limboid/massive-man/abci/block"
 	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/settle"
 )
@@ -23,23 +24,9 @@ func digits(a mman.Amount) string { return strconv.FormatUint(uint64(a), 10) }
 // its lease was closed meanwhile or its escrow is used up, is skipped with an
 // event, so that one lease cannot hold up the others of a batch.
 func (m Module) settle(ctx *block.Context, msg tx.MsgSettle) error {
-	receipts := make([]market.Receipt, len(msg.Items))
-	known := make([]bool, len(msg.Items))
-	for i, item := range msg.Items {
-		r, err := market.DecodeReceipt(item.Receipt)
-		if err != nil {
-			return fmt.Errorf("items[%d]: %w", i, err)
-		}
-		l, ok, err := LookupLease(ctx.State, r.Lease)
-		if err != nil {
-			return err
-		}
-		if ok {
-			if _, err := market.OpenReceipt(ctx.ChainID, market.Signed{Bytes: item.Receipt, Signature: item.Signature}, l.LeaseKey); err != nil {
-				return fmt.Errorf("items[%d]: %w", i, err)
-			}
-		}
-		receipts[i], known[i] = r, ok
+	receipts, known, err := openReceipts(ctx, msg.Items)
+	if err != nil {
+		return err
 	}
 	for i, r := range receipts {
 		if !known[i] {
@@ -56,6 +43,38 @@ func (m Module) settle(ctx *block.Context, msg tx.MsgSettle) error {
 		}
 	}
 	return nil
+}
+
+// openReceipts reads the receipts and verifies, as one batch, the signatures of
+// those whose lease is known.
+func openReceipts(ctx *block.Context, items []tx.SettleItem) (receipts []market.Receipt, known []bool, err error) {
+	receipts, known = make([]market.Receipt, len(items)), make([]bool, len(items))
+	batch := sig.NewBatchVerifier(len(items))
+	var at []int // of the batch's entries
+	for i, item := range items {
+		r, err := market.DecodeReceipt(item.Receipt)
+		if err != nil {
+			return nil, nil, fmt.Errorf("items[%d]: %w", i, err)
+		}
+		l, ok, err := LookupLease(ctx.State, r.Lease)
+		if err != nil {
+			return nil, nil, err
+		}
+		if receipts[i], known[i] = r, ok; ok {
+			digest := mman.SignDigest(mman.SignReceipt, ctx.ChainID, item.Receipt)
+			batch.AddEd25519(l.LeaseKey, digest[:], item.Signature)
+			at = append(at, i)
+		}
+	}
+	if len(at) == 0 {
+		return receipts, known, nil
+	}
+	_, valid := batch.Verify()
+	if j := slices.Index(valid, false); j >= 0 {
+		r := receipts[at[j]]
+		return nil, nil, fmt.Errorf("items[%d]: receipt %d of lease %s: %w: it is not signed by the lease key", at[j], r.Seq, r.Lease, mman.ErrBadSignature)
+	}
+	return receipts, known, nil
 }
 
 func skip(ctx *block.Context, id mman.LeaseID, reason error) {

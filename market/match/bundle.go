@@ -175,8 +175,7 @@ func (f *filling) context(chosen []*candidate) policy.Context {
 	r := f.request
 	return policy.Context{
 		Consumer: r.Consumer, Algorithm: r.Legs[0].Resource, Chain: &f.at, Storage: &policy.Legs{},
-		Request: &policy.Request{Purpose: r.Purpose, Cap: r.Cap, Blocks: r.Blocks, Limits: r.Limits, Accepts: r.Accepts},
-		Code:    f.leg(0, chosen), Compute: f.leg(len(chosen)-1, chosen), Data: f.data(chosen),
+		Request: f.asks, Code: f.leg(0, chosen), Compute: f.leg(len(chosen)-1, chosen), Data: f.data(chosen),
 	}
 }
 

@@ -111,12 +111,13 @@ func (c *collection) scan(i uint64, place *Place, class Class) error {
 	if err != nil {
 		return err
 	}
+	before := len(c.inputs.Looks) // a page names no offer twice
 	for _, s := range spots {
 		if c.steps > MaxSteps/2 {
 			return nil // the next attempt goes on here
 		}
 		place.After = s.Key
-		if err := c.standing(i, place, s.ID); err != nil {
+		if err := c.standing(i, place, s.ID, before); err != nil {
 			return err
 		}
 	}
@@ -135,12 +136,13 @@ func (c *collection) arrivals(i uint64, place *Place, class Class) error {
 	if err != nil {
 		return err
 	}
+	before := len(c.inputs.Looks)
 	for _, a := range list {
 		if c.steps > MaxSteps/2 {
 			return nil
 		}
 		place.Seen = a.Number
-		if err := c.standing(i, place, a.ID); err != nil {
+		if err := c.standing(i, place, a.ID, before); err != nil {
 			return err
 		}
 	}
@@ -148,9 +150,9 @@ func (c *collection) arrivals(i uint64, place *Place, class Class) error {
 	return nil
 }
 
-// standing adds an offer unless it is among the looks already.
-func (c *collection) standing(i uint64, place *Place, id mman.CID) error {
-	if slices.ContainsFunc(c.inputs.Looks, func(l Look) bool { return l.Leg == i && l.Offer == id }) {
+// standing adds an offer unless it is among the first looks already.
+func (c *collection) standing(i uint64, place *Place, id mman.CID, first int) error {
+	if slices.ContainsFunc(c.inputs.Looks[:first], func(l Look) bool { return l.Leg == i && l.Offer == id }) {
 		return nil
 	}
 	e, ok, err := c.book.Offer(id)

@@ -16,7 +16,7 @@ import (
 )
 
 // MaxRejections is the number of turned-down candidates that a decision keeps.
-const MaxRejections = 16
+const MaxRejections = 12
 
 // Rejection says why a candidate was turned down.
 type Rejection struct {
@@ -107,6 +107,8 @@ type Attempt struct {
 	Fit      Fit
 	Progress Progress
 	Inputs   Inputs
+	// Encoded are the inputs whose hash the decision names.
+	Encoded []byte
 	// Steps is what the policies cost.
 	Steps uint64
 }
@@ -150,8 +152,8 @@ func Fill(id mman.RequestID, r market.Request, book Book, at policy.Chain, p Pro
 	}
 	c.keep(f)
 	f.decision.Scanned, f.decision.More = c.progress.Scanned, f.decision.Outcome == Queued && c.progress.Goes(r)
-	d, err := f.record()
-	return Attempt{Looked: true, Decision: d, Fit: fit, Progress: c.progress, Inputs: c.inputs, Steps: f.steps}, err
+	d, encoded, err := f.record()
+	return Attempt{Looked: true, Decision: d, Fit: fit, Progress: c.progress, Inputs: c.inputs, Encoded: encoded, Steps: f.steps}, err
 }
 
 // Decide decides again upon the recorded inputs of an attempt and returns the
@@ -178,7 +180,7 @@ func Decide(r market.Request, recorded Decision, in Inputs, offers func(mman.CID
 		return Decision{}, err
 	}
 	f.decision.Scanned, f.decision.More = recorded.Scanned, recorded.More
-	d, err := f.record()
+	d, _, err := f.record()
 	if err == nil && recorded.Ended > 0 {
 		d = d.End(recorded.Outcome, recorded.Ended)
 	}
@@ -244,6 +246,7 @@ type filling struct {
 	decision Decision
 	inputs   *Inputs
 	all      []*candidate
+	asks     *policy.Request // what policies see of the request
 	// candidates are those that fit by themselves, best first, later those that
 	// time alone may make fit; by leg.
 	candidates [][]*candidate
@@ -257,6 +260,7 @@ func newFilling(id mman.RequestID, r market.Request, records Records, at policy.
 		decision:   Decision{Version: 1, Request: id, Height: at.Height, Time: at.Time, Outcome: Queued},
 		candidates: make([][]*candidate, len(r.Legs)), later: make([][]mman.CID, len(r.Legs)),
 	}
+	f.asks = &policy.Request{Purpose: r.Purpose, Cap: r.Cap, Blocks: r.Blocks, Limits: r.Limits, Accepts: r.Accepts}
 	for i, leg := range r.Legs {
 		if leg.Where == "" {
 			continue
@@ -302,14 +306,15 @@ func (f *filling) fill() (Fit, error) {
 	return Fit{}, nil
 }
 
-// record closes the decision: it names its inputs and keeps to its size.
-func (f *filling) record() (Decision, error) {
-	b, err := dagcbor.Marshal(*f.inputs)
+// record closes the decision: it names its inputs, which it also returns
+// encoded, and keeps to its size.
+func (f *filling) record() (Decision, []byte, error) {
+	encoded, err := dagcbor.Marshal(*f.inputs)
 	if err != nil {
-		return Decision{}, err
+		return Decision{}, nil, err
 	}
 	d := f.decision
-	d.Inputs = mman.Sum256(b)
+	d.Inputs = mman.Sum256(encoded)
 	for _, r := range f.inputs.Before {
 		if len(d.Rejections) < MaxRejections {
 			d.Rejections = append(d.Rejections, r)
@@ -318,7 +323,7 @@ func (f *filling) record() (Decision, error) {
 	for {
 		b, err := dagcbor.Marshal(d)
 		if err != nil || len(b) <= MaxDecisionBytes-endBytes || len(d.Rejections) == 0 {
-			return d, err
+			return d, encoded, err
 		}
 		d.Rejections = d.Rejections[:len(d.Rejections)-1]
 	}

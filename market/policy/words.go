@@ -149,22 +149,26 @@ type Context struct {
 }
 
 // reading remembers the words that were read for one decision, so that a loop
-// over one list does not build another anew at each turn.
+// over one list does not build another anew at each turn. Few words are read.
 type reading struct {
 	context *Context
-	done    uint64 // bit by word; there are fewer than 64
-	values  []condition.Value
+	done    []word
+}
+
+type word struct {
+	index int
+	value condition.Value
 }
 
 func (r *reading) read(i int) condition.Value {
-	if r.values == nil {
-		r.values = make([]condition.Value, len(words))
+	for j := range r.done {
+		if r.done[j].index == i {
+			return r.done[j].value
+		}
 	}
-	if r.done>>i&1 == 0 {
-		r.values[i] = r.context.read(i)
-		r.done |= 1 << i
-	}
-	return r.values[i]
+	v := r.context.read(i)
+	r.done = append(r.done, word{i, v})
+	return v
 }
 
 // read returns the value of a word.
