@@ -32,6 +32,7 @@ import (
 	"github.com/limboid/massive-man/p2p/protocol/wire"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/wasm"
+	"github.com/limboid/massive-man/resources/wasm/interpreter"
 	"github.com/limboid/massive-man/sdk/chain"
 	"github.com/limboid/massive-man/sdk/submit"
 )
@@ -187,6 +188,8 @@ func (n *Node) buildProvider(rpc *chain.Client) (*provider.Provider, error) {
 		Records:   n.store.Data().Namespace(store.NamespaceProvider),
 		Worker:    worker.New(map[resources.Facet]resources.Executor{resources.FacetWasm: n.executor}),
 		Meters:    map[resources.Facet]uint64{resources.FacetWasm: wasm.MeterVersion},
+
+		Interpreters: interpreter.NewShelf(filepath.Join(n.cfg.Home, interpreter.Folder)),
 	})
 }
 

@@ -21,8 +21,11 @@ const (
 // Task is one piece of work, given by content alone: whoever has the blocks can
 // run it again.
 type Task struct {
-	// Algorithm is the content to run: for the wasm facet a WASI command module.
+	// Algorithm is the content to run: for the wasm facet a WASI command module,
+	// otherwise a script of at most ScriptMaxBytes.
 	Algorithm mman.CID
+	// Facet is how the algorithm is written; "" means FacetWasm.
+	Facet Facet
 	// Args are passed as the program's arguments after its name.
 	Args []string
 	// Stdin is the content on standard input, the zero CID for none.
@@ -33,7 +36,8 @@ type Task struct {
 	Seed mman.Hash
 	// Limits bound the run; all fields are set.
 	Limits Limits
-	// Content opens the CIDs above. The executor closes what it opens.
+	// Content opens the CIDs above and that of Module. The executor closes what
+	// it opens.
 	Content Opener
 }
 
@@ -89,6 +93,9 @@ type Executor interface {
 func (t Task) Validate() error {
 	if t.Algorithm.IsZero() {
 		return fmt.Errorf("%w: the task names no algorithm", mman.ErrInvalid)
+	}
+	if err := t.validFacet(); err != nil {
+		return err
 	}
 	if err := ValidArgs(t.Args); err != nil {
 		return err

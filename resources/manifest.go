@@ -27,14 +27,18 @@ type Facet string
 
 // The facets of the kinds above.
 const (
-	FacetWasm Facet = "wasm" // algorithm, compute: a WASI preview 1 command
-	FacetFile Facet = "file" // dataset: one file
+	FacetWasm   Facet = "wasm"   // algorithm, compute: a WASI preview 1 command
+	FacetJS     Facet = "js"     // algorithm: a script for its Interpreter
+	FacetPython Facet = "python" // algorithm: a script for its Interpreter
+	FacetFile   Facet = "file"   // dataset: one file
 )
 
 // ValidFacet reports whether kind has the facet.
 func ValidFacet(kind Kind, facet Facet) bool {
 	switch kind {
-	case KindAlgorithm, KindCompute:
+	case KindAlgorithm:
+		return facet == FacetWasm || facet == FacetJS || facet == FacetPython
+	case KindCompute:
 		return facet == FacetWasm
 	case KindDataset:
 		return facet == FacetFile
@@ -157,7 +161,7 @@ func (m Manifest) Validate() error {
 		return fmt.Errorf("%w: version %d of the manifest format, this program reads 1", mman.ErrUnsupported, m.Version)
 	}
 	if !ValidFacet(m.Kind, m.Facet) {
-		return fmt.Errorf("%w: kind %.32q with facet %.32q; there are algorithm/wasm, compute/wasm and dataset/file", mman.ErrUnsupported, m.Kind, m.Facet)
+		return fmt.Errorf("%w: kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, compute/wasm and dataset/file", mman.ErrUnsupported, m.Kind, m.Facet)
 	}
 	if err := ValidName("name", m.Name); err != nil {
 		return err

@@ -38,6 +38,9 @@ type Config struct {
 	After func(time.Duration) <-chan time.Time
 	// Logger takes the log. Default: discard.
 	Logger *slog.Logger
+	// Interpreter opens what runs scripts, for a provider that lacks it; nil
+	// when there is none here.
+	Interpreter func(module mman.CID) (resources.Blob, error)
 }
 
 // Client is a consumer. Its methods are safe for concurrent use.

@@ -165,7 +165,11 @@ func (c *Client) legs(ctx context.Context, w Wanted) ([]market.LegRequest, map[m
 		files[id] = what.File
 		return market.LegRequest{Role: role, Facet: facet, Resource: id, Supplied: true}, nil
 	}
-	algorithm, err := leg(market.RoleAlgorithm, resources.FacetWasm, w.Algorithm)
+	facet, err := c.facet(ctx, w)
+	if err != nil {
+		return nil, nil, err
+	}
+	algorithm, err := leg(market.RoleAlgorithm, facet, w.Algorithm)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -178,6 +182,22 @@ func (c *Client) legs(ctx context.Context, w Wanted) ([]market.LegRequest, map[m
 		legs = append(legs, data)
 	}
 	return append(legs, market.LegRequest{Role: market.RoleCompute, Facet: resources.FacetWasm}), files, nil
+}
+
+// facet says how the wanted algorithm is written: its file's name tells, or who
+// offers it.
+func (c *Client) facet(ctx context.Context, w Wanted) (resources.Facet, error) {
+	if w.Algorithm.File != "" {
+		return resources.FacetOfFile(w.Algorithm.File), nil
+	}
+	found, err := c.Find(ctx, resources.KindAlgorithm, "", w.Algorithm.Resource, w.Discover)
+	if err != nil {
+		return "", err
+	}
+	if len(found) == 0 {
+		return resources.FacetWasm, nil // the request will say that nobody offers it
+	}
+	return found[0].Offer.Facet, nil
 }
 
 func sumFile(ctx context.Context, path string) (_ mman.CID, err error) {

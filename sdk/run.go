@@ -280,6 +280,9 @@ func (s *Session) source(w Work, run session.Run) session.Source {
 			}
 			return f, uint64(info.Size()), nil //nolint:gosec // sizes are not negative
 		}
+		if i, ok := resources.InterpreterAt(id); ok && i.Facet == s.lease.Lease.Algorithm().Facet {
+			return s.client.interpreter(i)
+		}
 		if id == run.Stdin && w.Stdin != nil {
 			if _, err := w.Stdin.Seek(0, io.SeekStart); err != nil {
 				return nil, 0, fmt.Errorf("input: %w", err)
@@ -288,6 +291,21 @@ func (s *Session) source(w Work, run session.Run) session.Source {
 		}
 		return nil, 0, fmt.Errorf("%w: the provider asks for %s, which is no part of this run", mman.ErrProtocol, id)
 	}
+}
+
+// interpreter opens what runs scripts, for a provider that does not have it.
+func (c *Client) interpreter(i resources.Interpreter) (io.ReadCloser, uint64, error) {
+	lacks := func(err error) error {
+		return fmt.Errorf("neither the provider nor anybody else that it found has %s: %w", i.Name, err)
+	}
+	if c.cfg.Interpreter == nil {
+		return nil, 0, lacks(mman.ErrNotFound)
+	}
+	b, err := c.cfg.Interpreter(i.Module)
+	if err != nil {
+		return nil, 0, lacks(err)
+	}
+	return b, b.Size(), nil
 }
 
 // Close ends the session. The lease stays open for the next one.

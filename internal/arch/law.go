@@ -98,6 +98,7 @@ func Homes() []Home {
 		home("github.com/cometbft/cometbft-db", "CometBFT's stores", "node/consensus"),
 		home("github.com/cometbft/cometbft", "CometBFT's node", "node/consensus"),
 		home("github.com/tetratelabs/wazero", "the one WASM engine", "resources/wasm/..."),
+		home("github.com/paralin", "the one interpreter that is embedded", "resources/wasm/interpreter"),
 		home("github.com/dgraph-io", "the one store on disk", "node/store"),
 		home("cel.dev/cel-go", "tests only: policies have their own evaluator, so that an upgrade is no fork"),
 		home("github.com/fxamacker/cbor", "one strict codec", "internal/dagcbor"),

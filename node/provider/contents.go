@@ -44,6 +44,15 @@ func (c contents) missing(ctx context.Context, run session.Run) ([]mman.CID, err
 			}
 		}
 	}
+	if i, ok := resources.InterpreterOf(c.lease.Algorithm().Facet); ok {
+		here, err := c.p.interpreter(ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		if !here {
+			out = append(out, i.Module)
+		}
+	}
 	if !run.Stdin.IsZero() && len(run.Inline) == 0 && run.StdinBytes > 0 {
 		if err := want(run.Stdin); err != nil {
 			return nil, err
@@ -54,6 +63,9 @@ func (c contents) missing(ctx context.Context, run session.Run) ([]mman.CID, err
 
 // supply stores a content under the lease and refuses one that is not id.
 func (c contents) supply(ctx context.Context, id mman.CID, size uint64, r io.Reader) error {
+	if i, ok := resources.InterpreterAt(id); ok && i.Facet == c.lease.Algorithm().Facet {
+		return c.p.shelf.Install(i, r)
+	}
 	if size > c.lease.Limits.InputBytes {
 		return fmt.Errorf("%w: %d bytes, the lease allows %d", mman.ErrInputLimit, size, c.lease.Limits.InputBytes)
 	}
@@ -95,7 +107,11 @@ func (c contents) task(ctx context.Context, run session.Run, limits resources.Li
 	if err != nil {
 		return resources.Task{}, err
 	}
-	task := resources.Task{Algorithm: algorithm, Args: run.Args, Stdin: run.Stdin, Seed: run.Seed, Limits: limits, Content: open}
+	facet := c.lease.Algorithm().Facet
+	if i, ok := resources.InterpreterOf(facet); ok {
+		open[i.Module] = func(context.Context) (resources.Blob, error) { return c.p.shelf.Open(i.Module) }
+	}
+	task := resources.Task{Algorithm: algorithm, Facet: facet, Args: run.Args, Stdin: run.Stdin, Seed: run.Seed, Limits: limits, Content: open}
 	for _, leg := range c.lease.Data() {
 		id, err := resolve(leg)
 		if err != nil {

@@ -178,7 +178,7 @@ func (f listingFile) price() (price.Price, error) {
 
 func (l Listing) validate() error {
 	if !resources.ValidFacet(l.Manifest.Kind, l.Manifest.Facet) {
-		return fmt.Errorf("%w: resource.kind %.32q with facet %.32q; there are algorithm/wasm, compute/wasm and dataset/file", mman.ErrUnsupported, l.Manifest.Kind, l.Manifest.Facet)
+		return fmt.Errorf("%w: resource.kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, compute/wasm and dataset/file", mman.ErrUnsupported, l.Manifest.Kind, l.Manifest.Facet)
 	}
 	if l.Manifest.Kind == resources.KindCompute && l.Content != "" {
 		return fmt.Errorf("%w: resource.content: compute has none", mman.ErrInvalid)

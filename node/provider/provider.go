@@ -15,6 +15,7 @@ import (
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/p2p/discovery"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/wasm/interpreter"
 )
 
 // Config sets how a provider behaves.
@@ -77,6 +78,8 @@ type Parts struct {
 	// Meters are the facets that Worker can run, with the versions of their
 	// meters.
 	Meters map[resources.Facet]uint64
+	// Interpreters holds what runs scripts.
+	Interpreters *interpreter.Shelf
 }
 
 // Provider lends resources. Its methods are safe for concurrent use.
@@ -92,6 +95,8 @@ type Provider struct {
 	stores    Stores
 	worker    *worker.Worker
 	meters    map[resources.Facet]uint64
+	shelf     *interpreter.Shelf
+	shared    map[resources.Facet]bool // interpreters that others can have; Run's own
 
 	records  *store.KV
 	book     *ledgerBook
@@ -144,7 +149,7 @@ func New(cfg Config, parts Parts) (*Provider, error) {
 	return &Provider{
 		cfg: cfg, log: cfg.Logger, ledger: parts.Ledger, submitter: parts.Submitter, host: parts.Host,
 		peer: parts.Host.ID(), discovery: parts.Discovery, public: parts.Public,
-		stores: parts.Stores, worker: parts.Worker, meters: parts.Meters,
+		stores: parts.Stores, worker: parts.Worker, meters: parts.Meters, shelf: parts.Interpreters, shared: map[resources.Facet]bool{},
 		records: parts.Records, book: book, holdings: held, heights: make(chan uint64, 1),
 	}, nil
 }
@@ -181,6 +186,7 @@ func (p *Provider) Run(ctx context.Context) error {
 			}{
 				{"keep the node bound", p.bind},
 				{"keep the offers standing", p.renew},
+				{"share the interpreters", p.shareInterpreters},
 				{"settle", func(ctx context.Context, h uint64) error { return p.settle(ctx, h, false) }},
 				{"drop what closed leases left", p.retire},
 			} {

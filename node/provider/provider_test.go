@@ -33,6 +33,7 @@ import (
 	"github.com/limboid/massive-man/p2p/protocol/session"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/resourcestest"
+	"github.com/limboid/massive-man/resources/wasm/interpreter"
 )
 
 const chainID = p2ptest.NetworkID
@@ -258,6 +259,8 @@ func (l *lender) open(tb testing.TB) {
 		Records: l.db.Data().Namespace(store.NamespaceProvider),
 		Worker:  worker.New(map[resources.Facet]resources.Executor{resources.FacetWasm: l.executor}),
 		Meters:  map[resources.Facet]uint64{resources.FacetWasm: 1},
+
+		Interpreters: interpreter.NewShelf(""),
 	})
 	require.NoError(tb, err)
 }

@@ -99,6 +99,7 @@ type preparedTask struct {
 	inBytes    uint64
 	stdinSize  uint64
 	inputSizes []uint64
+	scriptSize uint64
 
 	once    sync.Once
 	release func() // lets the module go; safe twice
@@ -147,24 +148,32 @@ func (e *Executor) Prepare(ctx context.Context, task resources.Task) (resources.
 	}
 	// The algorithm is opened also when it is compiled already: whether the
 	// task may have it is for its content to say.
-	blob, err := task.Content.Open(ctx, task.Algorithm)
+	blob, err := task.Content.Open(ctx, task.Module())
 	if err != nil {
-		return nil, prepareError(ctx, fmt.Errorf("open algorithm %s: %w", task.Algorithm, err))
+		return nil, prepareError(ctx, fmt.Errorf("open %s: %w", program(task), err))
 	}
-	entry, err := e.module(ctx, task.Algorithm, blob)
+	entry, err := e.module(ctx, task.Module(), blob)
 	if err = errors.Join(err, blob.Close()); err != nil {
 		if entry != nil {
 			e.cache.release(entry)
 		}
-		return nil, prepareError(ctx, fmt.Errorf("algorithm %s: %w", task.Algorithm, err))
+		return nil, prepareError(ctx, fmt.Errorf("%s: %w", program(task), err))
 	}
 	if need := uint64(entry.module.minPages) * pageSize; need > task.Limits.MemoryBytes {
 		e.cache.release(entry)
-		return nil, fmt.Errorf("algorithm %s: %w: it starts with %d bytes, the limit is %d", task.Algorithm, mman.ErrMemory, need, task.Limits.MemoryBytes)
+		return nil, fmt.Errorf("%s: %w: it starts with %d bytes, the limit is %d", program(task), mman.ErrMemory, need, task.Limits.MemoryBytes)
 	}
 	p.module = entry.module
 	p.release = func() { p.once.Do(func() { e.cache.release(entry) }) }
 	return p, nil
+}
+
+// program names what a task runs, for errors.
+func program(task resources.Task) string {
+	if i, ok := resources.InterpreterOf(task.Facet); ok {
+		return fmt.Sprintf("%s, module %s", i.Name, i.Module)
+	}
+	return "algorithm " + task.Algorithm.String()
 }
 
 // prepareError says in the words of this package that the context ended.
@@ -180,16 +189,25 @@ func prepareError(ctx context.Context, err error) error {
 	}
 }
 
-// measure opens the inputs for their sizes.
+// sizeOf opens a content for its size.
+func (p *preparedTask) sizeOf(ctx context.Context, what string, id mman.CID) (uint64, error) {
+	blob, err := p.task.Content.Open(ctx, id)
+	if err != nil {
+		return 0, fmt.Errorf("open %s %s: %w", what, id, err)
+	}
+	size := blob.Size()
+	if err := blob.Close(); err != nil {
+		return 0, fmt.Errorf("close %s %s: %w", what, id, err)
+	}
+	return size, nil
+}
+
+// measure opens what the guest reads for its size.
 func (p *preparedTask) measure(ctx context.Context) error {
 	add := func(what string, id mman.CID) (uint64, error) {
-		blob, err := p.task.Content.Open(ctx, id)
+		size, err := p.sizeOf(ctx, what, id)
 		if err != nil {
-			return 0, fmt.Errorf("open %s %s: %w", what, id, err)
-		}
-		size := blob.Size()
-		if err := blob.Close(); err != nil {
-			return 0, fmt.Errorf("close %s %s: %w", what, id, err)
+			return 0, err
 		}
 		if room := p.task.Limits.InputBytes - p.inBytes; size > room {
 			return 0, fmt.Errorf("%w: with the %d bytes of %s %s the inputs exceed %d bytes", mman.ErrInputLimit, size, what, id, p.task.Limits.InputBytes)
@@ -198,6 +216,14 @@ func (p *preparedTask) measure(ctx context.Context) error {
 		return size, nil
 	}
 	var err error
+	if p.task.Module() != p.task.Algorithm {
+		if p.scriptSize, err = p.sizeOf(ctx, "script", p.task.Algorithm); err != nil {
+			return err
+		}
+		if p.scriptSize > resources.ScriptMaxBytes {
+			return fmt.Errorf("%w: script %s has %d bytes, at most %d are allowed", mman.ErrTooLarge, p.task.Algorithm, p.scriptSize, resources.ScriptMaxBytes)
+		}
+	}
 	if !p.task.Stdin.IsZero() {
 		if p.stdinSize, err = add("stdin", p.task.Stdin); err != nil {
 			return err

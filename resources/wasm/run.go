@@ -40,6 +40,7 @@ type run struct {
 	args    []string
 	stdin   *source
 	inputs  []*source
+	script  *source // nil for an algorithm that is a module itself
 	files   []*file
 	stdout  *output
 	stderr  *output
@@ -188,8 +189,8 @@ func writeAll(w io.Writer, b []byte) error {
 // close frees the contents; nothing of the run uses them any more.
 func (r *run) close() error {
 	var errs []error
-	for _, s := range append(r.inputs, r.stdin) {
-		if s.blob != nil {
+	for _, s := range append(r.inputs, r.stdin, r.script) {
+		if s != nil && s.blob != nil {
 			errs = append(errs, s.blob.Close())
 		}
 	}
@@ -266,7 +267,7 @@ func newRun(ctx context.Context, p *preparedTask, streams resources.IO) *run {
 	r := &run{
 		done:     ctx.Done(),
 		open:     func(id mman.CID) (resources.Blob, error) { return p.task.Content.Open(ctx, id) },
-		args:     append([]string{ProgramName}, p.task.Args...),
+		args:     p.arguments(),
 		stdin:    &source{id: p.task.Stdin, size: p.stdinSize},
 		stdout:   newOutput(streams.Stdout),
 		stderr:   newOutput(streams.Stderr),
@@ -279,6 +280,7 @@ func newRun(ctx context.Context, p *preparedTask, streams resources.IO) *run {
 	}
 	r.memory.limit = p.task.Limits.MemoryBytes
 	r.openFiles()
+	r.mountScript(p)
 	return r
 }
 

@@ -260,3 +260,10 @@ func (n *node) readAt(b []byte, offset uint64) uint64 {
 	}
 	return done
 }
+
+// newText is a file that cannot be changed, with text of the host's.
+func newText(inode uint64, text []byte) *node {
+	n := &node{inode: inode, kind: typeRegular, accessed: ClockEpoch, changed: ClockEpoch, length: uint64(len(text))}
+	n.pages = slices.Collect(slices.Chunk(text, scratchPage))
+	return n
+}

@@ -14,6 +14,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/resources/wasm/interpreter"
 	"github.com/limboid/massive-man/sdk"
 	"github.com/limboid/massive-man/sdk/keyring"
 )
@@ -145,6 +146,11 @@ func (a *app) signer(ctx context.Context) (*sdk.Client, error) {
 	return a.connect(ctx, sdk.Config{Key: key, Lock: ring.Lock})
 }
 
+// shelf holds the interpreters of this home.
+func (a *app) shelf() *interpreter.Shelf {
+	return interpreter.NewShelf(filepath.Join(a.home, interpreter.Folder))
+}
+
 func (a *app) connect(ctx context.Context, cfg sdk.Config) (*sdk.Client, error) {
 	cfg.Node, cfg.Peers = a.node, a.peers
 	if cfg.Node == "" {
@@ -161,6 +167,7 @@ func (a *app) connect(ctx context.Context, cfg sdk.Config) (*sdk.Client, error) 
 			return nil, err
 		}
 	}
+	cfg.Interpreter = a.shelf().Open
 	cfg.Leases, cfg.Now, cfg.After = filepath.Join(a.home, leaseFolder), a.now, a.after
 	if a.verbose {
 		cfg.Logger = slog.New(slog.NewTextHandler(a.streams.Err, &slog.HandlerOptions{Level: slog.LevelDebug}))

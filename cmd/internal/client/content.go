@@ -15,6 +15,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/resources"
 )
 
 // regular returns the size of a file that the user names; "" is none.
@@ -35,14 +36,21 @@ func regular(path string) (uint64, error) {
 	return uint64(info.Size()), nil //nolint:gosec // sizes are not negative
 }
 
-// checkModule refuses a local file that cannot be a WASM module, before
-// anybody is paid to find out.
-func checkModule(path string) (err error) {
+// checkAlgorithm refuses a local file that cannot be a WASM module, nor a
+// script by its name, before anybody is paid to find out.
+func checkAlgorithm(path string) (err error) {
 	if path == "" {
 		return nil
 	}
-	if _, err := regular(path); err != nil {
+	size, err := regular(path)
+	if err != nil {
 		return err
+	}
+	if i, ok := resources.InterpreterOf(resources.FacetOfFile(path)); ok {
+		if size > resources.ScriptMaxBytes {
+			return fmt.Errorf("%w: %s has %d bytes, a script of %s has at most %d", mman.ErrTooLarge, path, size, i.Name, resources.ScriptMaxBytes)
+		}
+		return nil
 	}
 	f, err := os.Open(path) //nolint:gosec // the user names it
 	if err != nil {
@@ -51,7 +59,7 @@ func checkModule(path string) (err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	head := make([]byte, 8)
 	if _, err := io.ReadFull(f, head); err != nil || !bytes.Equal(head, []byte("\x00asm\x01\x00\x00\x00")) {
-		return fmt.Errorf("%w: %s does not begin like a WASM module; compile it for WASI preview 1, in Go with GOOS=wasip1 GOARCH=wasm", mman.ErrModule, path)
+		return fmt.Errorf("%w: %s does not begin like a WASM module; compile it for WASI preview 1, in Go with GOOS=wasip1 GOARCH=wasm, or name a script .js or .py", mman.ErrModule, path)
 	}
 	return nil
 }

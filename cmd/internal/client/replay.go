@@ -16,6 +16,7 @@ import (
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/wasm"
+	"github.com/limboid/massive-man/resources/wasm/interpreter"
 	"github.com/limboid/massive-man/sdk"
 )
 
@@ -143,7 +144,7 @@ type rerun struct {
 }
 
 func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease, paid market.RunResult) (_ rerun, err error) {
-	task := resources.Task{Algorithm: paid.Algorithm, Args: r.Run.Args, Stdin: r.Run.Stdin, Seed: r.Run.Seed, Limits: r.Run.Limits, Content: replayContents{c, r.Files}}
+	task := resources.Task{Algorithm: paid.Algorithm, Facet: lease.Algorithm().Facet, Args: r.Run.Args, Stdin: r.Run.Stdin, Seed: r.Run.Seed, Limits: r.Run.Limits, Content: replayContents{c, a.shelf(), r.Files}}
 	for i, leg := range lease.Legs[:len(lease.Legs)-1] {
 		id := leg.Resource
 		if !leg.Supplied {
@@ -193,6 +194,7 @@ func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, leas
 // otherwise from the network.
 type replayContents struct {
 	client *sdk.Client
+	shelf  *interpreter.Shelf
 	files  []sdk.RunFile
 }
 
@@ -202,6 +204,9 @@ func (o replayContents) Open(ctx context.Context, id mman.CID) (resources.Blob, 
 		if f.Content == id {
 			return openSupplied(ctx, f)
 		}
+	}
+	if o.shelf.Has(id) {
+		return o.shelf.Open(id)
 	}
 	return o.client.Content(ctx, id, resources.MaxContentBytes)
 }

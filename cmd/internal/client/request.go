@@ -61,7 +61,8 @@ func (a *app) requestRun() *cobra.Command {
 		Long: `Run an algorithm on data where it is, and pay for it.
 
 ALGORITHM and --data are CIDs of resources that others offer, or files here,
-which go to the provider of the compute for this lease only. The algorithm sees
+which go to the provider of the compute for this lease only. A file is a WASM
+module, or a script: JavaScript in .js or .mjs, Python in .py. The algorithm sees
 the i-th --data as /data/i, and --input on standard input.
 
 An own open lease on the same terms is used again. The output is verified, then
@@ -78,7 +79,8 @@ An algorithm that ends with an exit code other than 0 is a failed run: what it
 used is paid, its standard error is shown, and mman exits 1.`,
 		Example: `  mman request run wordcount.wasm --input book.txt
   mman request run baf… --data baf… --max 0.5MAN --out result.csv -o json
-  mman request run stats.wasm --data people.csv -- --column age`,
+  mman request run stats.wasm --data people.csv -- --column age
+  mman request run top.js --input book.txt`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			own := args
 			if n := cmd.ArgsLenAtDash(); n >= 0 {
@@ -119,7 +121,7 @@ func (w *work) wanted(algorithm string) (sdk.Wanted, error) {
 	if d.Algorithm, err = sdk.ParseContent(algorithm); err != nil {
 		return d, err
 	}
-	if err := checkModule(d.Algorithm.File); err != nil {
+	if err := checkAlgorithm(d.Algorithm.File); err != nil {
 		return d, err
 	}
 	for _, word := range w.data {

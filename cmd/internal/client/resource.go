@@ -19,7 +19,7 @@ func (a *app) resource() *cobra.Command {
 	return console.Group(&cobra.Command{
 		Use: "resource", Short: "Look at resources; lend and take back your own",
 		Example: "  mman resource list --kind dataset\n  mman resource add listing.yaml",
-	}, a.resourceList(), a.resourceShow(), a.add("mman resource add"), a.takeBack("rm", "Stop lending a resource of the own node", "mman resource rm"))
+	}, a.resourceList(), a.resourceShow(), a.resourceInstall(), a.add("mman resource add"), a.takeBack("rm", "Stop lending a resource of the own node", "mman resource rm"))
 }
 
 // kinds are the kinds that can be offered, each with its facet.
