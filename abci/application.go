@@ -62,6 +62,11 @@ type Application struct {
 	kept      []*executed
 	decided   *executed
 	staged    *state.Staged
+	arriving  *arrival
+
+	// joining guards what follows. It is taken last.
+	joining  sync.Mutex
+	archives []*archive // ascending
 
 	// mempool guards what follows. It is taken after consensus, never before.
 	mempool sync.Mutex
@@ -98,7 +103,7 @@ func New(cfg Config) (*Application, error) {
 	}
 	a.publish()
 	if store.Height() > 0 {
-		if err := a.resetCheck(); err != nil {
+		if err := errors.Join(a.archive(store.Latest()), a.resetCheck()); err != nil {
 			return nil, err
 		}
 	}
@@ -516,7 +521,7 @@ func (a *Application) commit() (uint64, error) {
 	}
 	a.genesis, a.kept, a.decided, a.staged = nil, nil, nil, nil
 	a.publish()
-	return height, a.resetCheck()
+	return height, errors.Join(a.archive(a.store.Latest()), a.resetCheck())
 }
 
 // InsertTx belongs to application-side mempools, which this chain does not use.
@@ -540,24 +545,4 @@ func (a *Application) VerifyVoteExtension(_ context.Context, req *types.RequestV
 		return &types.ResponseVerifyVoteExtension{Status: types.ResponseVerifyVoteExtension_REJECT}, nil
 	}
 	return &types.ResponseVerifyVoteExtension{Status: types.ResponseVerifyVoteExtension_ACCEPT}, nil
-}
-
-// ListSnapshots answers none: nodes join by replaying blocks.
-func (a *Application) ListSnapshots(context.Context, *types.RequestListSnapshots) (*types.ResponseListSnapshots, error) {
-	return &types.ResponseListSnapshots{}, nil
-}
-
-// OfferSnapshot rejects every snapshot.
-func (a *Application) OfferSnapshot(context.Context, *types.RequestOfferSnapshot) (*types.ResponseOfferSnapshot, error) {
-	return &types.ResponseOfferSnapshot{Result: types.ResponseOfferSnapshot_REJECT}, nil
-}
-
-// LoadSnapshotChunk answers no bytes.
-func (a *Application) LoadSnapshotChunk(context.Context, *types.RequestLoadSnapshotChunk) (*types.ResponseLoadSnapshotChunk, error) {
-	return &types.ResponseLoadSnapshotChunk{}, nil
-}
-
-// ApplySnapshotChunk aborts: no snapshot was accepted.
-func (a *Application) ApplySnapshotChunk(context.Context, *types.RequestApplySnapshotChunk) (*types.ResponseApplySnapshotChunk, error) {
-	return &types.ResponseApplySnapshotChunk{Result: types.ResponseApplySnapshotChunk_ABORT}, nil
 }

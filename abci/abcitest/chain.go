@@ -375,7 +375,8 @@ func Attribute(events []types.Event, typ, key string) (string, bool) {
 type Disturbance func(height uint64) (restart, drop bool)
 
 // Replay runs every decided block through a second application, as a node that
-// catches up, and compares results, events and roots byte for byte. The
+// catches up, and compares results, events and roots byte for byte. At the end of
+// each epoch a new application joins by its archive and goes on in its place. The
 // disturbance, when given, restarts it or drops its caches on the way.
 func (c *Chain) Replay(disturb Disturbance) {
 	c.tb.Helper()
@@ -406,5 +407,41 @@ func (c *Chain) Replay(disturb Disturbance) {
 		}
 		_, err = app.Commit(c.tb.Context(), &types.RequestCommit{})
 		require.NoError(c.tb, err)
+		if (uint64(i)+1)%c.Doc.Params.EpochBlocks == 0 {
+			db = state.NewMemory()
+			app = c.join(app, db)
+		}
 	}
+}
+
+// join returns an application over the empty database that restored the latest
+// archive of another one.
+func (c *Chain) join(from *abci.Application, db state.DB) *abci.Application {
+	c.tb.Helper()
+	ctx := c.tb.Context()
+	list, err := from.ListSnapshots(ctx, &types.RequestListSnapshots{})
+	require.NoError(c.tb, err)
+	require.NotEmpty(c.tb, list.Snapshots)
+	last := list.Snapshots[len(list.Snapshots)-1]
+	was, err := from.Info(ctx, &types.RequestInfo{})
+	require.NoError(c.tb, err)
+	require.Equal(c.tb, was.LastBlockHeight, int64(last.Height))
+	to := open(c.tb, db)
+	offered, err := to.OfferSnapshot(ctx, &types.RequestOfferSnapshot{Snapshot: last, AppHash: was.LastBlockAppHash})
+	require.NoError(c.tb, err)
+	require.Equal(c.tb, types.ResponseOfferSnapshot_ACCEPT, offered.Result)
+	for i := range last.Chunks {
+		chunk, err := from.LoadSnapshotChunk(ctx, &types.RequestLoadSnapshotChunk{Height: last.Height, Format: last.Format, Chunk: i})
+		require.NoError(c.tb, err)
+		applied, err := to.ApplySnapshotChunk(ctx, &types.RequestApplySnapshotChunk{Index: i, Chunk: chunk.Chunk, Sender: "peer"})
+		require.NoError(c.tb, err)
+		require.Equal(c.tb, types.ResponseApplySnapshotChunk_ACCEPT, applied.Result)
+	}
+	is, err := to.Info(ctx, &types.RequestInfo{})
+	require.NoError(c.tb, err)
+	require.Equal(c.tb, was, is)
+	again, err := to.ListSnapshots(ctx, &types.RequestListSnapshots{})
+	require.NoError(c.tb, err)
+	require.Contains(c.tb, again.Snapshots, last, "who joined offers the same bytes")
+	return to
 }

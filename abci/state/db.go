@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"strings"
 
 	mman "github.com/limboid/massive-man"
 )
@@ -70,6 +71,16 @@ func flatKey(store string, key []byte) (string, error) {
 			mman.ErrInvalid, key, store, len(key), MaxKey)
 	}
 	return store + "/" + string(key), nil
+}
+
+// checkFlat checks a key that flatKey is to have made.
+func checkFlat(flat string) error {
+	store, key, ok := strings.Cut(flat, "/")
+	if !ok {
+		return fmt.Errorf("%w: key %.40x names no store", mman.ErrInvalid, flat)
+	}
+	_, err := flatKey(store, []byte(key))
+	return err
 }
 
 func checkStore(store string) error {

@@ -370,11 +370,33 @@ func TestWalkIsTheState(t *testing.T) {
 			require.NoError(t, o.Set([]string{"bank", "gov"}[i%2], fmt.Appendf(nil, "k/%d", i), []byte("v")))
 		}
 	})
-	two := build(func(o *state.Overlay) {
-		require.NoError(t, one.Walk(o.Set))
-	})
+	restored := func(t *testing.T) (*state.Store, *state.Restore) {
+		t.Helper()
+		s, err := state.Open(state.NewMemory())
+		require.NoError(t, err)
+		r, err := s.Restore()
+		require.NoError(t, err)
+		one.Walk("", func(flat string, value []byte) bool {
+			require.NoError(t, r.Add(flat, value))
+			return true
+		})
+		return s, r
+	}
+	two, r := restored(t)
+	require.ErrorIs(t, r.Commit(7, mman.Hash{1}), mman.ErrContent)
+	require.Zero(t, two.Height())
+	require.NoError(t, r.Commit(7, one.Root()))
 	require.Equal(t, one.Root(), two.Root())
-	require.Equal(t, 50, two.Len())
+	require.Equal(t, 50, two.Latest().Len())
+	_, err := two.Restore()
+	require.ErrorIs(t, err, mman.ErrExists)
+
+	_, r = restored(t)
+	require.ErrorIs(t, r.Add("gov/k/9", []byte("v")), mman.ErrInvalid, "twice")
+	require.ErrorIs(t, r.Add("zzz", []byte("v")), mman.ErrInvalid, "no store")
+	require.ErrorIs(t, r.Add("zzz/", []byte("v")), mman.ErrInvalid, "no key")
+	require.ErrorIs(t, r.Add("zzz/k", nil), mman.ErrInvalid, "no value")
+	require.ErrorIs(t, r.Add("zzz/k", make([]byte, state.MaxValue+1)), mman.ErrTooLarge)
 }
 
 func TestPrefixes(t *testing.T) {
