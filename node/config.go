@@ -12,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/node/consensus"
 )
 
 // Config is what a node can be told. Its zero fields take the defaults; every
@@ -41,6 +42,10 @@ type Config struct {
 	NoIndex bool `yaml:"no_index"`
 	// SettleBlocks is how long receipts wait for company. Default 20.
 	SettleBlocks uint64 `yaml:"settle_blocks"`
+
+	// Sync is whom a node without a state believes about the chain, so that it
+	// fetches the ledger and not all blocks; mman-node join writes it.
+	Sync *consensus.Sync `yaml:"sync,omitempty"`
 
 	// Passphrase opens the account's key when it is encrypted.
 	Passphrase func(name string) ([]byte, error) `yaml:"-"`

@@ -115,6 +115,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	// Consensus last: it starts to change the state as soon as it runs.
 	ccfg := consensus.DefaultConfig(cfg.Home, n.doc, cfg.Logger)
 	ccfg.RPCListen, ccfg.P2PListen, ccfg.Peers, ccfg.Moniker, ccfg.Index = cfg.RPC, cfg.P2P, cfg.Peers, cfg.Moniker, !cfg.NoIndex
+	ccfg.Sync = cfg.Sync
 	n.consensus, err = consensus.New(ccfg, n.app, n.store.Data())
 	return n, err
 }

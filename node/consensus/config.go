@@ -3,9 +3,11 @@ package consensus
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,8 +36,13 @@ const (
 	peersListed    = 64
 	// peerRate bounds what one connection carries in bytes per second.
 	// CometBFT's 5 MB/s would take a fifth of a second for a block of 1 MiB.
-	peerRate     = 64 << 20
-	flushDelay   = time.Millisecond
+	peerRate   = 64 << 20
+	flushDelay = time.Millisecond
+	// syncDiscovery is how long states to join from are collected, again and
+	// again until there is one; CometBFT takes no less.
+	syncDiscovery = 5 * time.Second
+	// syncChunk is how long a peer may take for a chunk before another is asked.
+	syncChunk    = 10 * time.Second
 	monikerBytes = 64
 )
 
@@ -99,6 +106,49 @@ func (t Timeouts) validate() error {
 	return nil
 }
 
+// Sync says whom a new node believes about the chain: the hash of one block,
+// from which a light client follows the signatures of the validators.
+type Sync struct {
+	// Servers are URLs of RPCs that serve headers, the first one first; the
+	// others are witnesses against it. 1 to 16.
+	Servers []string `yaml:"servers"`
+	// Height and Hash name the trusted block. It must not be older than evidence
+	// counts on the chain.
+	Height uint64    `yaml:"height"`
+	Hash   mman.Hash `yaml:"hash"`
+}
+
+// maxServers bounds Sync.Servers.
+const maxServers = 16
+
+func (s *Sync) validate() error {
+	switch {
+	case s == nil:
+		return nil
+	case len(s.Servers) < 1 || len(s.Servers) > maxServers:
+		return fmt.Errorf("%w: sync has %d servers, 1 to %d are allowed", mman.ErrInvalid, len(s.Servers), maxServers)
+	case s.Height == 0 || s.Height > math.MaxInt64 || s.Hash == mman.Hash{}:
+		return fmt.Errorf("%w: sync trusts the block %d with hash %s: name a block of the chain", mman.ErrInvalid, s.Height, s.Hash)
+	}
+	return nil
+}
+
+// comet returns CometBFT's settings of it.
+func (s *Sync) comet(p genesis.Params) *config.StateSyncConfig {
+	out := config.DefaultStateSyncConfig()
+	if s == nil {
+		return out
+	}
+	out.Enable, out.RPCServers = true, s.Servers
+	if len(s.Servers) == 1 { // CometBFT wants a witness
+		out.RPCServers = append(slices.Clone(s.Servers), s.Servers...)
+	}
+	out.TrustHeight, out.TrustHash = int64(s.Height), s.Hash.String()   //nolint:gosec // validated
+	out.TrustPeriod = time.Duration(p.EvidenceMaxSeconds) * time.Second //nolint:gosec // bounded by Validate
+	out.DiscoveryTime, out.ChunkRequestTimeout = syncDiscovery, syncChunk
+	return out
+}
+
 // Config is what a Node needs to know.
 type Config struct {
 	// Home is the node's folder; this package writes below <home>/consensus.
@@ -130,6 +180,9 @@ type Config struct {
 	// MempoolBytes bounds the bytes of all of them. Default 64 MiB, 1 MiB to
 	// 1 GiB.
 	MempoolBytes int64
+	// Sync, when set, lets a node that has no state fetch the end of an epoch
+	// from its peers instead of all blocks. One that has a state ignores it.
+	Sync *Sync
 	// Moniker is a name shown to peers, 1 to 64 printable ASCII characters.
 	// Default "mman".
 	Moniker string
@@ -168,6 +221,9 @@ func (c Config) Validate() error {
 		return err
 	}
 	if err := c.Timeouts.validate(); err != nil {
+		return err
+	}
+	if err := c.Sync.validate(); err != nil {
 		return err
 	}
 	if err := c.validAddresses(); err != nil {
@@ -261,6 +317,7 @@ func (c Config) cometConfig(rpcAddr, p2pAddr string) *config.Config {
 	cs.CreateEmptyBlocks, cs.CreateEmptyBlocksInterval = true, t.Quiet
 	cs.PeerGossipSleepDuration = t.Gossip
 
+	out.StateSync = c.Sync.comet(c.Genesis.Params)
 	out.TxIndex.Indexer = "null"
 	if c.Index {
 		out.TxIndex.Indexer = "kv"

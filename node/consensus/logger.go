@@ -13,6 +13,9 @@ const (
 	// haltMessage is what CometBFT logs when its consensus goroutine ends with
 	// a panic. It tells nobody in any other way.
 	haltMessage = "CONSENSUS FAILURE!!!"
+	// syncMessage is what it logs when no state could be fetched, after which
+	// the node would do nothing for ever.
+	syncMessage = "State sync failed"
 
 	logValueBytes = 512
 	logStackBytes = 8 << 10
@@ -47,7 +50,7 @@ func (l logger) Warn(msg string, keyvals ...any) { l.write(slog.LevelWarn, msg, 
 
 // Error implements log.Logger.
 func (l logger) Error(msg string, keyvals ...any) {
-	if msg != haltMessage {
+	if msg != haltMessage && msg != syncMessage {
 		l.write(slog.LevelWarn, msg, keyvals)
 		return
 	}
@@ -62,6 +65,10 @@ func (l logger) Error(msg string, keyvals ...any) {
 		}
 	}
 	l.write(slog.LevelDebug, "where consensus halted", keyvals)
+	if msg == syncMessage {
+		l.halted(reason + "; no state could be fetched from others: check sync in config.yaml, or join again")
+		return
+	}
 	l.out.Error("consensus halted", attrs(told)...)
 	l.halted(reason)
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/genesis"
 )
 
 // maxAnswer bounds one answer.
@@ -116,7 +117,7 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // the address is said already
 	}
-	return fmt.Errorf("%w: node %s: %w; is it running? name another with --node", mman.ErrUnreachable, c.url, err)
+	return fmt.Errorf("%w: node %s: %w; is it running? if not, name another node", mman.ErrUnreachable, c.url, err)
 }
 
 // Status is what a node says of itself.
@@ -126,18 +127,25 @@ type Status struct {
 	Moniker  string
 	Syncing  bool
 	IsVoting bool // it is a validator
+	// Meet is id@host:port, where nodes of the ledger reach this one, as it says.
+	Meet string
+	// Earliest is the first block that it has.
+	Earliest uint64
 }
 
 // Status asks the node how it is.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var r struct {
 		NodeInfo struct {
+			ID      string `json:"id"`
+			Listen  string `json:"listen_addr"`
 			Network string `json:"network"`
 			Moniker string `json:"moniker"`
 		} `json:"node_info"`
 		SyncInfo struct {
-			Height  string `json:"latest_block_height"`
-			Syncing bool   `json:"catching_up"`
+			Height   string `json:"latest_block_height"`
+			Earliest string `json:"earliest_block_height"`
+			Syncing  bool   `json:"catching_up"`
 		} `json:"sync_info"`
 		Validator struct {
 			Power string `json:"voting_power"`
@@ -150,7 +158,50 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, fmt.Errorf("status: %w: height %.32q", mman.ErrProtocol, r.SyncInfo.Height)
 	}
-	return Status{r.NodeInfo.Network, h, r.NodeInfo.Moniker, r.SyncInfo.Syncing, r.Validator.Power != "" && r.Validator.Power != "0"}, nil
+	first, err := strconv.ParseUint(r.SyncInfo.Earliest, 10, 64)
+	if err != nil {
+		return Status{}, fmt.Errorf("status: %w: height %.32q", mman.ErrProtocol, r.SyncInfo.Earliest)
+	}
+	return Status{
+		ChainID: r.NodeInfo.Network, Height: h, Moniker: r.NodeInfo.Moniker, Syncing: r.SyncInfo.Syncing,
+		IsVoting: r.Validator.Power != "" && r.Validator.Power != "0",
+		Meet:     r.NodeInfo.ID + "@" + strings.TrimPrefix(r.NodeInfo.Listen, "tcp://"), Earliest: first,
+	}, nil
+}
+
+// BlockHash returns the hash of the block at a height, as the node says.
+func (c *Client) BlockHash(ctx context.Context, height uint64) (mman.Hash, error) {
+	var r struct {
+		Signed struct {
+			Commit struct {
+				Block struct {
+					Hash string `json:"hash"`
+				} `json:"block_id"`
+			} `json:"commit"`
+		} `json:"signed_header"`
+	}
+	if err := c.call(ctx, "commit", map[string]string{"height": strconv.FormatUint(height, 10)}, &r); err != nil {
+		return mman.Hash{}, err
+	}
+	var h mman.Hash
+	if err := h.UnmarshalText([]byte(strings.ToLower(r.Signed.Commit.Block.Hash))); err != nil {
+		return mman.Hash{}, fmt.Errorf("block %d: %w: %w", height, mman.ErrProtocol, err)
+	}
+	return h, nil
+}
+
+// Genesis returns the document with which the node's chain began. Its hash is in
+// the ledger, see Chain.
+func (c *Client) Genesis(ctx context.Context) (genesis.Document, error) {
+	var r struct {
+		Genesis struct {
+			Document json.RawMessage `json:"app_state"`
+		} `json:"genesis"`
+	}
+	if err := c.call(ctx, "genesis", struct{}{}, &r); err != nil {
+		return genesis.Document{}, err
+	}
+	return genesis.Decode(r.Genesis.Document)
 }
 
 // AppHash returns the application's root after block height, which the header
