@@ -33,20 +33,26 @@ type replayAnswer struct {
 }
 
 func (a *app) replay() *cobra.Command {
-	return &cobra.Command{
+	export := ""
+	cmd := &cobra.Command{
 		Use: "replay RECEIPT", Short: "Run again here what a receipt paid for, and compare result and bill",
 		Long: `replay runs the algorithm of a receipt again on this machine, with the same
 input, arguments, seed and limits, and says whether result and bill are equal or
 where they differ. RECEIPT is in the answer of request run -o json. It needs the
 contents: public ones come from the network, those that were supplied from where
-they were; private data can be replayed by its owner only.`,
-		Example: "  mman replay bafyreib3…  (the receipt's CID)",
+they were; private data can be replayed by its owner only.
+
+--export writes the instrumented module, its inputs and how the run ended into a
+new folder, for another engine: examples/replay/replay.mjs does it in Node.js.`,
+		Example: "  mman replay bafyreib3…  (the receipt's CID)\n  mman replay bafyreib3… --export run && node examples/replay/replay.mjs run",
 		Args:    console.Args(1, 1, "RECEIPT"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.runReplay(cmd.Context(), args[0]) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.runReplay(cmd.Context(), args[0], export) },
 	}
+	cmd.Flags().StringVar(&export, "export", "", "also write what the run needs into this new folder")
+	return cmd
 }
 
-func (a *app) runReplay(ctx context.Context, word string) error {
+func (a *app) runReplay(ctx context.Context, word, export string) error {
 	id, err := mman.ParseCID(word)
 	if err != nil {
 		return console.Wrong("%w", err)
@@ -65,7 +71,7 @@ func (a *app) runReplay(ctx context.Context, word string) error {
 		return err
 	}
 	begun := a.now()
-	answer, err := a.again(ctx, c, r, lease)
+	answer, err := a.again(ctx, c, r, lease, export)
 	if err != nil {
 		return err
 	}
@@ -84,7 +90,7 @@ func (a *app) runReplay(ctx context.Context, word string) error {
 }
 
 // again runs a record again and compares.
-func (a *app) again(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease) (replayAnswer, error) {
+func (a *app) again(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease, export string) (replayAnswer, error) {
 	st, _, err := market.OpenStatement(r.ChainID, r.Statement, lease.Compute().Peer)
 	if err != nil {
 		return replayAnswer{}, err
@@ -95,7 +101,7 @@ func (a *app) again(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease m
 	if st.Result == nil {
 		return replayAnswer{}, fmt.Errorf("%w: the statement names no result", mman.ErrInvalid)
 	}
-	again, err := a.runAgain(ctx, c, r, lease, *st.Result)
+	again, err := a.runAgain(ctx, c, r, lease, *st.Result, export)
 	if err != nil {
 		return replayAnswer{}, err
 	}
@@ -143,7 +149,7 @@ type rerun struct {
 	usage resources.Usage
 }
 
-func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease, paid market.RunResult) (_ rerun, err error) {
+func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease, paid market.RunResult, export string) (_ rerun, err error) {
 	task := resources.Task{Algorithm: paid.Algorithm, Facet: lease.Algorithm().Facet, Args: r.Run.Args, Stdin: r.Run.Stdin, Seed: r.Run.Seed, Limits: r.Run.Limits, Content: replayContents{c, a.shelf(), r.Files}}
 	for i, leg := range lease.Legs[:len(lease.Legs)-1] {
 		id := leg.Resource
@@ -176,18 +182,23 @@ func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, leas
 	defer func() { err = errors.Join(err, prepared.Close()) }()
 	sum := sdk.NewChecker(ctx)
 	done, err := executor.Run(ctx, prepared, resources.IO{Stdout: sum, Stderr: io.Discard})
-	id, _, size, serr := sum.End()
+	id, sha, size, serr := sum.End()
 	if serr != nil {
 		return rerun{}, serr
 	}
 	out := rerun{RunResult: market.RunResult{ExitCode: done.ExitCode, Output: id, OutputBytes: size}, usage: done.Usage}
 	for _, stop := range []*mman.Error{mman.ErrFuel, mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap} {
 		if errors.Is(err, stop) {
-			out.Code = stop.Code
-			return out, nil
+			out.Code, err = stop.Code, nil
 		}
 	}
-	return out, err
+	if err != nil || export == "" {
+		return out, err
+	}
+	return out, wasm.Export(ctx, task, wasm.Ending{
+		Code: out.Code, ExitCode: out.ExitCode, Fuel: out.usage.Fuel,
+		StdoutBytes: size, StdoutSHA256: sha, OutBytes: out.usage.OutBytes,
+	}, export)
 }
 
 // replayContents opens what a run read: from the files that were supplied,

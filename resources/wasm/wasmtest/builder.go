@@ -97,7 +97,11 @@ func (b *Builder) Function(export string, locals uint32, code ...[]byte) []byte 
 		m = section(m, 5, vector(limits))
 	}
 	function := u32(uint32(len(b.imports)))
-	m = section(m, 7, vector(slices.Concat(blob([]byte(export)), []byte{0}, function)))
+	exports := [][]byte{slices.Concat(blob([]byte(export)), []byte{0}, function)}
+	if !b.NoMemory {
+		exports = append(exports, slices.Concat(blob([]byte("memory")), []byte{2, 0}))
+	}
+	m = section(m, 7, vector(exports...))
 	m = append(m, b.Raw...)
 	body := slices.Concat(vector(append(u32(locals), I32)), slices.Concat(code...), []byte{0x0b})
 	m = section(m, 10, vector(blob(body)))
