@@ -25,7 +25,10 @@ const (
 	// Costs are estimates of compiling, see shape. What compilers make stays
 	// below a tenth of the first, and below 100 a byte.
 	maxFunctionCost = 1 << 30
-	maxCostPerByte  = 128
+	// Of a metered function: some four seconds. The largest that compilers make,
+	// the evaluators of CPython and QuickJS, take a third.
+	maxMeteredCost = 1 << 28
+	maxCostPerByte = 128
 )
 
 // The sections of a module, by their ids.
@@ -94,7 +97,44 @@ func admit(module []byte, known func(name string) bool) (admitted, error) {
 	if err != nil {
 		return admitted{}, err
 	}
+	if err := a.compilable(metered.Module); err != nil {
+		return admitted{}, err
+	}
 	return admitted{code: metered.Module, minPages: a.minPages}, nil
+}
+
+// compilable checks what compiling the metered module takes: the meter adds
+// branches, the more the more loops there are.
+func (a *admission) compilable(metered []byte) error {
+	r := reader{b: metered[8:]}
+	for len(r.b) > 0 && r.err == nil {
+		id := r.u8()
+		body := reader{b: r.take(r.u32())}
+		if r.err != nil || id != sectionCode {
+			continue
+		}
+		index, sum, refused := 0, uint64(0), error(nil)
+		body.each(func() {
+			f := reader{b: body.take(body.u32())}
+			_, cost := f.scanFunction(a.params)
+			sum += cost
+			if refused == nil {
+				refused = tooCostly(index, cost, maxMeteredCost, sum, uint64(len(metered)))
+			}
+			index++
+		})
+		return refused
+	}
+	return nil
+}
+
+// tooCostly judges the cost of a function, and of all up to it, in a module of so
+// many bytes.
+func tooCostly(function int, cost, most, sum, size uint64) error {
+	if cost > most || sum > maxFunctionCost+maxCostPerByte*size {
+		return fmt.Errorf("%w: function %d has too many branches and locals to be compiled in good time; split it", mman.ErrModule, function)
+	}
+	return nil
 }
 
 type admission struct {
@@ -243,14 +283,8 @@ func (a *admission) functions(r *reader) error {
 			return
 		}
 		f := reader{b: body}
-		locals := uint64(0)
-		f.each(func() {
-			locals += uint64(f.u32())
-			f.u8()
-		})
-		a.locals += locals
-		cost := f.scanBody().cost(locals + a.params)
-		a.cost += cost
+		locals, cost := f.scanFunction(a.params)
+		a.locals, a.cost = a.locals+locals, a.cost+cost
 		switch {
 		case f.err != nil:
 			r.fail(fmt.Errorf("function %d: %w", index, f.err))
@@ -259,8 +293,8 @@ func (a *admission) functions(r *reader) error {
 		case locals > maxLocals || a.locals > maxModuleLocals:
 			refused = fmt.Errorf("%w: function %d has %d locals, at most %d in a function and %d in a module are allowed",
 				mman.ErrModule, index, locals, maxLocals, maxModuleLocals)
-		case cost > maxFunctionCost || a.cost > maxFunctionCost+maxCostPerByte*a.size:
-			refused = fmt.Errorf("%w: function %d has too many branches and locals to be compiled in good time; split it", mman.ErrModule, index)
+		default:
+			refused = tooCostly(index, cost, maxFunctionCost, a.cost, a.size)
 		}
 		index++
 	})

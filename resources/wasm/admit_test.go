@@ -78,6 +78,7 @@ func TestModulesThatAreRefused(t *testing.T) {
 		"operators behind":     {(&wasmtest.Builder{}).Command(0, []byte{0x0b, 0x01}), mman.ErrModule, "behind its end"},
 		"deep blocks":          {(&wasmtest.Builder{}).Command(0, nested([]byte{0x02, 0x40}, 300_000)), mman.ErrModule, "too many branches"},
 		"deep loops of locals": {(&wasmtest.Builder{}).Command(2000, nested([]byte{0x03, 0x40}, 1000)), mman.ErrModule, "too many branches"},
+		"loops when metered":   {(&wasmtest.Builder{}).Command(0, nested([]byte{0x03, 0x40}, 5_000)), mman.ErrModule, "too many branches"},
 		"huge function":        {(&wasmtest.Builder{}).Command(0, make([]byte, 1<<20), []byte{}), mman.ErrModule, "at most 1048576"},
 	} {
 		t.Run(name, func(t *testing.T) {

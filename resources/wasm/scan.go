@@ -19,6 +19,16 @@ func (s shape) cost(locals uint64) uint64 {
 	return s.nodes*s.nodes + 256*s.nodes*locals + 1024*s.loops*locals + 4*locals*locals
 }
 
+// scanFunction reads a function's code and returns the number of its locals and
+// the cost of compiling it.
+func (r *reader) scanFunction(params uint64) (locals, cost uint64) {
+	r.each(func() {
+		locals += uint64(r.u32())
+		r.u8()
+	})
+	return locals, r.scanBody().cost(locals + params)
+}
+
 // scanBody reads a function's operators, behind its locals, without judging their
 // types. It knows the operators of WebAssembly 2.0.
 func (r *reader) scanBody() shape {

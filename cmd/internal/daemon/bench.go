@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/limboid/massive-man/cmd/internal/console"
@@ -8,6 +10,23 @@ import (
 )
 
 func (p *program) bench() *cobra.Command {
+	cmd := &cobra.Command{Use: "bench", Short: "Measure what this machine reaches", Example: "  mman-node bench request -o json"}
+	return console.Group(cmd, p.benchRequest(), p.benchWASM(), p.benchMatch())
+}
+
+// show prints a report.
+func (p *program) show(report *bench.Report, err error) error {
+	if err != nil {
+		return err
+	}
+	if p.asJSON() {
+		return console.JSON(p.streams.Out, report)
+	}
+	p.printf("%s", report)
+	return nil
+}
+
+func (p *program) benchRequest() *cobra.Command {
 	var o bench.RequestOptions
 	request := &cobra.Command{
 		Use: "request", Short: "Measure requests: on a new lease, on an open one, and how many a second", Args: console.Args(0, 0, ""),
@@ -17,22 +36,13 @@ minute; every receipt is signed, verified and persisted on both sides, and settl
 on the chain at the end.`,
 		Example: "  mman-node bench request -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			report, err := bench.Request(cmd.Context(), o)
-			if err != nil {
-				return err
-			}
-			if p.asJSON() {
-				return console.JSON(p.streams.Out, report)
-			}
-			p.printf("%s", report)
-			return nil
+			return p.show(bench.Request(cmd.Context(), o))
 		},
 	}
 	request.Flags().IntVar(&o.Leases, "leases", 30, "new leases to time")
 	request.Flags().IntVar(&o.Runs, "runs", 2000, "runs on an open lease to time, and again to count by the second")
 	request.Flags().IntVar(&o.Sessions, "sessions", 4, "sessions at one time when counting by the second")
-	cmd := &cobra.Command{Use: "bench", Short: "Measure what this machine reaches", Example: "  mman-node bench request -o json"}
-	return console.Group(cmd, request, p.benchMatch())
+	return request
 }
 
 func (p *program) benchMatch() *cobra.Command {
@@ -45,19 +55,33 @@ prices behind offers that deny, at each number of offers in --offers. A million
 offers take some minutes to set up and about 5 GiB of memory.`,
 		Example: "  mman-node bench match -o json\n  mman-node bench match --offers 1000,100000",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			report, err := bench.Match(cmd.Context(), o)
-			if err != nil {
-				return err
-			}
-			if p.asJSON() {
-				return console.JSON(p.streams.Out, report)
-			}
-			p.printf("%s", report)
-			return nil
+			return p.show(bench.Match(cmd.Context(), o))
 		},
 	}
 	cmd.Flags().IntSliceVar(&o.Offers, "offers", []int{1000, 100_000, 1_000_000}, "numbers of open offers, ascending")
 	cmd.Flags().IntVar(&o.Requests, "requests", 256, "requests that are made at once")
 	cmd.Flags().IntVar(&o.Receipts, "receipts", 20_000, "receipts to verify")
+	return cmd
+}
+
+
+func (p *program) benchWASM() *cobra.Command {
+	var o bench.WASMOptions
+	cmd := &cobra.Command{
+		Use: "wasm", Short: "Measure WebAssembly: what metering costs, starts, runs and stops", Args: console.Args(0, 0, ""),
+		Long: `bench wasm runs eight programs metered, as they were written, and compiled for this
+processor, in turns on one thread, and compares their processor time. Then it
+measures the executor: a first and a second start, how many trivial runs a second,
+and how long after its deadline a guest stops that computes in silence.
+
+It takes about seven minutes; with --guest-time 50ms --pairs 3 some seconds.`,
+		Example: "  mman-node bench wasm -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.show(bench.WASM(cmd.Context(), o))
+		},
+	}
+	cmd.Flags().DurationVar(&o.GuestTime, "guest-time", time.Second, "how long each form of a program runs in each comparison, 1ms to 1m")
+	cmd.Flags().IntVar(&o.Pairs, "pairs", 7, "comparisons of each program, of which the median counts, 1 to 99")
+	cmd.Flags().IntVar(&o.Runs, "runs", 5000, "trivial runs to count, and a tenth of them to stop, 1 to 1000000")
 	return cmd
 }

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tetratelabs/wazero/api"
 	"golang.org/x/sys/unix"
 
+	"github.com/limboid/massive-man/resources/wasm/kernel"
 	"github.com/limboid/massive-man/resources/wasm/meter"
 )
 
@@ -23,57 +25,67 @@ func threadTime(b *testing.B) time.Duration {
 }
 
 // BenchmarkMetered reports the processor time of the metered kernels, with all
-// rules and without some, over that of the plain ones: the least of the rounds of
-// each, which take turns. "control" is the plain module again.
+// rules and without some, over that of the plain ones: the median of the ratios of
+// rounds in which all take turns. "control" is the plain module again.
 func BenchmarkMetered(b *testing.B) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	plain := readKernels(b)
+	plain := kernel.Module()
 	e := compiler(b)
-	variants := []struct {
-		name   string
-		module []byte
-		least  time.Duration
-		logs   float64
-	}{
+	variants := []*variant{
 		{name: "plain", module: plain},
 		{name: "control", module: plain},
 		{name: "metered", module: instrument(b, plain)},
+		{name: "nochecks", module: instrument(b, plain, meter.Switches{NoChecks: true})},
 		{name: "nostack", module: instrument(b, plain, meter.Switches{NoStack: true})},
 		{name: "nonan", module: instrument(b, plain, meter.Switches{NoNaN: true})},
 	}
-	for _, k := range kernels() {
-		b.Run(k.name, func(b *testing.B) {
+	for _, v := range variants {
+		v.instance = e.instantiate(b, v.module)
+		setLimit(v.instance, noLimit)
+	}
+	for _, k := range kernel.List() {
+		b.Run(k.Name, func(b *testing.B) {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
-			for i := range variants {
-				variants[i].least = math.MaxInt64
+			for _, v := range variants {
+				v.ratios = nil
+				v.run(b, k)
 			}
-			var checksum []uint64
 			for b.Loop() {
-				for i := range variants {
-					v := &variants[i]
-					m := e.instantiate(b, v.module)
-					setLimit(m, noLimit)
-					f := m.ExportedFunction(k.name)
-					start := threadTime(b)
-					got, err := f.Call(b.Context(), k.rounds)
-					v.least = min(v.least, threadTime(b)-start)
-					require.NoError(b, err)
-					require.NoError(b, m.Close(b.Context()))
-					require.True(b, checksum == nil || slices.Equal(checksum, got))
-					checksum = got
+				for _, v := range variants {
+					v.took = v.run(b, k)
+				}
+				for _, v := range variants {
+					v.ratios = append(v.ratios, float64(v.took)/float64(variants[0].took))
 				}
 			}
-			for i := range variants[1:] {
-				v := &variants[i+1]
-				ratio := float64(v.least) / float64(variants[0].least)
+			for _, v := range variants[1:] {
+				slices.Sort(v.ratios)
+				ratio := v.ratios[len(v.ratios)/2]
 				v.logs += math.Log(ratio)
-				b.ReportMetric(ratio, v.name+"/plain")
+				b.ReportMetric(ratio, v.name)
 			}
 		})
 	}
 	for _, v := range variants[1:] {
-		b.Logf("geometric mean of %s over plain: %.3f", v.name, math.Exp(v.logs/float64(len(kernels()))))
+		b.Logf("geometric mean of %s over plain: %.3f", v.name, math.Exp(v.logs/float64(len(kernel.List()))))
 	}
+}
+
+type variant struct {
+	name     string
+	module   []byte
+	instance api.Module
+	took     time.Duration
+	ratios   []float64
+	logs     float64
+}
+
+func (v *variant) run(b *testing.B, k kernel.Kernel) time.Duration {
+	b.Helper()
+	f := v.instance.ExportedFunction(k.Name)
+	start := threadTime(b)
+	_, err := f.Call(b.Context(), uint64(k.Rounds))
+	took := threadTime(b) - start
+	require.NoError(b, err)
+	return took
 }

@@ -1,6 +1,10 @@
 package meter
 
-import "encoding/binary"
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+)
 
 // emitter writes one function's code, metered.
 type emitter struct {
@@ -9,13 +13,35 @@ type emitter struct {
 	sw  switches
 	c   []byte
 
-	depth   uint32 // of the guest's open blocks
-	local   bool   // the counter is cached in a local
-	counted bool   // the call counts on the stack
-	wrapped bool   // the guest's code stands in a block
+	labels []label // the guest's open blocks, the function first
+	nest   uint32  // how many blocks are open, with the meter's own
+	// accesses are those to locals since the outermost open loop began.
+	accesses []access
+	loops    int  // that are open
+	atHead   bool // of the innermost loop
+	local    bool // the counter is cached in a local
+	counted  bool // the call counts on the stack
+	wrapped  bool // the guest's code stands in a block
 
 	// The meter's own locals.
 	fuel, scratch, nan32, nan64 uint32
+}
+
+// access is one to a local, or several of which the first reads it or not.
+type access struct {
+	local       uint32
+	reads, sets bool
+}
+
+// label is an open block of the guest's.
+type label struct {
+	nest uint32 // how many blocks were open when it had been opened
+	// pausing says that the meter's blocks are around it, for a loop; typ is
+	// its type then, as the guest wrote it, and accesses where those in it begin.
+	pausing  bool
+	typ      []byte
+	charge   int64 // what is paid at its head
+	accesses int
 }
 
 // emit appends the function's code, with its size before it, to the code section.
@@ -127,7 +153,9 @@ func (e *emitter) enter() {
 	if e.wrapped {
 		e.op(opBlock)
 		e.c = append(e.c, e.out.resultType(e.sig.results)...)
+		e.nest++
 	}
+	e.labels = append(e.labels, label{nest: e.nest})
 }
 
 // stopIf ends the run, for a reason that the host finds, if the top of the stack
@@ -172,28 +200,26 @@ func (e *emitter) leave() {
 // guest writes the guest's code with charges between.
 func (e *emitter) guest() {
 	r := e.r
-	node, death, origin, live := 0, 0, 0, false
+	node, death, origin, live, last := 0, 0, 0, false, 0
 	for {
 		if node < len(e.graph.nodes) && e.graph.nodes[node].pos == r.pos {
 			live = true
+			e.atHead = last == opLoop
 			e.charge(node)
+			e.atHead = false
 			node++
 		}
 		in := r.next(e.operators)
-		if in.op == opEnd && e.depth == 0 {
+		if in.op == opEnd && len(e.labels) == 1 {
 			return
 		}
-		switch in.op {
-		case opBlock, opLoop, opIf:
-			e.depth++
-		case opEnd:
-			e.depth--
-		default:
-		}
-		if live {
-			e.operator(in)
-		} else {
-			e.copy(in)
+		last = in.op
+		if !e.structure(in, live) {
+			if live {
+				e.operator(in)
+			} else {
+				e.copy(in)
+			}
 		}
 		if origin < len(e.origins) && e.origins[origin].pos == in.start {
 			e.canonicalise(origin, in)
@@ -206,9 +232,154 @@ func (e *emitter) guest() {
 	}
 }
 
+// structure writes the operators that open and close blocks and those that
+// branch, which the meter's own blocks are between; false for another operator.
+func (e *emitter) structure(in instr, live bool) bool {
+	switch in.op {
+	case opBlock, opIf:
+		e.copy(in)
+		e.nest++
+		e.labels = append(e.labels, label{nest: e.nest})
+	case opLoop:
+		e.openLoop(in, live)
+	case opEnd:
+		e.copy(in)
+		l := e.labels[len(e.labels)-1]
+		e.labels = e.labels[:len(e.labels)-1]
+		e.nest--
+		if l.pausing {
+			e.closeLoop(l)
+		}
+	case opBr, opBrIf:
+		e.with(byte(in.op), e.target(in.a))
+	case opBrTable:
+		e.op(opBrTable)
+		e.index32(in.a)
+		r := reader{b: e.r.b, pos: in.labels, end: in.end}
+		for range in.a + 1 {
+			e.index32(e.target(r.u32()))
+		}
+	case opReturn:
+		if !live || !e.wrapped {
+			return false
+		}
+		e.with(opBr, e.nest-e.labels[0].nest)
+	default:
+		return false
+	}
+	return true
+}
+
+// target returns the label that is depth blocks of the guest's away.
+func (e *emitter) target(depth uint32) uint32 {
+	return e.nest - e.labels[len(e.labels)-1-int(depth)].nest
+}
+
+// openLoop writes the start of a loop. Its head is where a guest pauses; the code
+// for that stands outside of the loop and jumps to its start again, so that in the
+// loop no register is given up for it:
+//
+//	block
+//	  loop
+//	    block
+//	      loop: the guest's, with br_if 1 at its head for when a pause is due
+//	      br 2
+//	    end
+//	    call of the pause
+//	    br 0
+func (e *emitter) openLoop(in instr, live bool) {
+	typ := e.m.b[in.labels:in.end]
+	l := label{typ: typ, accesses: len(e.accesses), pausing: live && !e.sw.noChecks && !e.takesParams(typ)}
+	if l.pausing {
+		e.op(opBlock)
+		e.op(typ...)
+		e.op(opLoop)
+		e.op(typ...)
+		e.op(opBlock, noValue)
+		e.nest += 3
+		e.loops++
+	}
+	e.copy(in)
+	e.nest++
+	l.nest = e.nest
+	e.labels = append(e.labels, l)
+}
+
+// takesParams tells whether a block's type has parameters.
+func (e *emitter) takesParams(typ []byte) bool {
+	r := reader{b: typ, end: len(typ)}
+	v := r.signed(33)
+	return v >= 0 && len(e.m.types[v].params) > 0
+}
+
+// closeLoop writes what stands behind a loop that pauses.
+func (e *emitter) closeLoop(l label) {
+	e.with(opBr, 2)
+	e.op(opEnd)
+	locals := e.changedSince(l.accesses)
+	if e.local {
+		e.store()
+	}
+	for _, i := range locals {
+		e.with(opLocalGet, i)
+	}
+	types := make([]byte, 0, maxCarried)
+	for _, i := range locals {
+		types = append(types, e.locals[i])
+	}
+	e.with(opCall, e.out.pausing(types))
+	for _, i := range slices.Backward(locals) {
+		e.with(opLocalSet, i)
+	}
+	// The head will be paid once more.
+	e.with(opGlobalGet, e.out.used)
+	if l.charge > 0 {
+		e.const64(l.charge)
+		e.op(opI64Sub)
+	}
+	e.pay(false)
+	e.with(opBr, 0)
+	e.op(opEnd, opEnd)
+	e.nest -= 3
+	e.loops--
+}
+
+// changedSince returns the locals that a loop reads before it sets them, by their
+// types. They are passed through the pause: a value that lives across a call is
+// saved by engines where it is made, which would be once each turn of the loop.
+// Too many are not worth it. It is for speed alone; what is forgotten here for the
+// sake of time changes no result.
+func (e *emitter) changedSince(from int) []uint32 {
+	log := e.accesses[from:]
+	slices.SortStableFunc(log, func(a, b access) int { return cmp.Compare(a.local, b.local) })
+	kept := log[:0]
+	for _, a := range log {
+		if n := len(kept); n > 0 && kept[n-1].local == a.local {
+			kept[n-1].sets = kept[n-1].sets || a.sets
+			continue
+		}
+		kept = append(kept, a)
+	}
+	var locals []uint32
+	for _, a := range kept {
+		if a.reads && a.sets {
+			locals = append(locals, a.local)
+		}
+	}
+	e.accesses = e.accesses[:from+min(len(kept), maxAccesses)]
+	if len(locals) > maxCarried {
+		return nil
+	}
+	slices.SortStableFunc(locals, func(a, b uint32) int { return cmp.Compare(e.locals[a], e.locals[b]) })
+	return locals
+}
+
 // charge writes the charge and the check at the start of a node.
 func (e *emitter) charge(n int) {
 	x, check := e.graph.charge(n), e.graph.nodes[n].check
+	if e.atHead {
+		e.labels[len(e.labels)-1].charge = x
+	}
 	if x > 0 {
 		e.out.charges++
 		e.counter()
@@ -254,12 +425,18 @@ func (e *emitter) pay(check bool) {
 // exceeds has the limit looked at if the fuel on top of the stack is above the
 // place where that is due.
 func (e *emitter) exceeds() {
+	if head := &e.labels[len(e.labels)-1]; head.pausing && e.atHead {
+		e.with(opGlobalGet, e.out.next)
+		e.op(opI64GtU)
+		e.with(opBrIf, 1)
+		return
+	}
 	e.with(opGlobalGet, e.out.next)
 	e.op(opI64GtU, opIf, noValue)
 	if e.local {
 		e.store()
 	}
-	e.with(opCall, e.out.pausing())
+	e.with(opCall, e.out.pausing(nil))
 	e.op(opEnd)
 }
 
@@ -268,10 +445,9 @@ func (e *emitter) copy(in instr) { e.c = in.appendTo(e.c, e.m.b) }
 // operator writes one operator that can be reached.
 func (e *emitter) operator(in instr) {
 	switch in.op {
-	case opReturn:
-		if e.wrapped {
-			e.with(opBr, e.depth)
-			return
+	case opLocalGet, opLocalSet, opLocalTee:
+		if e.loops > 0 {
+			e.accesses = append(e.accesses, access{in.a, in.op == opLocalGet, in.op != opLocalGet})
 		}
 	case opCall, opCallIndirect:
 		if e.local {
@@ -295,9 +471,9 @@ func (e *emitter) operator(in instr) {
 // one and its bits come to light.
 func (e *emitter) canonicalise(i int, in instr) {
 	o := e.origins[i]
-	typ, temp, ne, nan := f64, e.nan64, byte(opF64Ne), []byte{opF64Const, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f}
+	typ, temp, ge, nan := f64, e.nan64, byte(opF64Ge), []byte{opF64Const, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f}
 	if o.local >= 0 && e.locals[o.local] == f32 || o.local < 0 && e.operators[in.op].out == f32 {
-		typ, temp, ne, nan = f32, e.nan32, opF32Ne, []byte{opF32Const, 0, 0, 0xc0, 0x7f}
+		typ, temp, ge, nan = f32, e.nan32, opF32Ge, []byte{opF32Const, 0, 0, 0xc0, 0x7f}
 	}
 	if e.sw.otherNaNs && o.local < 0 {
 		// What another processor might do.
@@ -305,22 +481,24 @@ func (e *emitter) canonicalise(i int, in instr) {
 		if typ == f32 {
 			other = []byte{opF32Const, 0, 0, 0xe0, 0xff}
 		}
-		e.replaceNaN(temp, ne, other)
+		e.replaceNaN(temp, typ, ge, other)
 	}
 	if !e.sw.noNaN && e.canonical(i, e.sw.everyNaN) {
 		e.out.canonical++
-		e.replaceNaN(temp, ne, nan)
+		e.replaceNaN(temp, typ, ge, nan)
 	}
 }
 
-func (e *emitter) replaceNaN(temp uint32, ne byte, nan []byte) {
+// replaceNaN writes nan in the place of any NaN on top of the stack. Only a NaN is
+// not at least itself; engines make one jump of that, and two of being unequal.
+func (e *emitter) replaceNaN(temp uint32, typ, ge byte, nan []byte) {
 	e.with(opLocalTee, temp)
 	e.with(opLocalGet, temp)
-	e.op(ne, opIf, noValue)
-	e.c = append(e.c, nan...)
-	e.with(opLocalSet, temp)
-	e.op(opEnd)
+	e.op(ge, opIf, typ)
 	e.with(opLocalGet, temp)
+	e.op(opElse)
+	e.c = append(e.c, nan...)
+	e.op(opEnd)
 }
 
 // perUnits pushes the charge for the number in scratch, rounded up.

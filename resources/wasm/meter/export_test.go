@@ -8,6 +8,7 @@ type Switches struct {
 // InstrumentWith is Instrument with rules turned off.
 func InstrumentWith(module []byte, opts Options, sw Switches) (Metered, error) {
 	return instrument(module, opts, switches{
-		sw.AnyImport, sw.Naive, sw.NoChecks, sw.NoStack, sw.NoRange, sw.NoPieces, sw.NoGrow, sw.NoNaN, sw.EveryNaN, sw.OtherNaNs,
+		anyImport: sw.AnyImport, naive: sw.Naive, noChecks: sw.NoChecks, noStack: sw.NoStack, noRange: sw.NoRange,
+		noPieces: sw.NoPieces, noGrow: sw.NoGrow, noNaN: sw.NoNaN, everyNaN: sw.EveryNaN, otherNaNs: sw.OtherNaNs,
 	})
 }

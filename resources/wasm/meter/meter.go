@@ -100,6 +100,10 @@ const (
 	// Code without loops is checked when this much may have been paid since the
 	// last check.
 	checkEvery = 1024
+	// So many locals that a loop changes are passed through its pauses.
+	maxCarried = 16
+	// So many locals of a loop are remembered for the loop around it.
+	maxAccesses = 64
 )
 
 // Options say what a host provides. They change no byte of what comes out.

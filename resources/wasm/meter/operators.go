@@ -54,8 +54,8 @@ const (
 	opI32LeU       = 0x4d
 	opI64GtU       = 0x56
 	opI64LeU       = 0x58
-	opF32Ne        = 0x5c
-	opF64Ne        = 0x62
+	opF32Ge        = 0x60
+	opF64Ge        = 0x66
 	opI32Add       = 0x6a
 	opI32Sub       = 0x6b
 	opI64Add       = 0x7c

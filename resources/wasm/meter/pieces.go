@@ -80,28 +80,43 @@ func (o *output) appendLook(c []byte) []byte {
 
 // pausing returns the index of the function that is called when the fuel used is
 // above next: it pauses, looks at the limit, and sets next to the limit or to
-// SliceFuel from here, whichever comes first.
-func (o *output) pausing() uint32 {
-	const key = "pause"
+// SliceFuel from here, whichever comes first. It gives back what it is given.
+func (o *output) pausing(through []byte) uint32 {
+	key := "pause" + string(through)
 	id, ok := o.helperIDs[key]
 	if ok {
 		return id
 	}
-	global := func(c []byte, op byte, index uint32) []byte {
-		return binary.AppendUvarint(append(c, op), uint64(index))
+	c := []byte{0} // no locals
+	if len(through) == 0 {
+		c = o.appendSlice(o.appendLook(o.appendPause(c)))
+	} else {
+		c = binary.AppendUvarint(append(c, opCall), uint64(o.pausing(nil)))
+		for i := range through {
+			c = append(c, opLocalGet, byte(i))
+		}
 	}
-	c := o.appendLook(o.appendPause([]byte{0})) // no locals
-	// limit - used > SliceFuel ? used + SliceFuel : limit
-	c = appendSigned(append(global(c, opGlobalGet, o.used), opI64Const), SliceFuel)
-	c = append(c, opI64Add)
-	c = global(c, opGlobalGet, o.limit)
-	c = append(global(global(c, opGlobalGet, o.limit), opGlobalGet, o.used), opI64Sub)
-	c = append(appendSigned(append(c, opI64Const), SliceFuel), opI64GtU, opSelect)
-	c = append(global(c, opGlobalSet, o.next), opEnd)
 	id = uint32(len(o.m.funcs) + len(o.helpers)) //nolint:gosec // maxItems and a few
-	o.helpers = append(o.helpers, helper{o.typeIndex(funcType{}), c})
+	o.helpers = append(o.helpers, helper{o.typeIndex(funcType{params: through, results: through}), append(c, opEnd)})
 	o.helperIDs[key] = id
 	return id
+}
+
+// appendSlice sets next: limit - used > SliceFuel ? used + SliceFuel : limit.
+func (o *output) appendSlice(c []byte) []byte {
+	global := func(op byte, index uint32) {
+		c = binary.AppendUvarint(append(c, op), uint64(index))
+	}
+	global(opGlobalGet, o.used)
+	c = appendSigned(append(c, opI64Const), SliceFuel)
+	c = append(c, opI64Add)
+	global(opGlobalGet, o.limit)
+	global(opGlobalGet, o.limit)
+	global(opGlobalGet, o.used)
+	c = appendSigned(append(c, opI64Sub, opI64Const), SliceFuel)
+	c = append(c, opI64GtU, opSelect)
+	global(opGlobalSet, o.next)
+	return c
 }
 
 // pieceBody writes the function: parameters 0, where to, 1, what or where from,

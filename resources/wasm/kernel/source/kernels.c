@@ -1,6 +1,6 @@
 // Kernels that tests and benchmarks meter. Built without a library:
 //
-//   clang --target=wasm32 -O2 -nostdlib -mbulk-memory -fno-builtin -Wl,--no-entry -Wl,-z,stack-size=65536 -o kernels.wasm kernels.c
+//   clang --target=wasm32 -O2 -nostdlib -mbulk-memory -fno-builtin -Wl,--no-entry -Wl,-z,stack-size=65536 -o ../kernels.wasm kernels.c
 //
 // Each takes a number of rounds and returns a checksum.
 

@@ -1,0 +1,286 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/examples"
+	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/wasm"
+	"github.com/limboid/massive-man/resources/wasm/kernel"
+	"github.com/limboid/massive-man/resources/wasm/meter"
+	"github.com/limboid/massive-man/resources/wasm/wasmtest"
+)
+
+// WASMOptions size the benchmark of WebAssembly.
+type WASMOptions struct {
+	// GuestTime is how long each form of a kernel runs at least, in each pair.
+	GuestTime time.Duration
+	// Pairs are the comparisons of each kernel, of which the median counts.
+	Pairs int
+	// Runs of a trivial module are counted, and a tenth of them, 20 at least,
+	// are stopped.
+	Runs int
+}
+
+// WASM measures what metering costs, and the executor around it. Metrics:
+//
+//	metered_NAME       s, a kernel metered; the reference is the same on the same
+//	                   engine as it was written, and the ratio is the median of
+//	                   the pairs' ratios
+//	metered_mean       the geometric mean of these ratios
+//	metered_worst      the highest of them
+//	native_NAME        s, the kernel in Go; the reference is the metered one
+//	cold_start         ms to prepare a Go program; the reference is the next
+//	cached_start       ms with the compiled module on disk
+//	runs_per_second    of a trivial module, one after the other, prepared anew
+//	                   each time; the target, 1000, is the reference
+//	stop_p50, stop_p99 ms from a deadline to the end of the run of a guest that
+//	                   computes in silence; the target, 1 ms, is the reference
+//
+// The two forms of a kernel take turns call by call, on one thread, whose
+// processor time counts.
+func WASM(ctx context.Context, o WASMOptions) (_ *Report, err error) {
+	if o.GuestTime < time.Millisecond || o.GuestTime > time.Minute || o.Pairs < 1 || o.Pairs > 99 || o.Runs < 1 || o.Runs > 1_000_000 {
+		return nil, fmt.Errorf("%w: bench wasm: a guest time of %s, %d pairs, %d runs; use 1ms to 1m, 1 to 99, 1 to 1000000", mman.ErrInvalid, o.GuestTime, o.Pairs, o.Runs)
+	}
+	b := &wasmBench{WASMOptions: o, report: newReport("wasm")}
+	for _, part := range []func(context.Context) error{b.kernels, b.starts, b.trivial, b.stops} {
+		if err := part(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return b.report, nil
+}
+
+type wasmBench struct {
+	WASMOptions
+
+	report *Report
+}
+
+// kernels compares each kernel metered with itself.
+func (b *wasmBench) kernels(ctx context.Context) (err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	metered, err := meter.Instrument(kernel.Module(), meter.Options{})
+	if err != nil {
+		return err
+	}
+	var forms [2]*kernel.Instance
+	for i, module := range [][]byte{kernel.Module(), metered.Module} {
+		if forms[i], err = kernel.Open(ctx, module); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, forms[i].Close(ctx)) }()
+	}
+	logs, worst, count := 0.0, 0.0, 0
+	for _, k := range kernel.List() {
+		if k.Native == nil {
+			continue
+		}
+		r := race{kernel: k, forms: []func(context.Context) (uint32, error){
+			func(ctx context.Context) (uint32, error) { return forms[0].Run(ctx, k.Name, k.Rounds) },
+			func(ctx context.Context) (uint32, error) { return forms[1].Run(ctx, k.Name, k.Rounds) },
+			func(context.Context) (uint32, error) { return k.Native(k.Rounds), nil },
+		}}
+		if err := r.run(ctx, b.GuestTime, b.Pairs); err != nil {
+			return err
+		}
+		ratio := median(r.ratios)
+		b.report.Metrics["metered_"+k.Name] = Metric{Value: r.median(1), Unit: "s", Reference: r.median(0), Ratio: ratio}
+		b.report.set("native_"+k.Name, "s", r.median(2), r.median(1))
+		logs, worst, count = logs+math.Log(ratio), max(worst, ratio), count+1
+	}
+	b.report.set("metered_mean", "ratio", math.Exp(logs/float64(count)), 1)
+	b.report.set("metered_worst", "ratio", worst, 1)
+	return nil
+}
+
+// race lets several forms of a kernel take turns.
+type race struct {
+	kernel kernel.Kernel
+	forms  []func(context.Context) (uint32, error)
+
+	times  [][]float64 // s of each form in each pair
+	ratios []float64   // of the second form to the first
+}
+
+// run fills times and ratios. Which form goes first changes from turn to turn.
+func (r *race) run(ctx context.Context, guestTime time.Duration, pairs int) error {
+	r.times = make([][]float64, len(r.forms))
+	var checksum uint32
+	for i := range r.forms { // warms up, too
+		sum, err := r.forms[i](ctx)
+		if err != nil {
+			return err
+		}
+		if i > 0 && sum != checksum {
+			return fmt.Errorf("%w: kernel %s gave %#x and %#x", mman.ErrInvariant, r.kernel.Name, checksum, sum)
+		}
+		checksum = sum
+	}
+	for range pairs {
+		spent := make([]time.Duration, len(r.forms))
+		for turn := 0; min(spent[0], spent[1]) < guestTime; turn++ {
+			for i := range r.forms {
+				form := (i + turn) % len(r.forms)
+				took, err := r.turn(ctx, form, checksum)
+				if err != nil {
+					return err
+				}
+				spent[form] += took
+			}
+		}
+		for i, d := range spent {
+			r.times[i] = append(r.times[i], d.Seconds())
+		}
+		r.ratios = append(r.ratios, float64(spent[1])/float64(spent[0]))
+	}
+	return nil
+}
+
+func (r *race) turn(ctx context.Context, form int, checksum uint32) (time.Duration, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("%w: %w", mman.ErrCanceled, err)
+	}
+	begun, err := processorTime()
+	if err != nil {
+		return 0, err
+	}
+	sum, err := r.forms[form](ctx)
+	if err != nil {
+		return 0, err
+	}
+	ended, err := processorTime()
+	if sum != checksum {
+		err = fmt.Errorf("%w: kernel %s gave %#x and %#x", mman.ErrInvariant, r.kernel.Name, checksum, sum)
+	}
+	return ended - begun, err
+}
+
+func (r *race) median(form int) float64 { return median(r.times[form]) }
+
+// median returns the middle of the values, which it sorts.
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// starts prepares a real program without and with its compiled form on disk.
+func (b *wasmBench) starts(ctx context.Context) (err error) {
+	dir, err := os.MkdirTemp("", "mman-bench-")
+	if err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	var cold, cached []time.Duration
+	for range min(b.Pairs, 7) {
+		folder, err := os.MkdirTemp(dir, "cache-")
+		if err != nil {
+			return fmt.Errorf("%w: %w", mman.ErrHome, err)
+		}
+		for _, times := range []*[]time.Duration{&cold, &cached} {
+			took, err := b.start(ctx, folder)
+			if err != nil {
+				return err
+			}
+			*times = append(*times, took)
+		}
+	}
+	warm := quantile(cached, 0.5)
+	b.report.set("cold_start", "ms", quantile(cold, 0.5), warm)
+	b.report.set("cached_start", "ms", warm, quantile(cold, 0.5))
+	return nil
+}
+
+func (b *wasmBench) start(ctx context.Context, folder string) (took time.Duration, err error) {
+	e, err := wasm.New(wasm.Config{Clock: time.Now, CacheDir: folder})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	at := time.Now()
+	prepared, err := e.Prepare(ctx, alone(examples.WordcountModule()))
+	if err != nil {
+		return 0, err
+	}
+	return time.Since(at), prepared.Close()
+}
+
+// alone is a task of a module without inputs.
+func alone(module []byte) resources.Task {
+	return resources.Task{Algorithm: mman.SumCID(mman.CodecRaw, module), Limits: resources.DefaultLimits(), Content: oneContent(module)}
+}
+
+// trivial counts runs of a module that does nothing.
+func (b *wasmBench) trivial(ctx context.Context) (err error) {
+	e, err := wasm.New(wasm.Config{Clock: time.Now})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	task := alone(wasmtest.Nothing())
+	begun := time.Now()
+	for range b.Runs {
+		prepared, err := e.Prepare(ctx, task)
+		if err != nil {
+			return err
+		}
+		if _, err := e.Run(ctx, prepared, resources.IO{}); err != nil {
+			return err
+		}
+		if err := prepared.Close(); err != nil {
+			return err
+		}
+	}
+	b.report.set("runs_per_second", "1/s", float64(b.Runs)/time.Since(begun).Seconds(), 1000)
+	return nil
+}
+
+// stops lets guests that compute in silence meet a deadline.
+func (b *wasmBench) stops(ctx context.Context) (err error) {
+	e, err := wasm.New(wasm.Config{Clock: time.Now})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	task := alone(wasmtest.LoopForever())
+	task.Limits.Fuel = resources.MaxLimits().Fuel
+	late := make([]time.Duration, max(20, b.Runs/10))
+	for i := range late {
+		prepared, err := e.Prepare(ctx, task)
+		if err != nil {
+			return err
+		}
+		deadline := time.Now().Add(5 * time.Millisecond)
+		limited, stop := context.WithDeadline(ctx, deadline)
+		_, err = e.Run(limited, prepared, resources.IO{})
+		late[i] = time.Since(deadline)
+		stop()
+		if !errors.Is(err, mman.ErrCanceled) {
+			return fmt.Errorf("%w: a guest without end ended: %w", mman.ErrInvariant, err)
+		}
+		if err := prepared.Close(); err != nil {
+			return err
+		}
+	}
+	b.report.set("stop_p50", "ms", quantile(late, 0.5), 1)
+	b.report.set("stop_p99", "ms", quantile(late, 0.99), 1)
+	return nil
+}
+
+// oneContent is the only content of a task.
+type oneContent []byte
+
+func (c oneContent) Open(context.Context, mman.CID) (resources.Blob, error) {
+	return blob{bytes.NewReader(c)}, nil
+}
