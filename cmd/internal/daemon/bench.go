@@ -64,7 +64,6 @@ offers take some minutes to set up and about 5 GiB of memory.`,
 	return cmd
 }
 
-
 func (p *program) benchWASM() *cobra.Command {
 	var o bench.WASMOptions
 	cmd := &cobra.Command{
