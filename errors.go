@@ -98,6 +98,7 @@ var (
 	ErrNotPublic   = &Error{309, RetryNever, "content is private"}
 	ErrRunConflict = &Error{310, RetryHere, "another run holds the lease"}
 	ErrFuel        = &Error{311, RetryNever, "fuel limit reached"}
+	ErrIdle        = &Error{312, RetryHere, "waited too long for input"}
 )
 
 // Errors of sessions.

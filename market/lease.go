@@ -128,32 +128,29 @@ func (l Lease) Fixed() (mman.Amount, error) {
 // Fixed returns the leg's price per lease, with its factor.
 func (l Leg) Fixed() (mman.Amount, error) { return l.Factor.Apply(l.Price.PerLease) }
 
-// Gross returns what the cumulative usage of a lane costs in all: the compute
-// leg's unit prices, each other leg's share of that, and on lane 0 the per-lease
-// prices, each with its leg's factor and rounded up leg by leg.
-func (l Lease) Gross(lane uint64, usage resources.Usage) (mman.Amount, error) {
-	session, err := l.Compute().Price.With(usage, l.Compute().Factor)
-	if err != nil {
-		return 0, err
-	}
-	total := session
+// Factors returns what the price of a lane is made of: the compute leg's unit
+// prices, each other leg's share of their sum, and on lane 0 the per-lease prices,
+// each with its leg's factor.
+func (l Lease) Factors(lane uint64) (f price.Factors, err error) {
+	f.Units, f.Factor = l.Compute().Price.Units, l.Compute().Factor
 	for _, leg := range l.Legs {
-		share, err := leg.Factor.Share(session, leg.Price.Share)
-		if err != nil {
-			return 0, err
-		}
-		if total, err = total.Add(share); err != nil {
-			return 0, err
+		if leg.Price.Share > 0 {
+			f.Shares = append(f.Shares, price.Share{Part: leg.Price.Share, Factor: leg.Factor})
 		}
 	}
-	if lane != 0 {
-		return total, nil
+	if lane == 0 {
+		f.Fixed, err = l.Fixed()
 	}
-	fixed, err := l.Fixed()
+	return f, err
+}
+
+// Gross returns what the cumulative usage of a lane costs in all; see Factors.
+func (l Lease) Gross(lane uint64, usage resources.Usage) (mman.Amount, error) {
+	f, err := l.Factors(lane)
 	if err != nil {
 		return 0, err
 	}
-	return total.Add(fixed)
+	return f.Gross(usage)
 }
 
 // LanePaid returns what receipts authorised on a lane, zero for an unused one.
@@ -172,7 +169,8 @@ func (l Lease) findLane(lane uint64) (int, bool) {
 // Settle applies a verified receipt: it returns the lease after it and the
 // amount that leaves the escrow now. A receipt that adds nothing is no error,
 // so that anybody may submit any receipt again; of two with one number the
-// higher amount counts.
+// higher amount counts. What a receipt returns is not paid; what an earlier one
+// paid stays paid, so whoever pays ahead risks one window.
 func (l Lease) Settle(r Receipt) (Lease, mman.Amount, error) {
 	if l.State == LeaseClosed {
 		return l, 0, fmt.Errorf("lease %s: %w: it is closed", l.ID, mman.ErrLeaseState)
@@ -181,7 +179,7 @@ func (l Lease) Settle(r Receipt) (Lease, mman.Amount, error) {
 		return l, 0, fmt.Errorf("lease %s: %w: the receipt is for lease %s", l.ID, mman.ErrReceipt, r.Lease)
 	}
 	before := l.LanePaid(r.Lane)
-	after := LanePaid{Lane: r.Lane, Seq: max(before.Seq, r.Seq), Paid: max(before.Paid, r.Paid)}
+	after := LanePaid{Lane: r.Lane, Seq: max(before.Seq, r.Seq), Paid: max(before.Paid, r.Net())}
 	delta := after.Paid - before.Paid
 	if delta > l.Escrow() {
 		return l, 0, fmt.Errorf("lease %s: %w: the receipt asks for %s more, the escrow holds %s", l.ID, mman.ErrCapExceeded, delta, l.Escrow())

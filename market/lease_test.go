@@ -173,6 +173,9 @@ func TestAcknowledge(t *testing.T) {
 	id := mman.SumCID(mman.CodecDagCBOR, []byte("statement"))
 	statement := func(change func(s *market.Statement)) market.Statement {
 		s := market.Statement{Version: 1, Lease: l.ID, Lane: 0, Seq: 2, Usage: resources.Usage{WallMs: 100_000}, Gross: 1451}
+		f, err := l.Factors(0)
+		require.NoError(t, err)
+		s.Factors = f
 		change(&s)
 		return s
 	}
@@ -198,6 +201,7 @@ func TestAcknowledge(t *testing.T) {
 		{"usage that shrank", func(s *market.Statement) { s.Usage.WallMs = 1000 }, nil, 0, mman.ErrReceipt},
 		{"usage beyond what was seen", func(s *market.Statement) { s.Usage.WallMs = 700_001 }, nil, 0, mman.ErrReceipt},
 		{"another unit", func(s *market.Statement) { s.Usage.Fuel = 1 }, nil, 0, mman.ErrReceipt},
+		{"other factors", func(s *market.Statement) { s.Factors.Fixed++ }, nil, 0, mman.ErrReceipt},
 		{"one uman too much", func(s *market.Statement) { s.Gross++ }, nil, 0, mman.ErrReceipt},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

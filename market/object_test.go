@@ -203,7 +203,7 @@ func TestReceiptAndStatement(t *testing.T) {
 	_, err = market.OpenReceipt(chain, market.Signed{Bytes: signedReceipt.Bytes, Signature: leaseKey.Sign(mman.SignStatement, chain, signedReceipt.Bytes)}, public)
 	require.ErrorIs(t, err, mman.ErrBadSignature)
 	for _, change := range []func(r *market.Receipt){
-		func(r *market.Receipt) { r.Version = 2 }, func(r *market.Receipt) { r.Lane = market.MaxLanes }, func(r *market.Receipt) { r.Seq = 0 },
+		func(r *market.Receipt) { r.Version = 2 }, func(r *market.Receipt) { r.Returned = 6 }, func(r *market.Receipt) { r.Lane = market.MaxLanes }, func(r *market.Receipt) { r.Seq = 0 },
 	} {
 		bad := r
 		change(&bad)

@@ -6,6 +6,7 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/internal/dagcbor"
 	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/market/price"
 	"github.com/limboid/massive-man/resources"
 )
 
@@ -39,6 +40,8 @@ type Statement struct {
 	Seq     uint64          `cbor:"seq"   json:"seq"`
 	Usage   resources.Usage `cbor:"usage" json:"usage"`
 	Gross   mman.Amount     `cbor:"gross" json:"gross_uman"`
+	// Factors give Gross from Usage.
+	Factors price.Factors `cbor:"factors" json:"factors"`
 	// Work is the digest of the run that is under way or just ended: what ran
 	// on what, with which arguments, seed and limits.
 	Work mman.Hash `cbor:"work"  json:"work"`
@@ -55,9 +58,15 @@ type Receipt struct {
 	Lane      uint64       `cbor:"lane"      json:"lane"`
 	Seq       uint64       `cbor:"seq"       json:"seq"`
 	Paid      mman.Amount  `cbor:"paid"      json:"paid_uman"`
+	// Returned is the part of Paid that was paid ahead and not used. Both only
+	// grow; their difference is what the lane costs.
+	Returned mman.Amount `cbor:"returned,omitzero" json:"returned_uman,omitempty"`
 	// Final: the payer has the result that the statement names.
 	Final bool `cbor:"final"     json:"final"`
 }
+
+// Net is what the receipt pays: Paid without what is returned.
+func (r Receipt) Net() mman.Amount { return r.Paid - min(r.Paid, r.Returned) }
 
 // Signed is an encoded Statement or Receipt with its ed25519 signature.
 type Signed struct {
@@ -123,6 +132,9 @@ func DecodeReceipt(b []byte) (Receipt, error) {
 	if r.Version != objectVersion || r.Lane >= MaxLanes || r.Seq == 0 {
 		return Receipt{}, fmt.Errorf("receipt: %w: version %d, lane %d (0 to %d), number %d (from 1)", mman.ErrInvalid, r.Version, r.Lane, MaxLanes-1, r.Seq)
 	}
+	if r.Returned > r.Paid {
+		return Receipt{}, fmt.Errorf("receipt: %w: it returns %s of %s", mman.ErrInvalid, r.Returned, r.Paid)
+	}
 	return r, nil
 }
 
@@ -152,13 +164,30 @@ func (l Lease) Progress() mman.Amount {
 	return p
 }
 
+// WindowPPM is by which part of the lease's cap the payer of an interactive run
+// pays ahead, in millionths: 2 %.
+const WindowPPM = 20_000
+
+// Window returns by how much the payer of an interactive run pays ahead, and how
+// much work a provider risks for a payer that falls behind; at least 1 uman.
+func (l Lease) Window() mman.Amount {
+	w, err := l.Cap.MulDivFloor(WindowPPM, 1_000_000)
+	if err != nil {
+		return 0 // cannot happen: the factor is below 1
+	}
+	return max(w, 1)
+}
+
 // Owed is what a payer knows of a lane before it signs the next receipt.
 type Owed struct {
-	// Seq and Paid are of the latest receipt that it signed on the lane, Usage
-	// of the statement under it; zero at the start.
-	Seq   uint64
-	Paid  mman.Amount
-	Usage resources.Usage
+	// Seq, Paid and Returned are of the latest receipt that it signed on the lane,
+	// Usage of the statement under it; zero at the start.
+	Seq      uint64
+	Paid     mman.Amount
+	Returned mman.Amount
+	Usage    resources.Usage
+	// Interactive runs are paid one window ahead, up to the cap.
+	Interactive bool
 	// OtherLanes is the sum of what it signed on the lease's other lanes.
 	OtherLanes mman.Amount
 	// Most is the usage that the lane can have reached by what the payer saw
@@ -168,12 +197,41 @@ type Owed struct {
 
 // Acknowledge decides whether the payer signs a receipt under the statement and
 // for how much. It recomputes the price, holds the usage against what the payer
-// saw, and keeps to the cap; without a result it signs only while the whole
-// lease has cost at most the progress part, and answers ok = false after that,
-// which is no error.
+// saw, and keeps to the cap. Without a result it pays an interactive run one
+// window ahead, and another only while the whole lease has cost at most the
+// progress part: after that it answers ok = false, which is no error. With the
+// result it pays what that cost, and takes back what was paid ahead.
 func (l Lease) Acknowledge(s Statement, id mman.CID, owed Owed) (r Receipt, ok bool, err error) {
-	refuse := func(format string, args ...any) (Receipt, bool, error) {
-		return Receipt{}, false, fmt.Errorf("statement %d of lease %s: %w: %s", s.Seq, l.ID, mman.ErrReceipt, fmt.Sprintf(format, args...))
+	if err := l.fair(s, owed); err != nil {
+		return Receipt{}, false, fmt.Errorf("statement %d of lease %s: %w", s.Seq, l.ID, err)
+	}
+	before, pay := owed.Paid-min(owed.Paid, owed.Returned), s.Gross
+	switch {
+	case s.Result != nil:
+	case owed.Interactive:
+		pay = max(before, pay+min(l.Window(), l.Cap-owed.OtherLanes-pay))
+	default:
+		if progress := l.Progress(); owed.OtherLanes > progress || pay > progress-owed.OtherLanes {
+			return Receipt{}, false, nil
+		}
+		pay = max(before, pay)
+	}
+	r = Receipt{
+		Version: objectVersion, Statement: id, Lease: l.ID, Lane: s.Lane, Seq: s.Seq,
+		Paid: owed.Paid, Returned: owed.Returned, Final: s.Result != nil,
+	}
+	if pay < before {
+		r.Returned += before - pay
+		return r, true, nil
+	}
+	r.Paid, err = r.Paid.Add(pay - before)
+	return r, err == nil, err
+}
+
+// fair reports why a payer would not sign a statement at all.
+func (l Lease) fair(s Statement, owed Owed) error {
+	refuse := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", mman.ErrReceipt, fmt.Sprintf(format, args...))
 	}
 	if s.Lease != l.ID {
 		return refuse("it is for lease %s", s.Lease)
@@ -184,9 +242,16 @@ func (l Lease) Acknowledge(s Statement, id mman.CID, owed Owed) (r Receipt, ok b
 	if !owed.Usage.AtMost(s.Usage) || !s.Usage.AtMost(owed.Most) {
 		return refuse("it claims %+v, signed were %+v, and at most %+v can have been used", s.Usage, owed.Usage, owed.Most)
 	}
-	gross, err := l.Gross(s.Lane, s.Usage)
+	factors, err := l.Factors(s.Lane)
 	if err != nil {
-		return Receipt{}, false, err
+		return err
+	}
+	if !s.Factors.Equal(factors) {
+		return refuse("its factors are %+v, the lease's are %+v", s.Factors, factors)
+	}
+	gross, err := factors.Gross(s.Usage)
+	if err != nil {
+		return err
 	}
 	if s.Gross != gross {
 		return refuse("it claims %s, the lease's prices give %s", s.Gross, gross)
@@ -194,12 +259,5 @@ func (l Lease) Acknowledge(s Statement, id mman.CID, owed Owed) (r Receipt, ok b
 	if owed.OtherLanes > l.Cap || gross > l.Cap-owed.OtherLanes {
 		return refuse("%s is above the cap of %s", gross, l.Cap)
 	}
-	final := s.Result != nil
-	if progress := l.Progress(); !final && (owed.OtherLanes > progress || gross > progress-owed.OtherLanes) {
-		return Receipt{}, false, nil
-	}
-	return Receipt{
-		Version: objectVersion, Statement: id, Lease: l.ID, Lane: s.Lane, Seq: s.Seq,
-		Paid: max(gross, owed.Paid), Final: final,
-	}, true, nil
+	return nil
 }

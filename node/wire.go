@@ -40,6 +40,9 @@ import (
 const (
 	// sessionIdle is how long a session may rest between two runs.
 	sessionIdle = 10 * time.Minute
+	// sessionLinger is how long an interactive run waits for a consumer whose
+	// connection broke.
+	sessionLinger = 2 * time.Minute
 	// chainLook is the pause between two looks at a chain that is not ready.
 	chainLook = 20 * time.Millisecond
 	// mingleEvery is how often a node that knows no peer looks for one.
@@ -312,7 +315,7 @@ func (n *Node) postpone(ctx context.Context) {
 
 // serve answers the protocols of a provider.
 func (n *Node) serve(ctx context.Context, lender *provider.Provider) error {
-	sessions := session.Server{Provider: lender, Idle: sessionIdle}
+	sessions := &session.Server{Provider: lender, Idle: sessionIdle, Linger: sessionLinger}
 	n.host.Handle(ctx, session.Protocol, func(ctx context.Context, s p2p.Stream) {
 		if err := sessions.Serve(ctx, s); err != nil {
 			n.log.LogAttrs(ctx, slog.LevelDebug, "session ended", slog.String("peer", s.RemotePeer().String()), slog.Any("error", err))

@@ -53,11 +53,40 @@ type Opener interface {
 	Open(ctx context.Context, id mman.CID) (Blob, error)
 }
 
+// Input is a standard input that comes while a run goes on.
+type Input interface {
+	// Read waits for input, but not longer than ctx, and returns io.EOF at its
+	// end. It fails with mman.ErrIdle when none came for too long.
+	Read(ctx context.Context, p []byte) (int, error)
+	// Ready reports whether Read would return at once.
+	Ready() bool
+}
+
+// Credit says how far an interactive run may go before more of it is paid. Its
+// methods are safe for concurrent use.
+type Credit interface {
+	// Covers reports whether what was used is paid for.
+	Covers(used Usage) bool
+	// Await waits until it is, but not longer than ctx, whose error it returns.
+	Await(ctx context.Context, used Usage) error
+	// Fuel returns the fuel at which a guest stops that makes no call to the host.
+	Fuel() uint64
+	// MoreFuel waits until that is more than it was, but not longer than ctx, whose
+	// error it returns.
+	MoreFuel(ctx context.Context, than uint64) (uint64, error)
+}
+
 // IO carries a run's streams. Writers are called from one goroutine at a time;
 // an error from them ends the run.
 type IO struct {
 	Stdout io.Writer
 	Stderr io.Writer
+	// Stdin makes the run interactive: it takes the place of the task's standard
+	// input.
+	Stdin Input
+	// Credit, when set, pauses the guest of an interactive run in its calls to the
+	// host while what it used is not paid for.
+	Credit Credit
 	// Progress, when set, is called now and then with the usage so far, from
 	// the executor's goroutine; it must not block.
 	Progress func(Usage)
@@ -82,7 +111,8 @@ type Prepared interface {
 // mman.ErrModule, ErrImport, ErrMemory, ErrInputLimit, ErrNotFound, ErrContent.
 //
 // Run returns the usage also when it fails. Its errors are mman.ErrFuel,
-// ErrWall, ErrMemory, ErrOutput, ErrGuestTrap, ErrCanceled; a guest that ends with an
+// ErrWall, ErrMemory, ErrOutput, ErrGuestTrap, ErrCanceled, and for an
+// interactive run ErrIdle, ErrInputLimit and ErrUnpaid; a guest that ends with an
 // exit code other than 0 is no error.
 type Executor interface {
 	Prepare(ctx context.Context, task Task) (Prepared, error)

@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"crypto/rand"
+	"sync/atomic"
 	"time"
 
 	mman "github.com/limboid/massive-man"
@@ -48,7 +49,7 @@ func (l *Lane) NewPayer(key sig.PrivateKey, peer mman.PeerID, elapsed time.Durat
 	begun := time.Unix(1000, 0)
 	return &payer{
 		ctx: neverDone{}, lane: l, key: leaseSigner{key}, peer: peer, now: func() time.Time { return begun.Add(elapsed) },
-		begun: begun, base: l.state.Usage, in: in, out: out, holds: func(market.RunResult) error { return nil },
+		begun: begun, base: l.state.Usage, in: in, out: out, typed: new(atomic.Uint64), holds: func(market.RunResult) error { return nil },
 	}
 }
 

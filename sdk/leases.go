@@ -53,7 +53,12 @@ type laneState struct {
 	Paid    mman.Amount     `cbor:"paid"`
 	Usage   resources.Usage `cbor:"usage"`
 	Run     uint64          `cbor:"run"`
+	// Returned is the part of Paid that was paid ahead and not used.
+	Returned mman.Amount `cbor:"returned,omitzero"`
 }
+
+// net is what the lane costs as far as it was signed for.
+func (s laneState) net() mman.Amount { return s.Paid - min(s.Paid, s.Returned) }
 
 // The book's files and their bounds. The lanes of a lease share one file: each
 // has two slots that are written in turn, so that the state before is whole
@@ -268,13 +273,13 @@ func (l *Lane) others() (mman.Amount, error) {
 	if err != nil {
 		return 0, err
 	}
-	all[l.n].Paid = 0
+	all[l.n] = laneState{}
 	return sumPaid(all)
 }
 
 func sumPaid(all [market.MaxLanes]laneState) (sum mman.Amount, err error) {
 	for _, s := range all {
-		if sum, err = sum.Add(s.Paid); err != nil {
+		if sum, err = sum.Add(s.net()); err != nil {
 			return 0, err
 		}
 	}

@@ -2,8 +2,10 @@ package sdk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	mman "github.com/limboid/massive-man"
@@ -34,12 +36,27 @@ type payer struct {
 	told  func(mman.Amount)
 	// holds checks that the output of a result is here: no receipt without it.
 	holds func(market.RunResult) error
-	// in is what the run was given, out counts what it wrote.
+	// in is what the run was given, typed what an interactive one was given since,
+	// out counts what it wrote.
 	in, out uint64
+	typed   *atomic.Uint64
+	// interactive runs are paid ahead; held is told why one is not paid for the
+	// moment, so that it rests.
+	interactive bool
+	held        func(error)
 	// fuel is the run's limit: a payer cannot see fuel, but can run again.
 	fuel   uint64
 	last   market.Statement
 	signed market.Signed // last, as the provider signed it
+}
+
+// talk prepares the payer for an interactive run. One that is canceled is paid for
+// all the same.
+func (p *payer) talk(ctx context.Context, w Work) {
+	p.interactive, p.ctx = true, context.WithoutCancel(ctx)
+	if p.held = w.Held; p.held == nil {
+		p.held = func(error) {}
+	}
 }
 
 // Acknowledge signs for what the statement may ask, and remembers it before it
@@ -61,43 +78,94 @@ func (p *payer) Acknowledge(signed market.Signed) (r market.Signed, ok bool, err
 		}
 	}
 	err = p.lane.locked(p.ctx, func() error {
-		others, err := p.lane.others()
-		if err != nil {
-			return err
-		}
-		before := p.lane.state
-		most, err := p.base.Add(p.bound())
-		if err != nil {
-			return err
-		}
-		receipt, sign, err := own.Lease.Acknowledge(st, id, market.Owed{Seq: before.Seq, Paid: before.Paid, Usage: before.Usage, OtherLanes: others, Most: most})
-		if err != nil || !sign {
-			return err
-		}
-		if r, err = market.SignReceipt(own.ChainID, receipt, p.key); err != nil {
-			return err
-		}
-		ok = true
-		return p.lane.save(laneState{Receipt: &r, Seq: receipt.Seq, Paid: receipt.Paid, Usage: st.Usage, Run: before.Run})
+		r, ok, err = p.sign(st, id)
+		return err
 	})
+	if p.interactive && st.Result == nil && errors.Is(err, mman.ErrReceipt) {
+		// Time may show that it is right; until then the guest rests.
+		p.held(err)
+		return market.Signed{}, false, nil
+	}
 	if err != nil {
 		return market.Signed{}, false, err
 	}
 	p.last, p.signed = st, signed
 	if ok && p.told != nil {
-		p.told(p.lane.state.Paid - p.paid)
+		p.told(st.Gross - min(st.Gross, p.paid))
 	}
 	return r, ok, nil
 }
 
-// bound is the most that the run can have used: the time that passed here, the
-// bytes that were given and seen, one call.
-func (p *payer) bound() resources.Usage {
-	elapsed := p.now().Sub(p.begun)
-	return resources.Usage{
-		WallMs:  uint64(elapsed/time.Millisecond) + 1, //nolint:gosec // time passes forward
-		InBytes: p.in, OutBytes: p.out, CallCount: 1, Fuel: p.fuel,
+// sign decides and remembers, under the lease's lock.
+func (p *payer) sign(st market.Statement, id mman.CID) (r market.Signed, ok bool, err error) {
+	before := p.lane.state
+	if p.interactive && st.Seq == before.Seq && before.Receipt != nil {
+		// It comes again after the stream broke: so does its receipt.
+		if said, err := market.DecodeReceipt(before.Receipt.Bytes); err == nil && said.Statement == id {
+			return *before.Receipt, true, nil
+		}
 	}
+	others, err := p.lane.others()
+	if err != nil {
+		return r, false, err
+	}
+	most, err := p.base.Add(p.bound(st.Result))
+	if err != nil {
+		return r, false, err
+	}
+	own := p.lane.own
+	receipt, sign, err := own.Lease.Acknowledge(st, id, market.Owed{
+		Seq: before.Seq, Paid: before.Paid, Returned: before.Returned, Usage: before.Usage,
+		Interactive: p.interactive, OtherLanes: others, Most: most,
+	})
+	if err != nil || !sign {
+		return r, false, err
+	}
+	if p.interactive && trapped(st.Result) && receipt.Net() > before.net() {
+		return r, false, fmt.Errorf("statement %d of lease %s: %w: a trap costs what was paid ahead, %s, and it claims %s", st.Seq, st.Lease, mman.ErrReceipt, before.net(), receipt.Net())
+	}
+	if r, err = market.SignReceipt(own.ChainID, receipt, p.key); err != nil {
+		return r, false, err
+	}
+	return r, true, p.lane.save(laneState{Receipt: &r, Seq: receipt.Seq, Paid: receipt.Paid, Returned: receipt.Returned, Usage: st.Usage, Run: before.Run})
+}
+
+// trapped reports whether the run costs its whole budget.
+func trapped(result *market.RunResult) bool {
+	return result != nil && result.Code == mman.ErrGuestTrap.Code
+}
+
+// What a guest can use at most in a given time: metered operators pass at some
+// 10⁷ a millisecond on the fastest machines. burst is what one of them can be at
+// once, such as a grown memory.
+const (
+	fuelPerMs = 20_000_000
+	fuelBurst = 1_000_000_000
+)
+
+// bound is the most that the run can have used: the time that passed here, what a
+// guest can compute in it, the bytes that were given and seen, one call. A guest
+// that trapped costs its whole fuel, however soon.
+func (p *payer) bound(result *market.RunResult) resources.Usage {
+	elapsed := uint64(p.now().Sub(p.begun)/time.Millisecond) + 1 //nolint:gosec // time passes forward
+	fuel := p.fuel
+	if !trapped(result) && elapsed < fuel/fuelPerMs {
+		fuel = min(fuel, elapsed*fuelPerMs+fuelBurst)
+	}
+	return resources.Usage{WallMs: elapsed, InBytes: p.in + p.typed.Load(), OutBytes: p.out, CallCount: 1, Fuel: fuel}
+}
+
+// typist counts what an interactive run is given.
+type typist struct {
+	r io.Reader
+	n *atomic.Uint64
+}
+
+// Read reads on, and counts what it gives before anybody else has it.
+func (t typist) Read(b []byte) (int, error) {
+	n, err := t.r.Read(b)
+	t.n.Add(uint64(n)) //nolint:gosec // readers count upwards
+	return n, err
 }
 
 // outputSlack is what a provider may write beyond the output limit: the sentence

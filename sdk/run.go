@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	mman "github.com/limboid/massive-man"
@@ -65,6 +67,10 @@ func (c *Client) introduce(ctx context.Context, peer mman.PeerID) error {
 	return gone
 }
 
+// linger is for how long a broken connection of an interactive run is dialled
+// again.
+const linger = 90 * time.Second
+
 // behind is how long a provider whose node has not seen the lease's block yet
 // is asked again.
 const (
@@ -100,7 +106,7 @@ func (c *Client) Open(ctx context.Context, lease *Lease) (*Session, error) {
 func (s *Session) dial(ctx context.Context, n *network) error {
 	deadline := s.client.cfg.Now().Add(behind)
 	for {
-		o := session.Opening{ChainID: s.client.chainID, Lease: s.lease.Lease.ID, Lane: s.lane.n, Provider: s.peer, Last: s.lane.state.Receipt}
+		o := session.Opening{ChainID: s.client.chainID, Lease: s.lease.Lease.ID, Lane: s.lane.n, Provider: s.peer, Last: s.lane.state.Receipt, Linger: linger}
 		if _, err := io.ReadFull(rand.Reader, o.Nonce[:]); err != nil {
 			return fmt.Errorf("%w: %w", mman.ErrInternal, err)
 		}
@@ -127,6 +133,12 @@ type Work struct {
 	// Stdin is what the algorithm reads on standard input; nil for nothing.
 	// It is read twice.
 	Stdin io.ReadSeeker
+	// Input makes the run interactive, instead of Stdin: the algorithm gets what is
+	// read from it while it runs. It is read by a goroutine whose last Read may
+	// outlast the run. Idle is how long the algorithm may wait for it, at most an
+	// hour; 0 leaves that to the provider.
+	Input io.Reader
+	Idle  time.Duration
 	Seed  mman.Hash
 	// Limits default to the lease's.
 	Limits resources.Limits
@@ -136,6 +148,10 @@ type Work struct {
 	// Paid, when set, is told after each receipt what the run has cost so far,
 	// from the goroutine that called Run.
 	Paid func(mman.Amount)
+	// Lost, when set, is told that the connection of an interactive run broke and is
+	// dialled again, and, with nil, that the run goes on. Held, when set, is told
+	// why the run rests without money. Both from the goroutine that called Run.
+	Lost, Held func(error)
 }
 
 // Outcome is a verified run.
@@ -165,7 +181,7 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 	if err := s.lane.save(before); err != nil {
 		return Outcome{}, err
 	}
-	p := &payer{ctx: ctx, lane: s.lane, key: s.key, peer: s.peer, now: s.client.cfg.Now, begun: s.client.cfg.Now(), base: before.Usage, paid: before.Paid, told: w.Paid, fuel: run.Limits.Fuel, in: s.lease.InBytes + run.StdinBytes}
+	p := &payer{ctx: ctx, lane: s.lane, key: s.key, peer: s.peer, now: s.client.cfg.Now, begun: s.client.cfg.Now(), base: before.Usage, paid: before.net(), told: w.Paid, fuel: run.Limits.Fuel, in: s.lease.InBytes + run.StdinBytes, typed: new(atomic.Uint64)}
 	if p.in, err = s.suppliedBytes(p.in); err != nil {
 		return Outcome{}, err
 	}
@@ -179,16 +195,21 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 		}
 		return err
 	}
-	_, err = s.conn.Run(ctx, run, s.source(w, run), p, session.Sinks{
+	sinks := session.Sinks{
 		Stdout: counter{io.MultiWriter(check, orDiscard(w.Stdout)), &p.out, run.Limits.OutputBytes},
 		Stderr: counter{orDiscard(w.Stderr), &p.out, run.Limits.OutputBytes},
-	})
+	}
+	if run.Interactive {
+		p.talk(ctx, w)
+		sinks.Stdin, sinks.Lost = typist{w.Input, p.typed}, w.Lost
+	}
+	_, err = s.conn.Run(ctx, run, s.source(w, run), p, sinks)
 	if sha == nil { // there is no result
 		_, _, _, endErr := check.End()
 		err = errors.Join(err, endErr)
 	}
 	if err != nil {
-		return Outcome{}, fmt.Errorf("lease %s: %w", s.lease.Lease.ID, err)
+		return Outcome{}, s.named(err)
 	}
 	receipt := *s.lane.state.Receipt
 	if err := s.client.leases.record(RunRecord{
@@ -198,8 +219,17 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 	}
 	return Outcome{
 		Receipt: ReceiptID(receipt), Statement: p.last, Result: *p.last.Result, SHA256: *sha, Usage: p.last.Usage.Since(before.Usage),
-		Paid: s.lane.state.Paid - before.Paid, Time: s.client.cfg.Now().Sub(p.begun),
+		Paid: s.lane.state.net() - min(s.lane.state.net(), before.net()), Time: s.client.cfg.Now().Sub(p.begun),
 	}, nil
+}
+
+// named says which lease an error is about, unless the provider has.
+func (s *Session) named(err error) error {
+	name := fmt.Sprintf("lease %s: ", s.lease.Lease.ID)
+	if strings.Contains(err.Error(), name) {
+		return err
+	}
+	return fmt.Errorf("%s%w", name, err)
 }
 
 // files lists the local files of a run whose place is known.
@@ -231,6 +261,13 @@ func orDiscard(w io.Writer) io.Writer {
 // prepare makes the run's message.
 func (s *Session) prepare(ctx context.Context, w Work) (session.Run, error) {
 	run := session.Run{Number: s.lane.state.Run + 1, Args: w.Args, Seed: w.Seed, Limits: s.lease.Lease.Limits.Tighten(w.Limits)}
+	if w.Input != nil {
+		if w.Stdin != nil {
+			return run, fmt.Errorf("%w: the input of a run is given before it or while it runs, not both", mman.ErrInvalid)
+		}
+		run.Interactive, run.IdleMs = true, uint64(max(0, w.Idle/time.Millisecond)) //nolint:gosec // not negative
+		return run, run.Validate()
+	}
 	if w.Stdin == nil {
 		return run, run.Validate()
 	}

@@ -189,9 +189,14 @@ func TestLaneOfAnotherProcess(t *testing.T) {
 	require.NoError(t, errors.Join(lane.Close(), freed.Close()))
 }
 
+// factors are what the price of aLease is made of.
+func factors() price.Factors {
+	return price.Factors{Units: []price.UnitPrice{{Unit: resources.UnitWallMs, Per: 1, UMan: 1}}}
+}
+
 func statement(t *testing.T, by node, change func(*market.Statement)) market.Signed {
 	t.Helper()
-	st := market.Statement{Version: 1, Lease: mman.LeaseID{1}, Seq: 1, Usage: resources.Usage{WallMs: 100, CallCount: 1}, Gross: 100, Result: &market.RunResult{Run: 1}}
+	st := market.Statement{Version: 1, Lease: mman.LeaseID{1}, Seq: 1, Usage: resources.Usage{WallMs: 100, CallCount: 1}, Gross: 100, Factors: factors(), Result: &market.RunResult{Run: 1}}
 	change(&st)
 	s, _, err := market.SignStatement(chainID, st, by)
 	require.NoError(t, err)
@@ -217,6 +222,7 @@ func TestPayer(t *testing.T) {
 		"two calls":                 {want: mman.ErrReceipt, change: func(s *market.Statement) { s.Usage.CallCount = 2 }},
 		"not metered":               {want: mman.ErrReceipt, change: func(s *market.Statement) { s.Usage.Fuel = 1 }},
 		"price too high":            {want: mman.ErrReceipt, change: func(s *market.Statement) { s.Gross++ }},
+		"other factors":             {want: mman.ErrReceipt, change: func(s *market.Statement) { s.Factors.Fixed = 1 }},
 		"price too low":             {want: mman.ErrReceipt, change: func(s *market.Statement) { s.Gross-- }},
 		"other lease":               {want: mman.ErrReceipt, change: func(s *market.Statement) { s.Lease[0]++ }},
 		"other lane":                {want: mman.ErrReceipt, change: func(s *market.Statement) { s.Lane++ }},
@@ -297,7 +303,10 @@ func (*liar) Supply(context.Context, mman.CID, uint64, io.Reader) error { return
 func (l *liar) Receipt(_ context.Context, r market.Signed) error        { l.got <- r; return nil }
 func (*liar) Settle(context.Context) (mman.Hash, error)                 { return mman.Hash{}, nil }
 func (*liar) Close()                                                    {}
-func (l *liar) Run(_ context.Context, run session.Run, out session.Output) (market.Signed, error) {
+func (*liar) Resume(context.Context, session.Hello) (session.Accept, error) {
+	return session.Accept{}, mman.ErrNotFound
+}
+func (l *liar) Run(_ context.Context, run session.Run, _ resources.Input, out session.Output) (market.Signed, error) {
 	for range l.writes {
 		if err := out.Stdout([]byte("out")); err != nil {
 			return market.Signed{}, err
@@ -308,7 +317,7 @@ func (l *liar) Run(_ context.Context, run session.Run, out session.Output) (mark
 		return market.Signed{}, err
 	}
 	l.result.Run = run.Number
-	s, _, err := market.SignStatement(chainID, market.Statement{Version: 1, Lease: l.own.Lease.ID, Seq: 1, Usage: resources.Usage{WallMs: 1, CallCount: 1}, Gross: 1, Work: work, Result: &l.result}, holder)
+	s, _, err := market.SignStatement(chainID, market.Statement{Version: 1, Lease: l.own.Lease.ID, Seq: 1, Usage: resources.Usage{WallMs: 1, CallCount: 1}, Gross: 1, Factors: factors(), Work: work, Result: &l.result}, holder)
 	return s, err
 }
 
@@ -339,7 +348,7 @@ func TestLyingProvider(t *testing.T) {
 			l := &liar{own: own, result: tc.result, writes: tc.writes, got: make(chan market.Signed, 8)}
 			served := make(chan error, 1)
 			hosts[1].Handle(t.Context(), session.Protocol, func(ctx context.Context, stream p2p.Stream) {
-				served <- session.Server{Provider: l, Idle: time.Minute}.Serve(ctx, stream)
+				served <- (&session.Server{Provider: l, Idle: time.Minute}).Serve(ctx, stream)
 			})
 			conn, err := session.Dial(t.Context(), hosts[0], session.Opening{ChainID: chainID, Lease: own.Lease.ID, Provider: hosts[1].ID()}, signer{key})
 			require.NoError(t, err)

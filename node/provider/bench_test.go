@@ -67,9 +67,8 @@ func BenchmarkOpenLease(b *testing.B) {
 	}
 	host := p2ptest.Start(b, 1)
 	p2ptest.Connect(b, host, l.host)
-	l.host.Handle(b.Context(), session.Protocol, func(ctx context.Context, s p2p.Stream) {
-		_ = session.Server{Provider: l, Idle: time.Minute}.Serve(ctx, s)
-	})
+	server := &session.Server{Provider: l, Idle: time.Minute}
+	l.host.Handle(b.Context(), session.Protocol, func(ctx context.Context, s p2p.Stream) { _ = server.Serve(ctx, s) })
 	lease := l.lease(1, func(m *market.Lease) { m.Cap = mman.MaxSupply })
 	scfg := store.DefaultConfig(filepath.Join(b.TempDir(), "consumer"), l.cfg.Logger)
 	scfg.MinFree = 0

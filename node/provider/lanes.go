@@ -22,7 +22,8 @@ type laneRecord struct {
 	// Receipt is the highest one received, for the usage Receipted.
 	Receipt   *market.Signed  `cbor:"receipt,omitempty"`
 	Seq       uint64          `cbor:"seq"`
-	Paid      mman.Amount     `cbor:"paid"`
+	Paid      mman.Amount     `cbor:"paid"` // what the receipt pays
+	Returned  mman.Amount     `cbor:"returned,omitzero"`
 	Receipted resources.Usage `cbor:"receipted"`
 	// Settled is the amount whose settlement is in a block.
 	Settled mman.Amount `cbor:"settled"`
@@ -88,6 +89,7 @@ type lane struct {
 	laneRecord
 
 	taken    bool
+	ahead    bool        // a run that is paid ahead is under way
 	known    bool        // there is a record on disk
 	reserved mman.Amount // the most that the run under way can bring the lane to
 }
@@ -240,6 +242,13 @@ func (a *account) settleUp(n uint64) {
 	a.lane(n).reserved = 0
 }
 
+// payAhead notes whether a run that is paid ahead is under way.
+func (a *account) payAhead(n uint64, ahead bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lane(n).ahead = ahead
+}
+
 // update changes a lane's record, on disk first, with whatever else change puts
 // into the batch. Nothing is written when change returns false.
 func (b *ledgerBook) update(a *account, n uint64, change func(*laneRecord, *store.Batch) (bool, error)) error {
@@ -305,10 +314,13 @@ func (b *ledgerBook) receive(chainID string, lease market.Lease, a *account, n u
 		st := rec.Open[i]
 		// The chain pays nothing for a receipt above the escrow, so an amount
 		// that is too high is as bad as one that is too low.
-		if r.Paid < st.Gross || r.Paid > lease.Cap-min(lease.Cap, a.paidOthers(n)) || r.Final != st.Final {
-			return refuse("it pays %s (final %t), statement %d asks for %s (final %t) under a cap of %s", r.Paid, r.Final, r.Seq, st.Gross, st.Final, lease.Cap)
+		if net := r.Net(); net < st.Gross || net > lease.Cap-min(lease.Cap, a.paidOthers(n)) || r.Final != st.Final {
+			return refuse("it pays %s (final %t), statement %d asks for %s (final %t) under a cap of %s", net, r.Final, r.Seq, st.Gross, st.Final, lease.Cap)
 		}
-		rec.Receipt, rec.Seq, rec.Paid, rec.Receipted = &signed, r.Seq, r.Paid, st.Usage
+		if r.Paid < rec.Paid+rec.Returned || r.Returned < rec.Returned || (r.Returned > rec.Returned && !r.Final) {
+			return refuse("it pays %s and returns %s after %s and %s: both only grow, and what was paid ahead is returned with a result", r.Paid, r.Returned, rec.Paid+rec.Returned, rec.Returned)
+		}
+		rec.Receipt, rec.Seq, rec.Paid, rec.Returned, rec.Receipted = &signed, r.Seq, r.Net(), r.Returned, st.Usage
 		rec.Open = rec.Open[i+1:]
 		return true, nil
 	})

@@ -376,7 +376,7 @@ func (c *consumer) requestTo(o *out, change ...func(*session.Run)) (market.Signe
 			return market.Signed{}, err
 		}
 	}
-	return c.work.Run(c.tb.Context(), run, o)
+	return c.work.Run(c.tb.Context(), run, nil, o)
 }
 
 func (c *consumer) statement(s market.Signed) (market.Statement, mman.CID) {

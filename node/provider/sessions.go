@@ -103,6 +103,16 @@ type visit struct {
 	lane    uint64
 	guard   guard
 	closed  sync.Once
+
+	mu   sync.Mutex
+	till *till // of the interactive run under way
+}
+
+func (v *visit) setTill(t *till) {
+	v.account.payAhead(v.lane, t != nil)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.till = t
 }
 
 // Close gives the lane back.
@@ -110,7 +120,34 @@ func (v *visit) Close() { v.closed.Do(func() { v.account.release(v.lane) }) }
 
 // Receipt takes the payer's signature.
 func (v *visit) Receipt(_ context.Context, r market.Signed) error {
-	return v.p.book.receive(v.p.cfg.ChainID, v.lease, v.account, v.lane, r)
+	if err := v.p.book.receive(v.p.cfg.ChainID, v.lease, v.account, v.lane, r); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	t := v.till
+	v.mu.Unlock()
+	if t != nil {
+		t.received(v.account.snapshot(v.lane).Paid)
+	}
+	return nil
+}
+
+// Resume lets a consumer come back to its interactive run. Its last receipt may
+// not have arrived.
+func (v *visit) Resume(ctx context.Context, hello session.Hello) (session.Accept, error) {
+	if err := hello.Verify(v.p.cfg.ChainID, v.lease.LeaseKey); err != nil {
+		return session.Accept{}, err
+	}
+	if hello.Provider != v.p.peer {
+		return session.Accept{}, fmt.Errorf("lease %s: %w: the hello is for peer %s, this is %s", hello.Lease, mman.ErrNotYourLease, hello.Provider, v.p.peer)
+	}
+	if hello.Last != nil {
+		if err := v.Receipt(ctx, *hello.Last); err != nil {
+			return session.Accept{}, err
+		}
+	}
+	rec := v.account.snapshot(v.lane)
+	return session.Accept{Lease: v.lease.ID, Lane: v.lane, Nonce: hello.Nonce, Issued: rec.Issued}.Sign(v.p.cfg.ChainID, v.p.host)
 }
 
 // Missing refuses the run or says what must be supplied for it.
@@ -146,9 +183,12 @@ func (v *visit) Supply(ctx context.Context, id mman.CID, size uint64, r io.Reade
 }
 
 // Run carries out a run and states what it cost.
-func (v *visit) Run(ctx context.Context, run session.Run, out session.Output) (market.Signed, error) {
+func (v *visit) Run(ctx context.Context, run session.Run, in resources.Input, out session.Output) (market.Signed, error) {
 	base := v.account.snapshot(v.lane).Receipted
-	limits, err := v.affordable(base, run.Limits.Tighten(v.lease.Limits))
+	limits, err := run.Limits.Tighten(v.lease.Limits), error(nil)
+	if !run.Interactive { // what is paid ahead bounds itself
+		limits, err = v.affordable(base, limits)
+	}
 	if err != nil {
 		return market.Signed{}, err
 	}
@@ -170,12 +210,16 @@ func (v *visit) Run(ctx context.Context, run session.Run, out session.Output) (m
 		return market.Signed{}, err
 	}
 	bill := bill{v, base, work, limits}
-	progress := bill.progress(ctx, out)
-	done, err := v.p.worker.Run(ctx, worker.Job{
+	job := worker.Job{
 		Facet: v.lease.Compute().Facet, Task: task, Keep: contents.keep,
-		Stdout: watch.pass(out.Stdout), Stderr: watch.pass(out.Stderr), Progress: progress.report,
-	})
-	progress.stop()
+		Stdout: watch.pass(out.Stdout), Stderr: watch.pass(out.Stderr),
+	}
+	ctx, stop, err := bill.follow(ctx, in, out, &job)
+	if err != nil {
+		return market.Signed{}, err
+	}
+	done, err := v.p.worker.Run(ctx, job)
+	stop()
 	if errors.Is(err, mman.ErrPolicy) {
 		return market.Signed{}, errors.Join(err, v.denied(watch.released()))
 	}
@@ -239,6 +283,25 @@ func (v *visit) affordable(base resources.Usage, limits resources.Limits) (resou
 	return limits, err
 }
 
+// follow lets the bill be stated while the job goes on, until stop; an
+// interactive run is paid ahead.
+func (b bill) follow(ctx context.Context, in resources.Input, out session.Output, job *worker.Job) (_ context.Context, stop func(), err error) {
+	if in == nil {
+		progress := b.progress(ctx, out)
+		job.Progress = progress.report
+		return ctx, progress.stop, nil
+	}
+	ctx, t, err := b.v.openTill(ctx, b, out)
+	if err != nil {
+		return nil, nil, err
+	}
+	job.Stdin, job.Credit, job.Progress = in, t, t.report
+	return ctx, func() {
+		t.close()
+		b.v.setTill(nil)
+	}, nil
+}
+
 // bill is the account of one run.
 type bill struct {
 	v      *visit
@@ -247,19 +310,32 @@ type bill struct {
 	limits resources.Limits
 }
 
-// state issues the next Statement: on disk first, then to the caller. Nothing
-// is charged beyond the limits, whatever the executor needed to stop.
-func (b bill) state(used resources.Usage, result *market.RunResult) (signed market.Signed, err error) {
-	v := b.v
+// within bounds a usage by the run's limits: nothing is charged beyond them,
+// whatever the executor needed to stop.
+func (b bill) within(used resources.Usage) resources.Usage {
 	used.WallMs = min(used.WallMs, b.limits.WallMs)
 	used.Fuel = min(used.Fuel, b.limits.Fuel)
 	used.InBytes = min(used.InBytes, b.limits.InputBytes)
 	used.OutBytes = min(used.OutBytes, b.limits.OutputBytes)
+	return used
+}
+
+// total is the lane's usage with the run's.
+func (b bill) total(used resources.Usage) (resources.Usage, error) { return b.base.Add(b.within(used)) }
+
+// state issues the next Statement: on disk first, then to the caller.
+func (b bill) state(used resources.Usage, result *market.RunResult) (signed market.Signed, err error) {
+	v := b.v
+	used = b.within(used)
 	usage, err := b.base.Add(used)
 	if err != nil {
 		return signed, err
 	}
-	gross, err := v.lease.Gross(v.lane, usage)
+	factors, err := v.lease.Factors(v.lane)
+	if err != nil {
+		return signed, err
+	}
+	gross, err := factors.Gross(usage)
 	if err != nil {
 		return signed, err
 	}
@@ -267,7 +343,7 @@ func (b bill) state(used resources.Usage, result *market.RunResult) (signed mark
 		if result == nil && len(rec.Open) >= maxOpen {
 			return false, fmt.Errorf("%w: %d statements have no receipt", mman.ErrUnpaid, len(rec.Open))
 		}
-		st := market.Statement{Version: 1, Lease: v.lease.ID, Lane: v.lane, Seq: rec.Issued + 1, Usage: usage, Gross: gross, Work: b.work, Result: result}
+		st := market.Statement{Version: 1, Lease: v.lease.ID, Lane: v.lane, Seq: rec.Issued + 1, Usage: usage, Gross: gross, Factors: factors, Work: b.work, Result: result}
 		var id mman.CID
 		var err error
 		if signed, id, err = market.SignStatement(v.p.cfg.ChainID, st, v.p.host); err != nil {

@@ -29,13 +29,14 @@ type pending struct {
 	paid    mman.Amount
 }
 
-// due lists what an account has to settle.
-func (a *account) due() []pending {
+// due lists what an account has to settle. What was paid ahead for a run that
+// is not over may be returned at its end: it is left out unless that is urgent.
+func (a *account) due(urgent bool) []pending {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var out []pending
 	for n, l := range a.lanes {
-		if l.Receipt != nil && l.Paid > l.Settled {
+		if l.Receipt != nil && l.Paid > l.Settled && (urgent || !l.ahead) {
 			out = append(out, pending{a, n, *l.Receipt, l.Paid})
 		}
 	}
@@ -65,8 +66,9 @@ func (p *Provider) settle(ctx context.Context, height uint64, now bool) error {
 			}
 			continue
 		}
-		if now || lease.State == market.LeaseClosing || height+settleMargin >= lease.Expires {
-			batch = append(batch, a.due()...)
+		urgent := lease.State == market.LeaseClosing || height+settleMargin >= lease.Expires
+		if now || urgent {
+			batch = append(batch, a.due(urgent)...)
 		}
 	}
 	for len(batch) > 0 {
@@ -104,7 +106,7 @@ func (p *Provider) submitSettle(ctx context.Context, batch []pending, closing []
 
 // settleAndClose settles one lease and ends it in the same transaction.
 func (p *Provider) settleAndClose(ctx context.Context, lease market.Lease) (mman.Hash, error) {
-	return p.submitSettle(ctx, p.book.account(lease.ID).due(), []mman.LeaseID{lease.ID})
+	return p.submitSettle(ctx, p.book.account(lease.ID).due(true), []mman.LeaseID{lease.ID})
 }
 
 // closed forgets a closed lease's account and notes when its contents go.

@@ -20,6 +20,9 @@ type Job struct {
 	Facet resources.Facet
 	Task  resources.Task
 	Keep  Keep
+	// Stdin and Credit are of an interactive job; see resources.IO.
+	Stdin  resources.Input
+	Credit resources.Credit
 	// Stdout and Stderr take the output as it comes; an error ends the run.
 	Stdout, Stderr func(p []byte) error
 	// Progress takes the usage so far now and then; it must not block.
@@ -70,6 +73,8 @@ func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared 
 	result, err := executor.Run(ctx, prepared, resources.IO{
 		Stdout:   open.writer(func(p []byte) error { return errors.Join(keep.write(p), job.Stdout(p)) }),
 		Stderr:   open.writer(job.Stderr),
+		Stdin:    job.Stdin,
+		Credit:   job.Credit,
 		Progress: job.Progress,
 	})
 	open.shut()
@@ -79,7 +84,7 @@ func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared 
 	if kept != nil {
 		return Done{}, fmt.Errorf("keep the output: %w", kept)
 	}
-	for _, stop := range []*mman.Error{mman.ErrFuel, mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap, mman.ErrCanceled} {
+	for _, stop := range []*mman.Error{mman.ErrFuel, mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap, mman.ErrIdle, mman.ErrInputLimit, mman.ErrUnpaid, mman.ErrCapExceeded, mman.ErrCanceled} {
 		if errors.Is(err, stop) {
 			done.Code = stop.Code
 			return done, explain(job, err)

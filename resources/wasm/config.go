@@ -43,6 +43,10 @@ type Config struct {
 	// MaxRuns bounds the guests that run at a time; more wait. Default 4,
 	// 1 to 1024.
 	MaxRuns int
+	// MaxInteractive bounds the interactive guests that live at a time; more are
+	// refused. One that waits, for input or for money, takes no place of MaxRuns.
+	// Default 64, 1 to 4096.
+	MaxInteractive int
 	// CompileWorkers bounds the modules that are read and compiled at a time;
 	// more wait. Compiling takes one core and about 50 times the module's size
 	// in memory. Default 1, 1 to 64.
@@ -65,6 +69,9 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.MaxRuns == 0 {
 		c.MaxRuns = 4
+	}
+	if c.MaxInteractive == 0 {
+		c.MaxInteractive = 64
 	}
 	if c.CompileWorkers == 0 {
 		c.CompileWorkers = 1
@@ -93,6 +100,7 @@ func (c Config) Validate() error {
 		value, low, top int64
 	}{
 		{"max_runs", int64(c.MaxRuns), 1, 1024},
+		{"max_interactive", int64(c.MaxInteractive), 1, 4096},
 		{"compile_workers", int64(c.CompileWorkers), 1, 64},
 		{"prepare_timeout (ns)", int64(c.PrepareTimeout), int64(time.Millisecond), int64(time.Hour)},
 		{"cache_bytes", c.CacheBytes, 1, 16 << 30},

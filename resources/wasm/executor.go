@@ -17,6 +17,7 @@ type Executor struct {
 	host    map[string]hostFunc
 	cache   *cache
 	places  chan struct{}
+	guests  chan struct{} // the interactive ones
 	closing chan struct{}
 
 	mu     sync.Mutex
@@ -42,7 +43,7 @@ func New(config Config) (*Executor, error) {
 	}
 	e := &Executor{
 		config: config, cache: compiled, host: map[string]hostFunc{},
-		places: make(chan struct{}, config.MaxRuns), closing: make(chan struct{}),
+		places: make(chan struct{}, config.MaxRuns), guests: make(chan struct{}, config.MaxInteractive), closing: make(chan struct{}),
 		ends: map[uint64]context.CancelCauseFunc{},
 	}
 	for _, f := range hostFuncs() {

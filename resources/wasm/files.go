@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/limboid/massive-man/resources"
 )
 
 // Descriptors as a guest sees them: three streams, the folder DataDir with the
@@ -52,6 +54,7 @@ type file struct {
 	// A stream has no node, but a source when it is read and out when it is
 	// written.
 	source *source
+	live   resources.Input // input that comes while the guest runs
 	out    *output
 	stream uint64
 }
@@ -67,6 +70,10 @@ func (f *file) kind() byte {
 func (f *file) left() uint64 {
 	size := uint64(0)
 	switch {
+	case f.live != nil:
+		if f.live.Ready() {
+			return 1
+		}
 	case f.source != nil:
 		size = f.source.size
 	case f.kind() == typeRegular:
@@ -82,7 +89,7 @@ func (r *run) mount(path string, root *node) {
 }
 
 func (r *run) openFiles() {
-	r.files = []*file{{source: r.stdin, stream: 0}, {out: r.stdout, stream: 1}, {out: r.stderr, stream: 2}}
+	r.files = []*file{r.standardInput(), {out: r.stdout, stream: 1}, {out: r.stderr, stream: 2}}
 	data := newFolder(inodeData, nil)
 	for i, in := range r.inputs {
 		data.add(strconv.Itoa(i), newContent(inodeData+1+uint64(i), in))
@@ -184,7 +191,7 @@ func (f *file) rights() uint64 {
 		}
 		return rights
 	}
-	if f.read || f.source != nil {
+	if f.read || f.source != nil || f.live != nil {
 		rights |= rightsRead
 	}
 	if f.write {
@@ -312,6 +319,9 @@ func (r *run) fdTell(mem guestMemory, args []uint64) errno {
 
 func (r *run) fdRead(mem guestMemory, args []uint64) errno {
 	f, e := r.file(args[0])
+	if e == success && f.live != nil {
+		return r.listen(f, mem, args)
+	}
 	if e != success {
 		return e
 	}
@@ -374,21 +384,31 @@ func (r *run) readFile(mem guestMemory, address, count uint64, f *file, offset u
 	if e != success {
 		return 0, e
 	}
-	want := uint64(0)
-	for _, b := range buffers {
-		want = min(chunkBytes, want+uint64(len(b)))
-	}
+	want := room(buffers)
 	var got []byte
 	if from != nil {
 		got = r.readAt(from, offset, want)
 	} else {
 		got = r.readNode(f.node, offset, want)
 	}
+	return scatter(buffers, got), success
+}
+
+// room is how much one read gives to the guest's buffers.
+func room(buffers [][]byte) (want uint64) {
+	for _, b := range buffers {
+		want = min(chunkBytes, want+uint64(len(b)))
+	}
+	return want
+}
+
+// scatter copies what was read into the guest's buffers.
+func scatter(buffers [][]byte, got []byte) uint64 {
 	n := uint64(len(got))
 	for _, b := range buffers {
 		got = got[copy(b, got):]
 	}
-	return n, success
+	return n
 }
 
 // readNode returns up to want bytes of a file that is in memory.

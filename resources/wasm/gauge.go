@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/tetratelabs/wazero/api"
 
@@ -19,6 +20,10 @@ type gauge struct {
 	used, limit api.MutableGlobal
 	why         api.Global
 
+	mu      *sync.Mutex // guards the limit, and used among this program's own goroutines
+	allowed uint64      // the limit before stop
+	stopped bool
+
 	fuel   uint64 // what the guest had used when it was last read
 	reason uint64 // why the meter trapped then
 }
@@ -32,12 +37,28 @@ func newGauge(instance api.Module, fuel uint64) (gauge, error) {
 		return gauge{}, fmt.Errorf("%w: the metered module has no meter", mman.ErrInternal)
 	}
 	limit.Set(fuel)
-	return gauge{used: used, limit: limit, why: why}, nil
+	return gauge{used: used, limit: limit, why: why, mu: new(sync.Mutex), allowed: fuel}, nil
 }
 
 // stop makes the guest stop at its next look at the limit. It may be called from
 // any goroutine while the guest runs.
-func (g *gauge) stop() { g.limit.Set(0) }
+func (g *gauge) stop() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.stopped = true
+	g.limit.Set(0)
+}
+
+// allow moves the limit, unless the guest was told to stop. It may be called from
+// any goroutine while the guest runs.
+func (g *gauge) allow(fuel uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.stopped {
+		g.allowed = fuel
+		g.limit.Set(fuel)
+	}
+}
 
 // read takes the counters when the guest has ended.
 func (g *gauge) read() { g.fuel, g.reason = g.used.Get(), g.why.Get() }
@@ -46,6 +67,16 @@ func (g *gauge) read() { g.fuel, g.reason = g.used.Get(), g.why.Get() }
 // that of an operator on a range. It is called in host calls only.
 func (g *gauge) charge(n uint64) {
 	if g.used != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
 		g.used.Set(g.used.Get() + (n+meter.RangeUnit-1)/meter.RangeUnit)
 	}
+}
+
+// sample returns what the guest has used at least. It may be called from any
+// goroutine while the guest runs: a loop without calls shows its fuel late.
+func (g *gauge) sample() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.used.Get()
 }

@@ -141,7 +141,11 @@ func (f hostFunc) handler() api.GoModuleFunc {
 	}
 	n := len(f.params)
 	return func(ctx context.Context, mod api.Module, stack []uint64) {
-		stack[0] = uint64(f.call(hosted(ctx), guestMemory{mod.Memory()}, stack[:n]))
+		r := hosted(ctx)
+		if r.talk != nil {
+			r.pay()
+		}
+		stack[0] = uint64(f.call(r, guestMemory{mod.Memory()}, stack[:n]))
 	}
 }
 

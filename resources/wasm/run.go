@@ -50,6 +50,14 @@ type run struct {
 
 	outLimit uint64
 	outBytes atomic.Uint64
+	// inBytes is what the guest was given.
+	inLimit uint64
+	inBytes atomic.Uint64
+
+	live  resources.Input // of an interactive run, nil for another
+	talk  *talk           // as live
+	watch stopwatch
+	meter atomic.Pointer[gauge] // gauge, once there is one
 
 	// fuel is what the run may use; gauge shows what it used.
 	fuel  uint64
@@ -107,6 +115,9 @@ func (r *run) checkDone() {
 func (r *run) await(operation func() error) error {
 	result := make(chan ioResult, 1)
 	go func() { result <- ioResult{operation()} }()
+	if r.talk != nil {
+		return r.awaitTalking(result)
+	}
 	select {
 	case got := <-result:
 		return got.err
@@ -208,6 +219,14 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 		return resources.Result{}, err
 	}
 	defer p.release()
+	if streams.Stdin != nil {
+		select {
+		case e.guests <- struct{}{}:
+			defer func() { <-e.guests }()
+		default:
+			return resources.Result{}, fmt.Errorf("%w: %d interactive runs are under way, which is as many as there may be", mman.ErrBusy, cap(e.guests))
+		}
+	}
 	select {
 	case e.places <- struct{}{}:
 	case <-ctx.Done():
@@ -227,15 +246,19 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 	defer stopTimer()
 
 	r := newRun(ctx, p, streams)
-	started := e.config.Clock()
+	r.watch.start(e.config.Clock)
 	usage := func() resources.Usage {
 		// Waking the guest up takes its time; nobody pays for what lies
 		// beyond the limit.
-		spent := min(wall, max(0, e.config.Clock().Sub(started)))
+		spent := min(wall, r.watch.spent())
 		return resources.Usage{
 			WallMs:  uint64((spent + time.Millisecond - 1) / time.Millisecond), //nolint:gosec // not negative
-			InBytes: p.inBytes, OutBytes: r.outBytes.Load(), CallCount: 1,
+			InBytes: r.inBytes.Load(), OutBytes: r.outBytes.Load(), CallCount: 1,
+			Fuel: r.fuelSoFar(),
 		}
+	}
+	if streams.Stdin != nil {
+		r.talk = newTalk(ctx, streams, e.places, usage)
 	}
 	stopProgress := e.progress(streams.Progress, usage)
 	err = p.module.call(ctx, r)
@@ -246,7 +269,7 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 	// left, though the caller need not wait for a blocked stream of its own.
 	end := func() error {
 		defer leave()
-		defer func() { <-e.places }()
+		defer r.leavePlace(e.places)
 		return r.close()
 	}
 	if r.pending != nil {
@@ -279,6 +302,9 @@ func newRun(ctx context.Context, p *preparedTask, streams resources.IO) *run {
 		r.inputs = append(r.inputs, &source{id: id, size: p.inputSizes[i]})
 	}
 	r.memory.limit = p.task.Limits.MemoryBytes
+	r.inBytes.Store(p.inBytes)
+	r.inLimit = p.task.Limits.InputBytes
+	r.live = streams.Stdin
 	r.openFiles()
 	r.mountScript(p)
 	return r
@@ -306,6 +332,7 @@ func (m *module) call(ctx context.Context, r *run) error {
 	if r.gauge, err = newGauge(instance, r.fuel); err != nil {
 		return errors.Join(err, instance.Close(context.WithoutCancel(ctx)))
 	}
+	r.meter.Store(&r.gauge)
 	// The guest stops at its next look at the limit; in a host call it is
 	// stopped there.
 	lowered := make(chan struct{})
@@ -313,10 +340,13 @@ func (m *module) call(ctx context.Context, r *run) error {
 		defer close(lowered)
 		r.gauge.stop()
 	})
+	stopFollowing := r.follow(ctx)
 	_, err = instance.ExportedFunction(startExport).Call(ctx)
+	stopFollowing()
 	if !over() {
 		<-lowered
 	}
+	r.meter.Store(nil)
 	r.gauge.read()
 	return errors.Join(err, instance.Close(context.WithoutCancel(ctx)))
 }
@@ -330,6 +360,8 @@ func (r *run) outcome(ctx context.Context, err error) error {
 		return r.stop
 	case r.gauge.fuel > r.fuel:
 		return fmt.Errorf("%w: %d; ask for a higher limit", mman.ErrFuel, r.fuel)
+	case r.gauge.fuel > r.gauge.allowed && ctx.Err() == nil:
+		return fmt.Errorf("%w: the guest computed beyond the %d fuel that was paid for without a word", mman.ErrUnpaid, r.gauge.allowed)
 	case ended && r.code != 0 && r.memory.refused:
 		return fmt.Errorf("%w: the guest was refused memory above %d bytes and gave up with exit code %d", mman.ErrMemory, r.memory.limit, r.code)
 	case ended:
@@ -347,15 +379,25 @@ func (r *run) outcome(ctx context.Context, err error) error {
 	}
 }
 
+// fuelSoFar is what the guest has used at least; any goroutine may ask while the
+// guest runs.
+func (r *run) fuelSoFar() uint64 {
+	if g := r.meter.Load(); g != nil {
+		return min(g.sample(), r.fuel)
+	}
+	return 0
+}
+
 // fuelUsed is what is billed. A guest that ended by itself, or was stopped in a
 // host call or by the context, used what the meter says. A trap leaves the
 // meter behind by up to a loop's work, so that a guest could hide it: it costs
 // the whole budget, as running out does.
 func (r *run) fuelUsed(ctx context.Context, err error) uint64 {
+	budget := min(r.fuel, r.gauge.allowed)
 	if r.exited || err == nil || r.stop != nil || ctx.Err() != nil {
-		return min(r.gauge.fuel, r.fuel)
+		return min(r.gauge.fuel, budget)
 	}
-	return r.fuel
+	return budget
 }
 
 // trapText returns the first line of a trap, without the trace and bounded: a

@@ -66,6 +66,9 @@ func (a *app) runReplay(ctx context.Context, word, export string) error {
 	if err != nil {
 		return err
 	}
+	if r.Run.Interactive {
+		return fmt.Errorf("receipt %s: %w: it paid for an interactive run, whose answers depend on when its input came", id, mman.ErrUnsupported)
+	}
 	lease, err := c.Chain().Lease(ctx, r.Lease)
 	if err != nil {
 		return err

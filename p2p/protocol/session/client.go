@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market"
@@ -34,12 +35,22 @@ type Payer interface {
 type Sinks struct {
 	Stdout io.Writer
 	Stderr io.Writer
+	// Stdin is the input of an interactive run; any error ends it. It is read by a
+	// goroutine of its own, whose last Read may outlast the run.
+	Stdin io.Reader
+	// Lost is told that the stream broke and is dialled again, and then, with
+	// nil, that the run goes on. It may be nil.
+	Lost func(error)
 }
 
 // Client is the consumer's side of an accepted session. One goroutine uses it.
 type Client struct {
 	conn   *wire.Conn
 	accept Accept
+
+	dialer  Dialer
+	opening Opening
+	key     market.Signer
 }
 
 // Opening says which lease to use, on which lane.
@@ -51,27 +62,40 @@ type Opening struct {
 	Nonce    mman.Hash
 	// Last is the latest receipt signed on the lane, nil at the start.
 	Last *market.Signed
+	// Linger is for how long an interactive run whose stream broke is dialled
+	// again; 0 gives it up.
+	Linger time.Duration
 }
 
 // Dial opens a session. The lease key signs the hello; the provider's refusal
 // comes back as its coded error.
 func Dial(ctx context.Context, d Dialer, o Opening, key market.Signer) (*Client, error) {
-	hello := Hello{Lease: o.Lease, Consumer: d.ID(), Provider: o.Provider, Nonce: o.Nonce, Lane: o.Lane, Last: o.Last}
-	payload, err := hello.payload()
-	if err != nil {
-		return nil, err
-	}
-	hello.Signature = key.Sign(mman.SignHandshake, o.ChainID, payload)
-	stream, err := d.Open(ctx, o.Provider, Protocol)
-	if err != nil {
+	c := &Client{dialer: d, opening: o, key: key}
+	if err := c.dial(ctx, nil); err != nil {
 		return nil, fmt.Errorf("open session on lease %s: %w", o.Lease, err)
 	}
-	c := &Client{conn: wire.New(stream, wireConfig())}
+	return c, nil
+}
+
+// dial opens the stream and greets.
+func (c *Client) dial(ctx context.Context, from *Resume) error {
+	o := c.opening
+	hello := Hello{Lease: o.Lease, Consumer: c.dialer.ID(), Provider: o.Provider, Nonce: o.Nonce, Lane: o.Lane, Last: o.Last, Resume: from}
+	payload, err := hello.payload()
+	if err != nil {
+		return err
+	}
+	hello.Signature = c.key.Sign(mman.SignHandshake, o.ChainID, payload)
+	stream, err := c.dialer.Open(ctx, o.Provider, Protocol)
+	if err != nil {
+		return err
+	}
+	c.conn = wire.New(stream, wireConfig())
 	defer c.watch(ctx)()
 	if err := c.greet(o, hello); err != nil {
-		return nil, errors.Join(fmt.Errorf("open session on lease %s: %w", o.Lease, c.cause(ctx, err)), c.conn.Reset())
+		return errors.Join(c.cause(ctx, err), c.conn.Reset())
 	}
-	return c, nil
+	return nil
 }
 
 func (c *Client) greet(o Opening, hello Hello) (err error) {
@@ -92,7 +116,8 @@ func (c *Client) Accept() Accept { return c.accept }
 
 // watch resets the stream when ctx ends while the client waits for the peer.
 func (c *Client) watch(ctx context.Context) (stop func() bool) {
-	return context.AfterFunc(ctx, func() { _ = c.conn.Reset() }) // a second reset has nothing to say
+	conn := c.conn
+	return context.AfterFunc(ctx, func() { _ = conn.Reset() }) // a second reset has nothing to say
 }
 
 // cause prefers the caller's own cancellation to the broken stream that it
@@ -117,8 +142,11 @@ func (c *Client) Run(ctx context.Context, run Run, source Source, payer Payer, s
 	if err != nil {
 		return market.Signed{}, err
 	}
-	defer c.watch(ctx)()
 	r := &running{c: c, run: run, work: work, source: source, payer: payer, sinks: sinks}
+	if run.Interactive {
+		return r.interact(ctx)
+	}
+	defer c.watch(ctx)()
 	if err := c.conn.Send(kindRun, run); err != nil {
 		return market.Signed{}, fmt.Errorf("run %d: %w", run.Number, c.cause(ctx, err))
 	}
@@ -144,19 +172,32 @@ type running struct {
 	source Source
 	payer  Payer
 	sinks  Sinks
-	needed bool // the provider has said what it lacks
+	needed bool   // the provider has said what it lacks
+	hand   *hand  // writes the input of an interactive run, nil for another
+	frames uint64 // of an interactive run that came
+	unsaid uint64 // of those, what the provider was not told of
+	weight uint64 // their bytes
 }
 
 // next takes a frame. At the end the run is over and the session goes on;
 // otherwise an error ends the session.
 func (r *running) next() (last market.Signed, end bool, err error) {
-	f, err := r.c.conn.Read()
-	if err == io.EOF { //nolint:errorlint // the bare value is the clean end
-		return last, false, fmt.Errorf("%w: before the result", mman.ErrPeerVanished)
-	}
+	f, err := r.read()
 	if err != nil {
 		return last, false, err
 	}
+	return r.frame(f)
+}
+
+func (r *running) read() (wire.Frame, error) {
+	f, err := r.c.conn.Read()
+	if err == io.EOF { //nolint:errorlint // the bare value is the clean end
+		err = fmt.Errorf("%w: before the result", mman.ErrPeerVanished)
+	}
+	return f, err
+}
+
+func (r *running) frame(f wire.Frame) (last market.Signed, end bool, err error) {
 	switch f.Kind {
 	case kindNeed:
 		n, err := wire.Decode[need](f)
@@ -172,6 +213,15 @@ func (r *running) next() (last market.Signed, end bool, err error) {
 		return last, false, err
 	case kindStatement:
 		return r.statement(f)
+	case kindTaken:
+		if r.hand == nil {
+			return last, false, fmt.Errorf("%w: input is taken of a run without any", mman.ErrProtocol)
+		}
+		t, err := wire.Decode[taken](f)
+		if err == nil {
+			err = r.hand.taken(t.Bytes)
+		}
+		return last, false, err
 	case kindFailed:
 		x, err := wire.Decode[failed](f)
 		if err == nil {
@@ -206,6 +256,7 @@ func (r *running) statement(f wire.Frame) (last market.Signed, end bool, err err
 		return last, false, errors.Join(err, r.c.conn.Fail(err))
 	}
 	if ok {
+		r.c.opening.Last = &receipt
 		if err := r.c.conn.Send(kindReceipt, receipt); err != nil {
 			return last, false, err
 		}
@@ -257,7 +308,8 @@ func (c *Client) send(id mman.CID, source Source) (err error) {
 }
 
 // Cancel asks the provider to stop the run under way; it may be called while
-// Run waits. What was used is stated and owed.
+// Run waits, but not of an interactive run, which ends with its context. What was
+// used is stated and owed.
 func (c *Client) Cancel() error { return c.conn.Send(kindCancel, cancel{}) }
 
 // Close ends the session between runs. With settle the provider also submits

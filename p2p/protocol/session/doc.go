@@ -16,6 +16,11 @@
 //	Run…, Cancel, Close         →
 //	                            ←    Closed
 //
+// The input of an interactive run comes while it runs, in Input frames up to
+// InputEnd; Taken makes room for more. What the provider sends of such a run is
+// numbered and kept until Got says that it came, so that a consumer whose stream
+// broke can dial again, with Resume in its Hello, and go on where it was.
+//
 // The package carries the conversation and holds both sides to its order and
 // bounds. What to admit, what to run and what to sign is decided by the Provider
 // and Payer that it is given: it keeps no money state.

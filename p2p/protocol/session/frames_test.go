@@ -84,13 +84,15 @@ func helloOf(s *scene) session.Hello {
 	return signHello(session.Hello{Lease: o.Lease, Consumer: s.consumer.ID(), Provider: o.Provider, Nonce: o.Nonce, Lane: o.Lane})
 }
 
-func signHello(h session.Hello) session.Hello {
+func signHello(h session.Hello) session.Hello { return signHelloBy(h, leaseHost) }
+
+func signHelloBy(h session.Hello, key int) session.Hello {
 	h.Signature = nil
 	b, err := dagcbor.Marshal(h)
 	if err != nil {
 		panic(err)
 	}
-	h.Signature = signer{leaseHost}.Sign(mman.SignHandshake, chainID, b)
+	h.Signature = signer{key}.Sign(mman.SignHandshake, chainID, b)
 	return h
 }
 
@@ -522,7 +524,7 @@ func FuzzServerFrames(f *testing.F) {
 		d := newDesk()
 		d.missing = func(session.Run) ([]mman.CID, error) { return []mman.CID{id}, nil }
 		stream := &pipeStream{in: bytes.NewReader(append(bytes.Clone(hello), b...)), peer: peer}
-		_ = session.Server{Provider: d, Idle: time.Minute}.Serve(t.Context(), stream)
+		_ = (&session.Server{Provider: d, Idle: time.Minute}).Serve(t.Context(), stream)
 		<-d.closed
 	})
 }

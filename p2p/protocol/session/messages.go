@@ -16,7 +16,7 @@ import (
 // Protocol is the name under which the session protocol is spoken.
 const Protocol = "/mman/session/1"
 
-// The kinds of frames. Stdout, Stderr and Chunk have raw bodies.
+// The kinds of frames. Stdout, Stderr, Chunk and Input have raw bodies.
 const (
 	kindHello     wire.Kind = 1
 	kindAccept    wire.Kind = 2
@@ -32,12 +32,23 @@ const (
 	kindCancel    wire.Kind = 12
 	kindClose     wire.Kind = 13
 	kindClosed    wire.Kind = 14
+	kindInput     wire.Kind = 15
+	kindInputEnd  wire.Kind = 16
+	kindTaken     wire.Kind = 17
+	kindGot       wire.Kind = 18
+	kindResumed   wire.Kind = 19
 )
 
 const (
 	// InlineMax is the size up to which standard input travels in the Run
 	// frame itself.
 	InlineMax = 64 << 10
+	// InputWindow is how much input of an interactive run may be on its way to
+	// the guest; the consumer sends more when the guest has taken some.
+	InputWindow = 64 << 10
+	// MaxIdleMs bounds the time that an interactive run may wait for input: an
+	// hour.
+	MaxIdleMs = 3_600_000
 	// chunkSize is the size of raw frames.
 	chunkSize = 64 << 10
 	maxFrame  = 256 << 10
@@ -56,8 +67,17 @@ type Hello struct {
 	Nonce    mman.Hash   `cbor:"nonce"`
 	Lane     uint64      `cbor:"lane"`
 	// Last is the latest receipt that the consumer signed on the lane.
-	Last      *market.Signed `cbor:"last,omitempty"`
-	Signature []byte         `cbor:"signature"`
+	Last *market.Signed `cbor:"last,omitempty"`
+	// Resume goes on with the interactive run of a session whose stream broke.
+	Resume    *Resume `cbor:"resume,omitempty"`
+	Signature []byte  `cbor:"signature"`
+}
+
+// Resume says where a consumer lost an interactive run.
+type Resume struct {
+	Run uint64 `cbor:"run"`
+	// Got is the number of the run's frames that came.
+	Got uint64 `cbor:"got"`
 }
 
 func (h Hello) payload() ([]byte, error) {
@@ -128,6 +148,10 @@ type Run struct {
 	Inline     []byte           `cbor:"inline"`
 	Seed       mman.Hash        `cbor:"seed"`
 	Limits     resources.Limits `cbor:"limits"`
+	// Interactive runs get their input while they run. IdleMs is how long one
+	// may wait for it, at most MaxIdleMs; 0 leaves it to the provider.
+	Interactive bool   `cbor:"interactive,omitempty"`
+	IdleMs      uint64 `cbor:"idle_ms,omitempty"`
 }
 
 // Validate bounds what a stranger may ask for.
@@ -143,6 +167,12 @@ func (r Run) Validate() error {
 	}
 	if r.Stdin.IsZero() && (r.StdinBytes > 0 || len(r.Inline) > 0) {
 		return fmt.Errorf("run %d: %w: input without a cid", r.Number, mman.ErrInvalid)
+	}
+	if r.Interactive && !r.Stdin.IsZero() {
+		return fmt.Errorf("run %d: %w: the input of an interactive run comes while it runs, this one names content %s", r.Number, mman.ErrInvalid, r.Stdin)
+	}
+	if r.IdleMs > MaxIdleMs || (!r.Interactive && r.IdleMs > 0) {
+		return fmt.Errorf("run %d: %w: idle time of %d ms: interactive runs may wait for input for at most %d ms, others wait for none", r.Number, mman.ErrInvalid, r.IdleMs, uint64(MaxIdleMs))
 	}
 	if err := r.Limits.Validate(); err != nil {
 		return fmt.Errorf("run %d: %w", r.Number, err)
@@ -195,6 +225,21 @@ func (f failed) validate(run Run) error {
 		return fmt.Errorf("%w: failure of run %d with code %d, retry %d and %d bytes of text", mman.ErrProtocol, f.Run, f.Code, f.Retry, len(f.Text))
 	}
 	return nil
+}
+
+// taken says how much of an interactive run's input the guest has read.
+type taken struct {
+	Bytes uint64 `cbor:"bytes"`
+}
+
+// got says how many frames of an interactive run came.
+type got struct {
+	Frames uint64 `cbor:"frames"`
+}
+
+// resumed says how much of the input came before the stream broke.
+type resumed struct {
+	Received uint64 `cbor:"received"`
 }
 
 type cancel struct {

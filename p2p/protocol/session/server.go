@@ -23,7 +23,7 @@ type Provider interface {
 }
 
 // Work is one accepted session at the provider. Its methods are called one at a
-// time, but Receipt also while Missing, Supply or Run are under way.
+// time, but Receipt and Resume also while Missing, Supply or Run are under way.
 type Work interface {
 	// Missing returns the contents that the consumer must supply before run can
 	// start, or the reason why it will not be carried out.
@@ -31,8 +31,12 @@ type Work interface {
 	// Supply stores a content of the given size; it must match id.
 	Supply(ctx context.Context, id mman.CID, size uint64, r io.Reader) error
 	// Run carries out the run and returns the Statement with its result. An
-	// error means that nothing was run and nothing is owed.
-	Run(ctx context.Context, run Run, out Output) (market.Signed, error)
+	// error means that nothing was run and nothing is owed. in is the input of an
+	// interactive run, nil for another.
+	Run(ctx context.Context, run Run, in resources.Input, out Output) (market.Signed, error)
+	// Resume verifies the hello of a consumer that comes back to an interactive
+	// run, and returns the signed accept, or the reason why not.
+	Resume(ctx context.Context, hello Hello) (Accept, error)
 	// Receipt takes the payer's signature under a Statement.
 	Receipt(ctx context.Context, r market.Signed) error
 	// Settle submits what the lease's receipts authorise and ends the lease; it
@@ -50,29 +54,48 @@ type Output interface {
 	Statement(s market.Signed) error
 }
 
-// helloTimeout is how long a peer may take to say which lease it comes for.
-const helloTimeout = 30 * time.Second
+const (
+	// helloTimeout is how long a peer may take to say which lease it comes for.
+	helloTimeout = 30 * time.Second
+	// defaultIdle is how long an interactive run waits for input unless the
+	// consumer asks for another time.
+	defaultIdle = 5 * time.Minute
+)
 
-// Server speaks the provider's side.
+// Server speaks the provider's side. It is safe for concurrent use.
 type Server struct {
 	// Provider decides and works.
 	Provider Provider
 	// Idle is how long a session may rest between two runs, and how long the
 	// next part of a content may take that the consumer supplies; positive.
 	Idle time.Duration
+	// Linger is how long an interactive run goes on without its consumer when
+	// the stream breaks; 0 ends it at once.
+	Linger time.Duration
+
+	mu     sync.Mutex
+	visits map[place]*visit
+}
+
+// place is what one session at a time can hold.
+type place struct {
+	lease mman.LeaseID
+	lane  uint64
 }
 
 // Serve speaks on the stream until the session ends. It returns nil at a clean
 // end and otherwise why the session ended; the stream is closed.
-func (s Server) Serve(ctx context.Context, stream p2p.Stream) error {
+func (s *Server) Serve(ctx context.Context, stream p2p.Stream) error {
 	conn := wire.New(stream, wireConfig())
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	v := &visit{conn: conn, rest: s.Idle, adopt: make(chan *adoption), over: make(chan struct{})}
+	defer close(v.over)
 	// Deferred after stop, so that an ended session is not reset: its last frame
 	// may still be on its way.
-	defer context.AfterFunc(ctx, func() { _ = conn.Reset() })() // a second reset has nothing to say
-	idle := time.AfterFunc(min(s.Idle, helloTimeout), stop)
-	defer idle.Stop()
+	defer context.AfterFunc(ctx, v.reset)()
+	v.idle = time.AfterFunc(min(s.Idle, helloTimeout), stop)
+	defer v.idle.Stop()
 
 	hello, err := wire.Receive[Hello](conn, kindHello)
 	if err != nil {
@@ -82,6 +105,9 @@ func (s Server) Serve(ctx context.Context, stream p2p.Stream) error {
 		err := fmt.Errorf("lease %s: %w: the hello speaks for peer %s, the stream comes from %s", hello.Lease, mman.ErrNotYourLease, hello.Consumer, conn.RemotePeer())
 		return errors.Join(err, conn.Fail(err))
 	}
+	if hello.Resume != nil {
+		return s.resume(ctx, v, hello)
+	}
 	work, accept, err := s.Provider.Open(ctx, hello)
 	if err != nil {
 		return errors.Join(err, conn.Fail(err))
@@ -90,16 +116,38 @@ func (s Server) Serve(ctx context.Context, stream p2p.Stream) error {
 	if err := conn.Send(kindAccept, accept); err != nil {
 		return err
 	}
-	idle.Reset(s.Idle)
-	v := &visit{conn: conn, work: work, idle: idle, rest: s.Idle}
+	v.work = work
+	defer s.enter(place{hello.Lease, hello.Lane}, v)()
+	v.idle.Reset(s.Idle)
 	defer v.wait()
-	return v.loop(ctx)
+	for {
+		err := v.loop(ctx)
+		v.leave()
+		var broken cutError
+		if !errors.As(err, &broken) || !v.park(ctx, s.Linger) {
+			return err
+		}
+	}
+}
+
+// enter makes the session known to those that come back to it.
+func (s *Server) enter(at place, v *visit) (leave func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.visits == nil {
+		s.visits = make(map[place]*visit)
+	}
+	s.visits[at] = v
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.visits, at)
+	}
 }
 
 // visit is one accepted session under way. The reading goroutine takes frames;
 // at most one other carries out a run.
 type visit struct {
-	conn *wire.Conn
 	work Work
 	idle *time.Timer
 	rest time.Duration
@@ -110,9 +158,24 @@ type visit struct {
 	supply  *supply            // where chunks go; nil when no blob is under way
 	feed    chan *supply       // blobs for the run under way
 
-	mu  sync.Mutex
-	due []mman.CID // what was asked for and has not begun to arrive
+	adopt chan *adoption // a consumer that came back
+	guest *adoption      // the one that is here now, nil for the first
+	over  chan struct{}  // closed at the end of the session
+
+	mu   sync.Mutex
+	conn *wire.Conn // changes only while no stream is read
+	due  []mman.CID // what was asked for and has not begun to arrive
+	live *live      // the interactive run under way or just ended
 }
+
+// stream is the connection of this moment.
+func (v *visit) stream() *wire.Conn {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.conn
+}
+
+func (v *visit) reset() { _ = v.stream().Reset() } // a second reset has nothing to say
 
 func (v *visit) wait() {
 	if v.cancel != nil {
@@ -120,23 +183,36 @@ func (v *visit) wait() {
 	}
 	v.endSupply(mman.ErrPeerVanished)
 	v.running.Wait()
+	v.leave() // a run that began late
 }
 
+// cutError is the end of a stream that nobody wanted.
+type cutError struct{ err error }
+
+func (e cutError) Error() string { return e.err.Error() }
+
+func (e cutError) Unwrap() error { return e.err }
+
 func (v *visit) loop(ctx context.Context) error {
+	conn := v.stream()
 	for {
-		f, err := v.conn.Read()
+		f, err := conn.Read()
 		if err == io.EOF { //nolint:errorlint // the bare value is the clean end
-			return v.conn.Close()
+			return conn.Close()
 		}
 		if err != nil {
-			return errors.Join(err, v.conn.Close())
+			err = errors.Join(err, conn.Close())
+			if errors.Is(err, mman.ErrPeerVanished) || errors.Is(err, mman.ErrTimeout) {
+				return cutError{err}
+			}
+			return err
 		}
 		end, err := v.frame(ctx, f)
 		if err != nil {
-			return errors.Join(err, v.conn.Fail(err))
+			return errors.Join(err, conn.Fail(err))
 		}
 		if end {
-			return v.conn.Close()
+			return conn.Close()
 		}
 	}
 }
@@ -163,6 +239,8 @@ func (v *visit) frame(ctx context.Context, f wire.Frame) (end bool, err error) {
 			return false, err
 		}
 		return false, v.work.Receipt(ctx, r)
+	case kindInput, kindInputEnd, kindGot:
+		return false, v.interact(f)
 	case kindCancel:
 		if _, err := wire.Decode[cancel](f); err != nil {
 			return false, err
@@ -209,6 +287,7 @@ func (v *visit) start(ctx context.Context, run Run) error {
 	}
 	ctx, v.cancel = context.WithCancel(ctx) // one run at a time; wait cancels the last
 	v.busy, v.feed = make(chan struct{}), make(chan *supply)
+	v.announce(ctx, run)
 	v.running.Add(1)
 	go func(busy chan struct{}, cancel context.CancelFunc) {
 		defer v.running.Done()
@@ -218,16 +297,23 @@ func (v *visit) start(ctx context.Context, run Run) error {
 		// The run has ended before the consumer can know: its next frame may
 		// follow at once.
 		close(busy)
-		if err != nil {
-			err = v.failed(run, err)
-		} else {
-			err = v.conn.Send(kindStatement, st)
-		}
-		if err != nil {
-			_ = v.conn.Reset() // the reader sees it and ends the session
+		if err := v.ended(run, st, err); err != nil {
+			v.reset() // the reader sees it and ends the session
 		}
 	}(v.busy, v.cancel)
 	return nil
+}
+
+// ended says how the run ended.
+func (v *visit) ended(run Run, st market.Signed, err error) error {
+	kind, last := kindStatement, any(st)
+	if err != nil {
+		kind, last = kindFailed, failure(run, err)
+	}
+	if l := v.interactive(); l != nil {
+		return l.out.end(kind, last)
+	}
+	return v.stream().Send(kind, last)
 }
 
 func (v *visit) run(ctx context.Context, run Run) (market.Signed, error) {
@@ -235,25 +321,31 @@ func (v *visit) run(ctx context.Context, run Run) (market.Signed, error) {
 	if err != nil {
 		return market.Signed{}, err
 	}
+	conn := v.stream()
 	if len(missing) > 0 {
 		v.mu.Lock()
 		v.due = missing
 		v.mu.Unlock()
-		if err := v.conn.Send(kindNeed, need{missing}); err != nil {
+		if err := conn.Send(kindNeed, need{missing}); err != nil {
 			return market.Signed{}, err
 		}
 		for _, id := range missing {
-			if err := v.take(ctx); err != nil {
+			if err := v.store(ctx); err != nil {
 				return market.Signed{}, fmt.Errorf("supply of %s: %w", id, err)
 			}
 		}
 	}
 	v.idle.Stop() // its limits bound the run
-	return v.work.Run(ctx, run, output{v.conn})
+	l := v.interactive()
+	if l == nil {
+		return v.work.Run(ctx, run, nil, output{conn})
+	}
+	l.begin()
+	return v.work.Run(ctx, run, l.in, l.out)
 }
 
-// take stores the next blob; the reader sees to their order.
-func (v *visit) take(ctx context.Context) error {
+// store takes the next blob; the reader sees to their order.
+func (v *visit) store(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
@@ -270,7 +362,9 @@ func (v *visit) asked() []mman.CID {
 	return v.due
 }
 
-func (v *visit) failed(run Run, err error) error { return v.conn.Send(kindFailed, failure(run, err)) }
+func (v *visit) failed(run Run, err error) error {
+	return v.stream().Send(kindFailed, failure(run, err))
+}
 
 // supply is a blob whose chunks are arriving.
 type supply struct {
@@ -338,7 +432,7 @@ func (v *visit) end(ctx context.Context, c closing) error {
 			return err
 		}
 	}
-	return v.conn.Send(kindClosed, closed)
+	return v.stream().Send(kindClosed, closed)
 }
 
 // output sends what a run writes.

@@ -45,6 +45,7 @@ type desk struct {
 	supply  func(id mman.CID, size uint64, r io.Reader) error
 	run     func(ctx context.Context, run session.Run, out session.Output) (*market.RunResult, error)
 	settle  func() (mman.Hash, error)
+	talk    func(ctx context.Context, in resources.Input, out session.Output) error
 
 	mu       sync.Mutex
 	lease    mman.LeaseID
@@ -104,8 +105,13 @@ func (d *desk) statement(run session.Run, result *market.RunResult) (market.Sign
 	return s, err
 }
 
-func (d *desk) Run(ctx context.Context, run session.Run, out session.Output) (market.Signed, error) {
+func (d *desk) Run(ctx context.Context, run session.Run, in resources.Input, out session.Output) (market.Signed, error) {
 	result := &market.RunResult{Run: run.Number}
+	if d.talk != nil && in != nil {
+		if err := d.talk(ctx, in, out); err != nil {
+			return market.Signed{}, err
+		}
+	}
 	if d.run != nil {
 		var err error
 		if result, err = d.run(ctx, run, out); err != nil {
@@ -129,6 +135,13 @@ func (d *desk) Settle(context.Context) (mman.Hash, error) {
 		return mman.Hash{9}, nil
 	}
 	return d.settle()
+}
+
+func (d *desk) Resume(_ context.Context, h session.Hello) (session.Accept, error) {
+	if err := h.Verify(chainID, leaseKey()); err != nil {
+		return session.Accept{}, err
+	}
+	return session.Accept{Lease: h.Lease, Lane: h.Lane, Nonce: h.Nonce}.Sign(chainID, d.node)
 }
 
 func (d *desk) Close() { close(d.closed) }
@@ -158,8 +171,8 @@ func setUp(tb testing.TB, d session.Provider, idle time.Duration) *scene {
 	tb.Helper()
 	hosts := p2ptest.New(tb, 2)
 	p2ptest.Connect(tb, hosts[0], hosts[1])
-	s := &scene{hosts[0], hosts[1], make(chan error, 16)}
-	server := session.Server{Provider: d, Idle: idle}
+	s := &scene{hosts[0], hosts[1], make(chan error, 64)}
+	server := &session.Server{Provider: d, Idle: idle, Linger: linger}
 	hosts[1].Handle(tb.Context(), session.Protocol, func(ctx context.Context, stream p2p.Stream) { s.served <- server.Serve(ctx, stream) })
 	return s
 }
