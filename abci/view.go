@@ -25,6 +25,9 @@ func (v View) Height() uint64 { return v.snapshot.Height() }
 // Root returns the root of the state.
 func (v View) Root() mman.Hash { return v.snapshot.Root() }
 
+// Pairs returns how many pairs of key and value the state has.
+func (v View) Pairs() int { return v.snapshot.Len() }
+
 // Chain returns what the state remembers of its genesis; ErrNotFound before the
 // first block.
 func (v View) Chain() (Chain, error) { return readChain(v.snapshot) }

@@ -47,6 +47,9 @@ type Config struct {
 	// fetches the ledger and not all blocks; mman-node join writes it.
 	Sync *consensus.Sync `yaml:"sync,omitempty"`
 
+	// Metrics has CometBFT keep figures of itself, beside those that the API's
+	// /metrics always has. At most one node of a process may.
+	Metrics bool `yaml:"-"`
 	// Passphrase opens the account's key when it is encrypted.
 	Passphrase func(name string) ([]byte, error) `yaml:"-"`
 	// Logger takes the log. Required.

@@ -118,7 +118,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	// Consensus last: it starts to change the state as soon as it runs.
 	ccfg := consensus.DefaultConfig(cfg.Home, n.doc, cfg.Logger)
 	ccfg.RPCListen, ccfg.P2PListen, ccfg.Peers, ccfg.Moniker, ccfg.Index = cfg.RPC, cfg.P2P, cfg.Peers, cfg.Moniker, !cfg.NoIndex
-	ccfg.Sync = cfg.Sync
+	ccfg.Sync, ccfg.Metrics = cfg.Sync, cfg.Metrics
 	n.consensus, err = consensus.New(ccfg, n.app, n.store.Data())
 	return n, err
 }
@@ -251,7 +251,11 @@ func (n *Node) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := api.New(ctx, api.Config{Listen: n.cfg.API, Token: token, Chain: rpc, Provider: lender, Logger: n.log})
+	metrics, err := n.metrics(lender)
+	if err != nil {
+		return err
+	}
+	server, err := api.New(ctx, api.Config{Listen: n.cfg.API, Token: token, Chain: rpc, Provider: lender, Metrics: metrics, Logger: n.log})
 	if err != nil {
 		return err
 	}

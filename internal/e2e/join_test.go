@@ -2,6 +2,8 @@ package e2e_test
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"path/filepath"
 	"testing"
 
@@ -19,7 +21,7 @@ import (
 // validators from there on, also after it was killed.
 func TestJoin(t *testing.T) {
 	params := genesis.Defaults(genesis.Local)
-	params.EpochBlocks = 10
+	params.EpochBlocks = 5
 	n := raise(t, localnet.Spec{Validators: 2, Consumers: []string{"me"}, Params: &params}, 2)
 	rpc := n.running[n.Validators[0]].Running.RPC
 	first := n.rpc(t, n.Validators[0])
@@ -68,6 +70,10 @@ func TestJoin(t *testing.T) {
 		require.NoError(t, err)
 		assert.Greater(t, st.Earliest, params.EpochBlocks, "it fetched a state, not all blocks")
 		assert.False(t, st.Syncing)
+		figures := page(t, running.API+"/metrics")
+		for _, name := range []string{"mman_chain_height", "mman_state_pairs", "cometbft_consensus_height", "go_goroutines"} {
+			assert.Regexp(t, `(?m)^`+name+`(\{.*\})? [1-9]`, figures)
+		}
 		eventually(t, within, "the same ledger at all three", func(ctx context.Context) (bool, error) {
 			here, err := c.Status(ctx)
 			if err != nil {
@@ -92,6 +98,20 @@ func TestJoin(t *testing.T) {
 	}
 	live().kill(t)
 	quit(t, live())
+}
+
+// page reads what a node serves over HTTP.
+func page(t *testing.T, url string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	require.NoError(t, err)
+	answer, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer answer.Body.Close() //nolint:errcheck // it was read
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	b, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	return string(b)
 }
 
 // someHash is the hash of no block.

@@ -28,7 +28,9 @@ type Config struct {
 	Token    string
 	Chain    *chain.Client
 	Provider *provider.Provider
-	Logger   *slog.Logger
+	// Metrics answers GET /metrics.
+	Metrics http.Handler
+	Logger  *slog.Logger
 }
 
 // Server serves the API.
@@ -47,8 +49,8 @@ const (
 
 // New listens. It serves nothing before Run.
 func New(ctx context.Context, cfg Config) (*Server, error) {
-	if cfg.Token == "" {
-		return nil, fmt.Errorf("%w: api: a token is needed", mman.ErrInvalid)
+	if cfg.Token == "" || cfg.Metrics == nil {
+		return nil, fmt.Errorf("%w: api: a token and a handler of metrics are needed", mman.ErrInvalid)
 	}
 	ap, err := netip.ParseAddrPort(cfg.Listen)
 	if err != nil || !ap.Addr().IsLoopback() {
@@ -68,6 +70,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	mux.HandleFunc("POST /v1/listings", s.own(s.publish))
 	mux.HandleFunc("DELETE /v1/listings/{resource}", s.own(s.withdraw))
 	mux.HandleFunc("GET /v1/", s.query)
+	mux.Handle("GET /metrics", cfg.Metrics)
 	s.http = &http.Server{Handler: s.local(mux), ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, MaxHeaderBytes: 16 << 10}
 	return s, nil
 }

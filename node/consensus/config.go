@@ -183,6 +183,9 @@ type Config struct {
 	// Sync, when set, lets a node that has no state fetch the end of an epoch
 	// from its peers instead of all blocks. One that has a state ignores it.
 	Sync *Sync
+	// Metrics registers CometBFT's figures with Prometheus's default registry,
+	// which takes them once in a process. Default false.
+	Metrics bool
 	// Moniker is a name shown to peers, 1 to 64 printable ASCII characters.
 	// Default "mman".
 	Moniker string
@@ -322,7 +325,8 @@ func (c Config) cometConfig(rpcAddr, p2pAddr string) *config.Config {
 	if c.Index {
 		out.TxIndex.Indexer = "kv"
 	}
-	out.Instrumentation.Prometheus = false
+	// Without an address they are kept but not served: the node's API does.
+	out.Instrumentation.Prometheus, out.Instrumentation.PrometheusListenAddr = c.Metrics, ""
 	return out
 }
 

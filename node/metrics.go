@@ -1,0 +1,83 @@
+package node
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/limboid/massive-man/node/provider"
+)
+
+// gauge is one figure of a node, read when somebody asks for it.
+type gauge struct {
+	desc *prometheus.Desc
+	read func() (value float64, ok bool)
+}
+
+// figures is what a node tells Prometheus beside what CometBFT, libp2p and Go's
+// runtime tell of themselves. It reads what is there and keeps nothing.
+type figures []gauge
+
+// Describe implements prometheus.Collector.
+func (f figures) Describe(out chan<- *prometheus.Desc) {
+	for _, g := range f {
+		out <- g.desc
+	}
+}
+
+// Collect implements prometheus.Collector. A figure that is not there yet is
+// left out.
+func (f figures) Collect(out chan<- prometheus.Metric) {
+	for _, g := range f {
+		if v, ok := g.read(); ok {
+			out <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, v)
+		}
+	}
+}
+
+// figures returns those of this node.
+func (n *Node) figures(lender *provider.Provider) figures {
+	one := func(name, help string, read func() (float64, bool)) gauge {
+		return gauge{prometheus.NewDesc(name, help, nil, prometheus.Labels{"chain_id": n.doc.ChainID}), read}
+	}
+	status := func(pick func(height uint64, catchingUp bool, peers, txs int) float64) func() (float64, bool) {
+		return func() (float64, bool) {
+			s, err := n.consensus.Status()
+			if err != nil {
+				return 0, false // it starts or ends
+			}
+			return pick(s.Height, s.CatchingUp, s.Peers, s.MempoolTxs), true
+		}
+	}
+	return figures{
+		one("mman_chain_height", "Height of the last stored block.",
+			status(func(h uint64, _ bool, _, _ int) float64 { return float64(h) })),
+		one("mman_chain_catching_up", "1 while blocks are fetched from others.",
+			status(func(_ uint64, c bool, _, _ int) float64 { return map[bool]float64{true: 1}[c] })),
+		one("mman_chain_peers", "Connected nodes of the ledger.",
+			status(func(_ uint64, _ bool, p, _ int) float64 { return float64(p) })),
+		one("mman_mempool_txs", "Transactions that wait for a block.",
+			status(func(_ uint64, _ bool, _, t int) float64 { return float64(t) })),
+		one("mman_state_height", "Height of the last committed state.",
+			func() (float64, bool) { return float64(n.app.View().Height()), true }),
+		one("mman_state_pairs", "Pairs of key and value in the state.",
+			func() (float64, bool) { return float64(n.app.View().Pairs()), true }),
+		one("mman_p2p_peers", "Connected peers that hold or want resources.",
+			func() (float64, bool) { return float64(len(n.host.Peers())), true }),
+		one("mman_provider_listings", "Resources that this node lends.",
+			func() (float64, bool) { return float64(len(lender.Published())), true }),
+	}
+}
+
+// metrics serves this node's figures with those of the libraries, in
+// Prometheus's text format.
+func (n *Node) metrics(lender *provider.Provider) (http.Handler, error) {
+	own := prometheus.NewRegistry()
+	if err := own.Register(n.figures(lender)); err != nil {
+		return nil, err
+	}
+	return promhttp.HandlerFor(prometheus.Gatherers{own, prometheus.DefaultGatherer}, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 2,
+	}), nil
+}
