@@ -159,11 +159,12 @@ func TestLifecycle(t *testing.T) {
 	sum, err := doc.Supply()
 	require.NoError(t, err)
 	s := f.supply(t)
-	require.Equal(t, s.Liquid+s.Escrow+s.Staked, sum)
+	deposits := 3 * mman.Amount(f.Doc.Params.OfferDeposit)
+	require.Equal(t, s.Liquid+s.Escrow+s.Staked+deposits, sum)
 	doc.Validators = f.Doc.Validators
 	next := abcitest.New(t, doc)
 	next.Pass(1)
-	require.Equal(t, f.Balance(f.dora.Actor), next.Balance(f.dora.Actor))
+	require.Equal(t, f.Balance(f.dora.Actor)+deposits*2/3, next.Balance(f.dora.Actor))
 	require.Equal(t, f.Balance(f.cleo)+18_000, next.Balance(f.cleo), "the escrow of the open lease goes back")
 	f.Replay(func(h uint64) (restart, drop bool) { return h%3 == 0, h%2 == 0 })
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/limboid/massive-man/genesis"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/match"
+	"github.com/limboid/massive-man/market/policy"
 )
 
 // View is the committed state of one height for the node itself: a provider
@@ -70,6 +71,13 @@ func (v View) Offer(id mman.CID) (offer market.Offer, signed market.SignedOffer,
 		return market.Offer{}, market.SignedOffer{}, false, err
 	}
 	return offer, market.SignedOffer{Bytes: record.Bytes, Key: record.Key, Signature: record.Signature}, true, nil
+}
+
+// Grant returns what the holder of a leg granted an account; ok is false when it
+// was revoked or has expired.
+func (v View) Grant(leg market.Leg, grantee mman.Address) (granted policy.Policy, ok bool, err error) {
+	g, ok, err := ledger.LookupGrant(v.snapshot, ledger.LegLine(leg), grantee)
+	return g.Policy, ok && g.Revoked == 0 && g.Expires > v.Height(), err
 }
 
 // Binding returns which account answers for a node.

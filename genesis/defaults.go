@@ -19,6 +19,9 @@ type Params struct {
 	MatchPerBlock       uint64 `cbor:"match_per_block"        json:"match_per_block"`
 	LooksPerBlock       uint64 `cbor:"looks_per_block"        json:"looks_per_block"`
 	WakeBlocks          uint64 `cbor:"wake_blocks"            json:"wake_blocks"`
+	OfferDeposit        uint64 `cbor:"offer_deposit"          json:"offer_deposit"`
+	AcceptBlocks        uint64 `cbor:"accept_blocks"          json:"accept_blocks"`
+	MaxGrantBlocks      uint64 `cbor:"max_grant_blocks"       json:"max_grant_blocks"`
 	BurnPPM             uint64 `cbor:"burn_ppm"               json:"burn_ppm"`
 	BaseFeeMicro        uint64 `cbor:"base_fee_micro"         json:"base_fee_micro"`
 	BaseFeeFloorMicro   uint64 `cbor:"base_fee_floor_micro"   json:"base_fee_floor_micro"`
@@ -63,6 +66,8 @@ type Gas struct {
 	Settle        uint64 `cbor:"settle"         json:"settle"`
 	SettleItem    uint64 `cbor:"settle_item"    json:"settle_item"`
 	CloseLease    uint64 `cbor:"close_lease"    json:"close_lease"`
+	AcceptLease   uint64 `cbor:"accept_lease"   json:"accept_lease"`
+	Grant         uint64 `cbor:"grant"          json:"grant"`
 	Stake         uint64 `cbor:"stake"          json:"stake"`
 
 	CreateValidator uint64 `cbor:"create_validator" json:"create_validator"`
@@ -142,6 +147,21 @@ func Table() []Parameter {
 			func(p *Params) *uint64 { return &p.WakeBlocks },
 		},
 		{
+			"offer_deposit", "uman", 10_000, 1_000_000, 1, 1_000_000_000,
+			"locked while an offer stands, and once more for each 1000 steps that its policy may cost: the book is not flooded for nothing",
+			func(p *Params) *uint64 { return &p.OfferDeposit },
+		},
+		{
+			"accept_blocks", "blocks", 20, 20, 2, 3600,
+			"a lease that its provider has not accepted by then is cancelled at once by its consumer; three of these suspend the offer",
+			func(p *Params) *uint64 { return &p.AcceptBlocks },
+		},
+		{
+			"max_grant_blocks", "blocks", 2_592_000, 31_536_000, 1, 315_360_000,
+			"bounds how long one grant can count, so that forgotten ones leave the state",
+			func(p *Params) *uint64 { return &p.MaxGrantBlocks },
+		},
+		{
 			"burn_ppm", "millionths", 20_000, 20_000, 5000, 100_000,
 			"the part of each settled payment that is burned: paying oneself always loses",
 			func(p *Params) *uint64 { return &p.BurnPPM },
@@ -176,6 +196,8 @@ func Table() []Parameter {
 		gas("settle", 10_000, "the message itself", func(p *Params) *uint64 { return &p.Gas.Settle }),
 		gas("settle_item", 12_000, "each receipt: one signature, the lease, the split; or each close", func(p *Params) *uint64 { return &p.Gas.SettleItem }),
 		gas("close_lease", 20_000, "the lease and its queue", func(p *Params) *uint64 { return &p.Gas.CloseLease }),
+		gas("accept_lease", 6000, "each lease: its record", func(p *Params) *uint64 { return &p.Gas.AcceptLease }),
+		gas("grant", 25_000, "a policy, a record and its indexes", func(p *Params) *uint64 { return &p.Gas.Grant }),
 		gas("stake", 25_000, "a validator, a delegation and its index or queue", func(p *Params) *uint64 { return &p.Gas.Stake }),
 		gas("create_validator", 60_000, "one signature, a validator and what belongs to it", func(p *Params) *uint64 { return &p.Gas.CreateValidator }),
 		{

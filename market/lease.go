@@ -81,6 +81,9 @@ type Lease struct {
 	Opened  uint64     `cbor:"opened"    json:"opened"`
 	Expires uint64     `cbor:"expires"   json:"expires"`
 	State   LeaseState `cbor:"state"     json:"state"`
+	// Accepted is the height at which the provider said on the ledger that it
+	// serves the lease, by accepting it or by a receipt; 0 before.
+	Accepted uint64 `cbor:"accepted,omitempty" json:"accepted,omitempty"`
 	// CloseAt is the height at which the lease closes by itself and the rest of
 	// the escrow goes back: expiry + grace, or the end of the dispute window.
 	CloseAt uint64 `cbor:"close_at"  json:"close_at"`

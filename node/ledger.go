@@ -9,6 +9,7 @@ import (
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/node/store"
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/sdk/submit"
@@ -33,6 +34,44 @@ func (l ledger) Offer(id mman.CID) (market.Offer, error) {
 		err = fmt.Errorf("offer %s: %w", id, mman.ErrNotFound)
 	}
 	return offer, err
+}
+
+func (l ledger) Grant(leg market.Leg, grantee mman.Address) (policy.Policy, error) {
+	p, ok, err := l.app.View().Grant(leg, grantee)
+	if err == nil && !ok {
+		err = fmt.Errorf("grant to %s: %w", grantee, mman.ErrNotFound)
+	}
+	return p, err
+}
+
+// waitingPage is how many leases are looked at for those that wait to be
+// accepted.
+const waitingPage = 1024
+
+func (l ledger) Waiting(provider mman.Address) ([]mman.LeaseID, error) {
+	view := l.app.View()
+	params, err := view.Params()
+	if err != nil {
+		return nil, err
+	}
+	var out []mman.LeaseID
+	var after *mman.LeaseID
+	for {
+		page, err := view.ActiveLeases(provider, after, waitingPage)
+		if err != nil {
+			return nil, err
+		}
+		for i := range page {
+			one := page[i]
+			after = &one.ID
+			if one.State == market.LeaseOpen && one.Accepted == 0 && one.Compute().Provider == provider && one.Opened+params.AcceptBlocks/2 <= view.Height() {
+				out = append(out, one.ID)
+			}
+		}
+		if len(page) < waitingPage {
+			return out, nil
+		}
+	}
 }
 
 func (l ledger) Bound(peer mman.PeerID) (mman.Address, []string, error) {

@@ -51,6 +51,36 @@ func (m Module) Burn(ctx *block.Context, amount mman.Amount) error {
 	return move(ctx.State, amount, totalEscrow, totalBurned)
 }
 
+// Lock moves coins of an account into a deposit; ErrFunds when it has too few.
+func (m Module) Lock(ctx *block.Context, from mman.Address, amount mman.Amount) error {
+	if amount == 0 {
+		return nil
+	}
+	if err := debit(ctx.State, from, amount); err != nil {
+		return err
+	}
+	ctx.Emit("coin_spent", "spender", from.String(), "amount", block.Coins(amount))
+	return move(ctx.State, amount, totalLiquid, totalLocked)
+}
+
+// Unlock gives a deposit back.
+func (m Module) Unlock(ctx *block.Context, to mman.Address, amount mman.Amount) error {
+	if amount == 0 {
+		return nil
+	}
+	if err := move(ctx.State, amount, totalLocked, totalLiquid); err != nil {
+		return err
+	}
+	ctx.Emit("coin_received", "receiver", to.String(), "amount", block.Coins(amount))
+	return credit(ctx.State, to, amount)
+}
+
+// Locked returns all deposits.
+func (m Module) Locked(r state.Reader) (mman.Amount, error) {
+	n, err := total(totalLocked).Get(r)
+	return mman.Amount(n), err
+}
+
 // Key returns an account's public key, the zero key before its first
 // transaction.
 func (m Module) Key(r state.Reader, a mman.Address) (sig.PublicKey, error) {

@@ -58,6 +58,7 @@ const (
 	totalEscrow  = "escrow"
 	totalStaked  = "staked"
 	totalPools   = "pools"
+	totalLocked  = "locked" // deposits of standing offers
 )
 
 func total(name string) state.Counter { return state.NewCounter(state.BankTotals, name) }
@@ -92,7 +93,8 @@ type Supply struct {
 	Liquid  mman.Amount `json:"liquid"`
 	Escrow  mman.Amount `json:"escrow"`
 	Staked  mman.Amount `json:"staked"`
-	Pools   mman.Amount `json:"pools"`
+	// Pools are fees that wait for the validators and deposits.
+	Pools mman.Amount `json:"pools"`
 }
 
 // Totals reads the supply.
@@ -116,5 +118,10 @@ func Totals(r state.Reader) (Supply, error) {
 		}
 		*t.dst = mman.Amount(n)
 	}
-	return s, nil
+	locked, err := total(totalLocked).Get(r)
+	if err != nil {
+		return Supply{}, err
+	}
+	s.Pools, err = s.Pools.Add(mman.Amount(locked))
+	return s, err
 }

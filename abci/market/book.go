@@ -98,11 +98,6 @@ func (b *book) Usage(e match.Entry, consumer mman.Address) (policy.Usage, error)
 	return usage(b.state, offerLine(e.Offer), consumer, b.day)
 }
 
-// Grant implements match.Records.
-func (b *book) Grant(match.Entry, mman.Address) (match.Grant, bool, error) {
-	return match.Grant{}, false, nil
-}
-
 // Arrived implements match.Book.
 func (b *book) Arrived() uint64 { return b.arrived }
 

@@ -21,6 +21,9 @@ func (m Module) EndBlock(ctx *block.Context) error {
 	if err := m.expireOffers(ctx); err != nil {
 		return err
 	}
+	if err := expireGrants(ctx); err != nil {
+		return err
+	}
 	if err := forgetUsage(ctx); err != nil {
 		return err
 	}
@@ -283,6 +286,9 @@ func (m Module) Invariants(r state.Reader) error {
 	if held != escrow {
 		return fmt.Errorf("%w: requests and leases hold %d uman, the escrow is %d", mman.ErrInvariant, uint64(held), uint64(escrow))
 	}
+	if err := m.lockedInvariant(r); err != nil {
+		return err
+	}
 	counts := map[string]uint64{}
 	if err := leases().Each(r, nil, func(_ []byte, l market.Lease) error {
 		if l.State == market.LeaseClosed {
@@ -311,4 +317,20 @@ func (m Module) Invariants(r state.Reader) error {
 		return fmt.Errorf("%w: %d lines have open leases, %d are recorded", mman.ErrInvariant, len(counts), known)
 	}
 	return nil
+}
+
+// lockedInvariant checks that the deposits are those of the standing offers.
+func (m Module) lockedInvariant(r state.Reader) error {
+	var sum mman.Amount
+	if err := offers().Each(r, nil, func(_ []byte, o OfferRecord) (err error) {
+		sum, err = sum.Add(o.Deposit)
+		return err
+	}); err != nil {
+		return err
+	}
+	locked, err := m.bank.Locked(r)
+	if err == nil && sum != locked {
+		err = fmt.Errorf("%w: offers lock %d uman, the deposits are %d", mman.ErrInvariant, uint64(sum), uint64(locked))
+	}
+	return err
 }

@@ -28,6 +28,12 @@ func (m Module) Execute(ctx *block.Context, msg tx.Msg) error {
 		return m.settle(ctx, msg)
 	case tx.MsgCloseLease:
 		return m.closeLease(ctx, msg)
+	case tx.MsgAcceptLeases:
+		return acceptLeases(ctx, msg)
+	case tx.MsgGrant:
+		return m.grant(ctx, msg)
+	case tx.MsgRevoke:
+		return m.revoke(ctx, msg)
 	default:
 		return fmt.Errorf("%w: the market does not execute %s", mman.ErrUnknownMsg, msg.TypeURL())
 	}
@@ -107,11 +113,28 @@ func (m Module) offer(ctx *block.Context, msg tx.MsgOffer) error {
 			return fmt.Errorf("offer %s: %w: %s has %d standing offers: withdraw one", id, mman.ErrTooLarge, o.Provider, maxOffersPerProvider)
 		}
 	}
-	if err := addOffer(ctx.State, id, o, OfferRecord{Bytes: msg.Offer, Key: key, Signature: msg.Signature}, l.Open); err != nil {
+	deposit, err := depositOf(o, ctx.Params.OfferDeposit)
+	if err != nil {
+		return err
+	}
+	if err := m.bank.Lock(ctx, o.Provider, deposit); err != nil {
+		return fmt.Errorf("offer %s: its deposit: %w", id, err)
+	}
+	if err := addOffer(ctx.State, id, o, OfferRecord{Bytes: msg.Offer, Key: key, Signature: msg.Signature, Deposit: deposit}, l.Open); err != nil {
 		return err
 	}
 	ctx.Emit("mman.offer", "id", id.String(), "provider", o.Provider.String(), "kind", string(o.Kind), "facet", string(o.Facet), "resource", o.Resource.String())
 	return nil
+}
+
+// depositOf is what an offer locks: the base, and once more for each so many
+// steps that its policy may cost those who look at it.
+func depositOf(o market.Offer, base uint64) (mman.Amount, error) {
+	program, err := o.Policy.Compile()
+	if err != nil {
+		return 0, err
+	}
+	return mman.Amount(base).MulDivFloor(1+program.Cost()/depositSteps, 1)
 }
 
 // offerIndexes returns the indexes that an offer stands in, with its keys.
@@ -193,7 +216,10 @@ func (m Module) removeOffer(ctx *block.Context, id mman.CID) error {
 		return err
 	}
 	l.Offer = mman.CID{}
-	return setLine(w, offerLine(o), l)
+	if err := setLine(w, offerLine(o), l); err != nil {
+		return err
+	}
+	return m.bank.Unlock(ctx, o.Provider, record.Deposit)
 }
 
 func (m Module) withdrawOffer(ctx *block.Context, msg tx.MsgWithdrawOffer) error {
@@ -278,6 +304,8 @@ func (m Module) cancelRequest(ctx *block.Context, msg tx.MsgCancelRequest) error
 		return fmt.Errorf("%w: request %s", mman.ErrNotFound, msg.Request)
 	case r.Consumer != msg.Consumer:
 		return fmt.Errorf("request %s: %w: it belongs to %s", msg.Request, mman.ErrDenied, r.Consumer)
+	case record.State == match.Matched:
+		return m.cancelLease(ctx, msg.Request.Lease())
 	case record.State != match.Queued:
 		return fmt.Errorf("request %s: %w: it is %s", msg.Request, mman.ErrLeaseState, record.State)
 	}

@@ -14,21 +14,27 @@ import (
 // InitGenesis has nothing to write: a market starts empty.
 func (Module) InitGenesis(*block.Context, genesis.Document) error { return nil }
 
-// ExportGenesis gives the consumers back what their requests and leases hold:
-// they do not live on in another chain. The bank exports before it.
+// ExportGenesis gives the consumers back what their requests and leases hold, and
+// the providers the deposits of their offers: they do not live on in another chain. The bank exports before it.
 func (Module) ExportGenesis(r state.Reader, doc *genesis.Document) error {
 	index := make(map[mman.Address]int, len(doc.Accounts))
 	for i, a := range doc.Accounts {
 		index[a.Address] = i
 	}
-	return walkEscrow(r, func(consumer mman.Address, held mman.Amount) error {
-		i, ok := index[consumer]
+	back := func(to mman.Address, held mman.Amount) error {
+		i, ok := index[to]
 		if !ok {
-			return fmt.Errorf("%w: %s holds escrow without an account", mman.ErrInvariant, consumer)
+			return fmt.Errorf("%w: %s holds escrow or a deposit without an account", mman.ErrInvariant, to)
 		}
 		sum, err := doc.Accounts[i].Balance.Add(held)
 		doc.Accounts[i].Balance = sum
 		return err
+	}
+	if err := walkEscrow(r, back); err != nil {
+		return err
+	}
+	return offers().Each(r, nil, func(_ []byte, record OfferRecord) error {
+		return back(record.Key.Address(), record.Deposit)
 	})
 }
 

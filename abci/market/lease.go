@@ -109,6 +109,12 @@ func (m Module) pay(ctx *block.Context, r market.Receipt) error {
 			return err
 		}
 		after.Burned += burned // at most Paid
+		if after.Accepted == 0 {
+			after.Accepted = ctx.Height
+			if err := missed(ctx, after, func(uint64) uint64 { return 0 }); err != nil {
+				return err
+			}
+		}
 		ctx.Emit("mman.settle", "lease", r.Lease.String(), "paid_uman", digits(delta), "burned_uman", digits(burned))
 	}
 	return leases().Set(ctx.State, r.Lease[:], after)
@@ -220,7 +226,7 @@ func leaseLines(l market.Lease) [][]byte {
 		if leg.Supplied {
 			continue
 		}
-		key := lineKey(leg.Provider, leg.Peer, leg.Role.Kind(), leg.Resource)
+		key := LegLine(leg)
 		if !slices.ContainsFunc(out, func(k []byte) bool { return bytes.Equal(k, key) }) {
 			out = append(out, key)
 		}

@@ -14,6 +14,14 @@ const (
 	maxOffersPerProvider = 1024
 	// maxNodesPerAccount bounds the nodes that are bound to one account.
 	maxNodesPerAccount = 64
+	// suspendAfter is how many leases in a row must not be accepted until an
+	// offer is taken out of the book.
+	suspendAfter = 3
+	// maxGrants bounds the grants on one line.
+	maxGrants = 256
+	// depositSteps is how many steps of its policy make an offer's deposit one
+	// time larger.
+	depositSteps = 1000
 	// maxDue bounds how many leases close, offers expire and requests expire
 	// in one block, each.
 	maxDue = 1024
@@ -27,6 +35,12 @@ type Bank interface {
 	Release(ctx *block.Context, to mman.Address, amount mman.Amount) error
 	// Burn destroys escrow.
 	Burn(ctx *block.Context, amount mman.Amount) error
+	// Lock moves coins of an account into a deposit; mman.ErrFunds.
+	Lock(ctx *block.Context, from mman.Address, amount mman.Amount) error
+	// Unlock gives a deposit back.
+	Unlock(ctx *block.Context, to mman.Address, amount mman.Amount) error
+	// Locked returns all deposits.
+	Locked(r state.Reader) (mman.Amount, error)
 	// Key returns an account's public key, zero when it never signed.
 	Key(r state.Reader, a mman.Address) (sig.PublicKey, error)
 	// Escrow returns all that is held.
@@ -53,6 +67,6 @@ func (Module) Name() string { return "market" }
 func (Module) Messages() []string {
 	return []string{
 		tx.TypeBindNode, tx.TypeOffer, tx.TypeWithdrawOffer, tx.TypeRequest,
-		tx.TypeCancelRequest, tx.TypeSettle, tx.TypeCloseLease,
+		tx.TypeCancelRequest, tx.TypeSettle, tx.TypeCloseLease, tx.TypeAcceptLeases, tx.TypeGrant, tx.TypeRevoke,
 	}
 }

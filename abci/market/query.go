@@ -11,6 +11,7 @@ import (
 	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/match"
+	"github.com/limboid/massive-man/market/policy"
 )
 
 // Bounds of one answer with offers.
@@ -46,12 +47,12 @@ type RequestAnswer struct {
 
 // Nouns returns the first path elements that the module answers.
 func (Module) Nouns() []string {
-	return []string{"nodes", "offers", "requests", "leases", "decisions"}
+	return []string{"nodes", "offers", "requests", "leases", "decisions", "grants"}
 }
 
 // Query answers nodes/PEER, nodes?account=, offers, offers/CID, requests/ID,
-// requests?consumer=, leases/ID, leases?account= and decisions/ID. Lists take
-// limit and after.
+// requests?consumer=, leases/ID, leases?account=, decisions/ID, grants?offer= and
+// grants?grantee=. Lists take limit and after.
 func (Module) Query(q block.Query) (any, error) {
 	if len(q.Path) == 2 {
 		if err := q.Allow(); err != nil {
@@ -71,6 +72,8 @@ func (Module) Query(q block.Query) (any, error) {
 		return listRequests(q)
 	case "leases":
 		return listLeases(q)
+	case "grants":
+		return listGrants(q)
 	default:
 		return nil, fmt.Errorf("%w: use /mman/%s/ID", mman.ErrInvalid, q.Path[0])
 	}
@@ -101,13 +104,15 @@ func one(q block.Query, name string) (any, error) {
 		}
 		l, ok, err := LookupLease(q.State, id)
 		return found(l, ok, err, "lease", name)
-	default:
+	case "decisions":
 		var id mman.RequestID
 		if err := id.UnmarshalText([]byte(name)); err != nil {
 			return nil, err
 		}
 		d, ok, err := LookupDecision(q.State, id)
 		return found(d, ok, err, "decision on request", name)
+	default:
+		return nil, fmt.Errorf("%w: use /mman/%s?…", mman.ErrInvalid, q.Path[0])
 	}
 }
 
@@ -322,5 +327,58 @@ func listLeases(q block.Query) (any, error) {
 	return list(q, state.MarketLeasesByAccount, a[:], func(rest []byte) (market.Lease, bool, bool, error) {
 		l, ok, err := LookupLease(q.State, mman.LeaseID(rest[1:]))
 		return l, ok, false, err
+	})
+}
+
+// GrantAnswer is a grant with the offer that stands under it now.
+type GrantAnswer struct {
+	// Offer is the zero CID while none stands.
+	Offer    mman.CID      `json:"offer,omitzero"`
+	Provider mman.Address  `json:"provider"`
+	Grantee  mman.Address  `json:"grantee"`
+	Policy   policy.Policy `json:"policy"`
+	Expires  uint64        `json:"expires"`
+	Revoked  uint64        `json:"revoked,omitempty"`
+}
+
+func grantAnswer(r state.Reader, line []byte, grantee mman.Address) (GrantAnswer, bool, error) {
+	g, ok, err := LookupGrant(r, line, grantee)
+	if err != nil || !ok {
+		return GrantAnswer{}, false, err
+	}
+	l, _, err := lines().Get(r, line)
+	return GrantAnswer{l.Offer, g.Provider, grantee, g.Policy, g.Expires, g.Revoked}, err == nil, err
+}
+
+// listGrants lists what is shared with an account, or with whom an offer is.
+func listGrants(q block.Query) (any, error) {
+	if err := q.Allow("offer", "grantee", "limit", "after"); err != nil {
+		return nil, err
+	}
+	if s, ok := q.Args["offer"]; ok {
+		id, err := mman.ParseCID(s)
+		if err != nil {
+			return nil, err
+		}
+		o, _, ok, err := LookupOffer(q.State, id)
+		if err != nil || !ok {
+			return found(nil, ok, err, "offer", s)
+		}
+		line := offerLine(o)
+		return list(q, state.MarketGrants, line, func(rest []byte) (GrantAnswer, bool, bool, error) {
+			if len(rest) != len(mman.Address{}) {
+				return GrantAnswer{}, false, false, fmt.Errorf("%w: after: use the next of an earlier page", mman.ErrInvalid)
+			}
+			a, ok, err := grantAnswer(q.State, line, mman.Address(rest))
+			return a, ok, false, err
+		})
+	}
+	grantee, err := address(q, "grantee")
+	if err != nil {
+		return nil, err
+	}
+	return list(q, state.MarketGrantsByGrantee, grantee[:], func(rest []byte) (GrantAnswer, bool, bool, error) {
+		a, ok, err := grantAnswer(q.State, rest, grantee)
+		return a, ok, false, err
 	})
 }

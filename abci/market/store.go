@@ -5,9 +5,11 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/match"
+	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/resources"
 )
 
@@ -25,6 +27,8 @@ type OfferRecord struct {
 	Signature []byte        `cbor:"signature"`
 	// Arrival is the number of its latest arrival.
 	Arrival uint64 `cbor:"arrival"`
+	// Deposit is locked until the offer goes.
+	Deposit mman.Amount `cbor:"deposit,omitempty"`
 }
 
 // line counts the open leases of one provider's node for one resource. An offer
@@ -33,6 +37,19 @@ type line struct {
 	// Offer is the standing offer, zero when none stands any more.
 	Offer mman.CID `cbor:"offer,omitzero"`
 	Open  uint64   `cbor:"open"`
+	// Missed counts the leases in a row that the provider did not accept.
+	Missed uint64 `cbor:"missed,omitempty"`
+}
+
+// GrantRecord is what a holder granted one account on a line.
+type GrantRecord struct {
+	Provider mman.Address  `cbor:"provider"`
+	Policy   policy.Policy `cbor:"policy"`
+	// Expires is the height from which it no longer counts.
+	Expires uint64 `cbor:"expires"`
+	// Revoked is the height at which it was taken back, 0 while it counts. The
+	// record stays until it expires, so that the grantee learns why.
+	Revoked uint64 `cbor:"revoked,omitempty"`
 }
 
 // RequestRecord is a request and how it stands.
@@ -58,6 +75,7 @@ const (
 	bindingMaxBytes  = 2 << 10
 	offerMaxBytes    = market.OfferMaxBytes + 256
 	lineMaxBytes     = 128
+	grantMaxBytes    = tx.MaxPolicyBytes + 256
 	requestMaxBytes  = market.RequestMaxBytes + 4096
 	leaseMaxBytes    = 32 << 10
 	decisionMaxBytes = match.MaxDecisionBytes
@@ -72,6 +90,10 @@ func offers() state.Table[OfferRecord] {
 }
 
 func lines() state.Table[line] { return state.NewTable[line](state.MarketUsage, lineMaxBytes) }
+
+func grants() state.Table[GrantRecord] {
+	return state.NewTable[GrantRecord](state.MarketGrants, grantMaxBytes)
+}
 
 func requests() state.Table[RequestRecord] {
 	return state.NewTable[RequestRecord](state.MarketRequests, requestMaxBytes)
@@ -97,8 +119,13 @@ func lineKey(provider mman.Address, peer mman.PeerID, kind resources.Kind, resou
 
 func offerLine(o market.Offer) []byte { return lineKey(o.Provider, o.Peer, o.Kind, o.Resource) }
 
+// LegLine names the line of a lease's leg.
+func LegLine(leg market.Leg) []byte {
+	return lineKey(leg.Provider, leg.Peer, leg.Role.Kind(), leg.Resource)
+}
+
 func setLine(w state.Writer, key []byte, l line) error {
-	if l.Open == 0 && l.Offer.IsZero() {
+	if l.Open == 0 && l.Offer.IsZero() { // what it missed is forgotten with it
 		return lines().Delete(w, key)
 	}
 	return lines().Set(w, key, l)

@@ -62,6 +62,13 @@ const (
 	// MarketUsage holds the standing offer and the open leases of a line by the
 	// hash of provider, node, kind and resource.
 	MarketUsage Prefix = "market/u"
+	// MarketGrants holds what a holder granted: the line's hash, grantee address.
+	MarketGrants Prefix = "market/s"
+	// MarketGrantsByGrantee indexes grants: grantee address, the line's hash.
+	MarketGrantsByGrantee Prefix = "market/j"
+	// MarketGrantsByExpiry queues grants: height (u64be), the line's hash, grantee
+	// address.
+	MarketGrantsByExpiry Prefix = "market/h"
 	// MarketUsageByConsumer counts leases by days: the line's hash, consumer
 	// address.
 	MarketUsageByConsumer Prefix = "market/k"
@@ -123,7 +130,7 @@ func Prefixes() []Prefix {
 		MarketOffers, MarketOffersByFacet, MarketOffersByResource, MarketOffersByProvider, MarketOffersByExpiry, MarketArrivals,
 		MarketRequests, MarketRequestQueue, MarketRequestsByWake, MarketRequestsByDeadline, MarketRequestsByAccount,
 		MarketLeases, MarketLeasesByAccount, MarketLeasesByExpiry, MarketDecisions,
-		MarketNodes, MarketNodesByAccount, MarketUsage, MarketUsageByConsumer, MarketUsageByDay, MarketTotals,
+		MarketNodes, MarketNodesByAccount, MarketGrants, MarketGrantsByGrantee, MarketGrantsByExpiry, MarketUsage, MarketUsageByConsumer, MarketUsageByDay, MarketTotals,
 		StakeValidators, StakeValidatorsByKey, StakeDelegations, StakeDelegationsByAccount, StakeUnbonding,
 		StakeUnbondingByAccount, StakeMissed, StakeTotals,
 		ParamsValues, RewardEpochs, RewardPoints, GovProposals, GovVotes, GovQueue,

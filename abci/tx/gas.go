@@ -48,6 +48,10 @@ func Gas(table genesis.Gas, signer sig.KeyType, msgs []Msg, size int) (uint64, e
 		case MsgSettle:
 			add(1, table.Settle)
 			add(uint64(len(m.Items)+len(m.Close)), table.SettleItem)
+		case MsgAcceptLeases:
+			add(uint64(len(m.Leases)), table.AcceptLease)
+		case MsgGrant, MsgRevoke:
+			add(1, table.Grant)
 		case MsgCloseLease:
 			add(1, table.CloseLease)
 		case MsgDelegate, MsgUndelegate, MsgRedelegate, MsgEditValidator, MsgUnjail:

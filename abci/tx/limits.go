@@ -34,6 +34,10 @@ const (
 	MaxSettleItems = 256
 	// MaxSettleCloses bounds how many leases close in one message.
 	MaxSettleCloses = 256
+	// MaxAccepts bounds how many leases one message accepts.
+	MaxAccepts = 256
+	// MaxPolicyBytes bounds the DAG-CBOR form of a Policy.
+	MaxPolicyBytes = 8 << 10
 	// MaxOutputs bounds how many accounts one message pays.
 	MaxOutputs = 1024
 	// MaxAddrs bounds how many multiaddrs a node's binding lists.

@@ -27,7 +27,7 @@ const (
 func TypeURLs() []string {
 	return []string{
 		TypeSend, TypeMultiSend, TypeOffer, TypeWithdrawOffer, TypeBindNode,
-		TypeRequest, TypeCancelRequest, TypeSettle, TypeCloseLease,
+		TypeRequest, TypeCancelRequest, TypeSettle, TypeCloseLease, TypeAcceptLeases, TypeGrant, TypeRevoke,
 		TypeDelegate, TypeUndelegate, TypeRedelegate, TypeCreateValidator, TypeEditValidator, TypeUnjail,
 	}
 }
@@ -115,7 +115,8 @@ type MsgRequest struct {
 	Looks uint64
 }
 
-// MsgCancelRequest takes back a request that is not matched or not accepted.
+// MsgCancelRequest takes back a request that is not matched, or whose lease its
+// provider did not accept in time.
 type MsgCancelRequest struct {
 	Consumer mman.Address
 	Request  mman.RequestID
@@ -255,7 +256,10 @@ func DecodeMsg(typeURL string, value []byte) (Msg, error) {
 		m = MsgCloseLease{Account: r.address(1), Lease: mman.LeaseID(r.fixed(2, mman.IDSize))}
 	default:
 		var ok bool
-		if m, ok = decodeStaking(typeURL, r); !ok {
+		if m, ok = decodeDeal(typeURL, r); !ok {
+			m, ok = decodeStaking(typeURL, r)
+		}
+		if !ok {
 			return nil, fmt.Errorf("%w: %.128q: this chain does not have it", mman.ErrUnknownMsg, typeURL)
 		}
 	}

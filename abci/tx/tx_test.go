@@ -47,7 +47,7 @@ func samples(tb testing.TB) []tx.Msg {
 		tx.MsgOffer{Provider: a, Offer: []byte{0xa0}, Signature: signature},
 		tx.MsgWithdrawOffer{Provider: a, Offer: mman.SumCID(mman.CodecDagCBOR, []byte{0xa0})},
 		bind.SignNode(node, chainID),
-		tx.MsgRequest{Consumer: a, Request: []byte{0xa0}},
+		tx.MsgRequest{Consumer: a, Request: []byte{0xa0}, Looks: 512},
 		tx.MsgCancelRequest{Consumer: a, Request: mman.RequestID{1, 2, 3}},
 		tx.MsgSettle{
 			Sender: a,
@@ -55,6 +55,9 @@ func samples(tb testing.TB) []tx.Msg {
 			Close:  []mman.LeaseID{{4}, {5}},
 		},
 		tx.MsgCloseLease{Account: a, Lease: mman.LeaseID{1, 2, 3}},
+		tx.MsgAcceptLeases{Provider: a, Leases: []mman.LeaseID{{1}, {2}}},
+		tx.MsgGrant{Provider: a, Offer: mman.SumCID(mman.CodecDagCBOR, []byte{0xa0}), Grantee: address(tb, 6), Policy: []byte{0xa0}, Expires: 77},
+		tx.MsgRevoke{Provider: a, Offer: mman.SumCID(mman.CodecDagCBOR, []byte{0xa0}), Grantee: address(tb, 6)},
 		tx.MsgDelegate{Delegator: a, Validator: address(tb, 4), Amount: 10},
 		tx.MsgUndelegate{Delegator: a, Validator: address(tb, 4), Amount: 1 << 40},
 		tx.MsgRedelegate{Delegator: a, From: address(tb, 4), To: address(tb, 5), Amount: 12},
@@ -380,7 +383,7 @@ func TestMessages(t *testing.T) {
 			for i := range a.Value {
 				_, err := tx.DecodeMsg(a.TypeURL, a.Value[:i])
 				if err == nil { // a settle that ends behind an item is one, an edit may set no commission
-					require.Contains(t, []string{tx.TypeSettle, tx.TypeEditValidator}, a.TypeURL)
+					require.Contains(t, []string{tx.TypeSettle, tx.TypeRequest, tx.TypeAcceptLeases, tx.TypeGrant, tx.TypeEditValidator}, a.TypeURL)
 					continue
 				}
 				require.ErrorIs(t, err, mman.ErrTxDecode)
@@ -418,6 +421,8 @@ func TestDecodeMsgStrict(t *testing.T) {
 		"no cid":              {tx.TypeWithdrawOffer, append(text(1, a), text(2, "bafy")...), "cid"},
 		"short id":            {tx.TypeCloseLease, append(text(1, a), field(2, make([]byte, 19))...), "19 bytes where 20"},
 		"long id":             {tx.TypeCancelRequest, append(text(1, a), field(2, make([]byte, 21))...), "at most 20"},
+		"too many looks":      {tx.TypeRequest, bytes.Join([][]byte{text(1, a), field(2, []byte{0xa0}), number(3, tx.MaxLooks+1)}, nil), "looks"},
+		"nothing to accept":   {tx.TypeAcceptLeases, text(1, a), "no lease"},
 		"short close":         {tx.TypeSettle, append(text(1, a), field(3, make([]byte, 19))...), "element of 19 bytes"},
 		"empty item":          {tx.TypeSettle, append(text(1, a), field(2)...), "item, field 1"},
 		"item with more":      {tx.TypeSettle, append(text(1, a), field(2, field(1, []byte{1}), field(2, make([]byte, 64)), number(3, 1))...), "item, field 3"},

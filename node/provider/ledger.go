@@ -6,6 +6,7 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/policy"
 )
 
 // Ledger is the provider's view of the chain: its own node's committed state.
@@ -15,6 +16,12 @@ type Ledger interface {
 	Height() uint64
 	Lease(id mman.LeaseID) (market.Lease, error)
 	Offer(id mman.CID) (market.Offer, error)
+	// Grant returns what the holder of a leg granted an account; one that was
+	// revoked or expired is not found.
+	Grant(leg market.Leg, grantee mman.Address) (policy.Policy, error)
+	// Waiting lists leases whose compute is the account's and which it must
+	// accept soon.
+	Waiting(provider mman.Address) ([]mman.LeaseID, error)
 	// Bound reports the account and addresses that a peer is bound to.
 	Bound(peer mman.PeerID) (mman.Address, []string, error)
 }

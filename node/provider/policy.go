@@ -27,6 +27,7 @@ type asked struct {
 	role    market.Role
 	program *policy.Program
 	context policy.Context
+	leg     market.Leg
 }
 
 func (p *Provider) guard(lease market.Lease) (guard, error) {
@@ -42,13 +43,33 @@ func (p *Provider) guard(lease market.Lease) (guard, error) {
 		case err != nil:
 			return guard{}, fmt.Errorf("lease %s: policy of its %s: %w", lease.ID, leg.Role, err)
 		}
+		if leg.Granted {
+			granted, err := p.granted(lease.ID, lease.Consumer, leg)
+			if err != nil {
+				return guard{}, err
+			}
+			terms = terms.Granted(granted)
+		}
 		program, err := terms.Compile()
 		if err != nil {
 			return guard{}, fmt.Errorf("lease %s: policy of its %s: %w", lease.ID, leg.Role, err)
 		}
-		g.asked = append(g.asked, asked{leg.Role, program, match.Facts(lease, leg)})
+		g.asked = append(g.asked, asked{leg.Role, program, match.Facts(lease, leg), leg})
 	}
 	return g, nil
+}
+
+// granted returns what made the lease in the place of the offer's own rules, as
+// long as it stands.
+func (p *Provider) granted(lease mman.LeaseID, grantee mman.Address, leg market.Leg) (policy.Policy, error) {
+	granted, err := p.ledger.Grant(leg, grantee)
+	if notFound(err) {
+		return granted, fmt.Errorf("lease %s: %w: rule %q: the share of its %s was revoked or has expired", lease, mman.ErrPolicy, policy.RuleRevoked, leg.Role)
+	}
+	if err != nil {
+		return granted, fmt.Errorf("lease %s: share of its %s: %w", lease, leg.Role, err)
+	}
+	return granted, nil
 }
 
 // decide asks the policies of this node's own legs of a lease, between runs.
@@ -81,6 +102,11 @@ func (g guard) decide(run policy.Run) error {
 		chain.Time = g.p.cfg.Now().Unix()
 	}
 	for _, a := range g.asked {
+		if a.leg.Granted {
+			if _, err := g.p.granted(g.lease, a.context.Consumer, a.leg); err != nil {
+				return err
+			}
+		}
 		a.context.Run, a.context.Chain = &run, chain
 		if answer := a.program.Decide(a.context); !answer.Allowed() {
 			why := ""

@@ -105,6 +105,7 @@ type Provider struct {
 	offering sync.Mutex  // one offer is signed at a time: by Publish, Withdraw or renew
 	heights  chan uint64 // the newest height, for Run
 	settleAt uint64      // the height at which all receipts are settled next; Run's own
+	acceptAt uint64      // the height at which leases are accepted next; Run's own
 	blocks   ticker      // ticks at every block
 }
 
@@ -188,6 +189,7 @@ func (p *Provider) Run(ctx context.Context) error {
 				{"keep the offers standing", p.renew},
 				{"share the interpreters", p.shareInterpreters},
 				{"settle", func(ctx context.Context, h uint64) error { return p.settle(ctx, h, false) }},
+				{"accept leases", p.accept},
 				{"drop what closed leases left", p.retire},
 			} {
 				if err := step.do(ctx, height); err != nil && ctx.Err() == nil {

@@ -115,6 +115,12 @@ func (c *chain) Offer(id mman.CID) (market.Offer, error) {
 	return o, nil
 }
 
+func (c *chain) Grant(market.Leg, mman.Address) (policy.Policy, error) {
+	return policy.Policy{}, mman.ErrNotFound
+}
+
+func (c *chain) Waiting(mman.Address) ([]mman.LeaseID, error) { return nil, nil }
+
 func (c *chain) Bound(peer mman.PeerID) (mman.Address, []string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
