@@ -44,16 +44,13 @@ func TestDeposit(t *testing.T) {
 	require.Less(t, first, base+1)
 	require.Greater(t, before-locked(), base*mman.Amount(1+program.Cost()/1000), "the second one locked more")
 
-	// An offer that nobody can pay the deposit of does not stand.
-	poor := abcitest.NewProvider(t, "poor")
-	f.Do(f.cleo, tx.MsgSend{From: f.cleo.Address, To: poor.Address, Amount: 100_000})
-	f.Do(poor.Actor, poor.Bind(chainID))
-	var have struct {
-		Balance mman.Amount `json:"balance_uman"`
-	}
-	f.Query("/mman/account/"+poor.Address.String(), &have)
-	msg, _ := poor.Publish(t, chainID, poor.Compute("box", 500))
-	log := f.Fail(mman.ErrFunds, poor.Actor, tx.MsgSend{From: poor.Address, To: f.cleo.Address, Amount: have.Balance - 15_000}, msg)
+	// An offer whose deposit its provider cannot pay does not stand.
+	doc := f.Doc
+	doc.Params.OfferDeposit = 1_000_000_000
+	rich := &fixture{Chain: abcitest.New(t, doc), paul: f.paul, cleo: f.cleo}
+	rich.Do(f.paul.Actor, f.paul.Bind(chainID))
+	msg, _ := f.paul.Publish(t, chainID, f.paul.Compute("box", 500))
+	log := rich.Fail(mman.ErrFunds, f.paul.Actor, msg)
 	require.Contains(t, log, "deposit")
 }
 

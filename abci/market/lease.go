@@ -96,28 +96,34 @@ func (m Module) pay(ctx *block.Context, r market.Receipt) error {
 		return err
 	}
 	if delta > 0 {
-		payments, burned, err := settle.Split(after, after.Paid, delta, ctx.Params.BurnPPM)
-		if err != nil {
+		if after, err = m.transfer(ctx, after, delta); err != nil {
 			return err
 		}
-		for _, p := range payments {
-			if err := m.bank.Release(ctx, p.To, p.Amount); err != nil {
-				return err
-			}
-		}
-		if err := m.bank.Burn(ctx, burned); err != nil {
-			return err
-		}
-		after.Burned += burned // at most Paid
-		if after.Accepted == 0 {
-			after.Accepted = ctx.Height
-			if err := missed(ctx, after, func(uint64) uint64 { return 0 }); err != nil {
-				return err
-			}
-		}
-		ctx.Emit("mman.settle", "lease", r.Lease.String(), "paid_uman", digits(delta), "burned_uman", digits(burned))
 	}
 	return leases().Set(ctx.State, r.Lease[:], after)
+}
+
+// transfer pays what a receipt added; the first one also accepts the lease.
+func (m Module) transfer(ctx *block.Context, l market.Lease, delta mman.Amount) (market.Lease, error) {
+	payments, burned, err := settle.Split(l, l.Paid, delta, ctx.Params.BurnPPM)
+	if err != nil {
+		return l, err
+	}
+	for _, p := range payments {
+		if err := m.bank.Release(ctx, p.To, p.Amount); err != nil {
+			return l, err
+		}
+	}
+	if err := m.bank.Burn(ctx, burned); err != nil {
+		return l, err
+	}
+	l.Burned += burned // at most Paid
+	ctx.Emit("mman.settle", "lease", l.ID.String(), "paid_uman", digits(delta), "burned_uman", digits(burned))
+	if l.Accepted > 0 {
+		return l, nil
+	}
+	l.Accepted = ctx.Height
+	return l, missed(ctx, l, func(uint64) uint64 { return 0 })
 }
 
 // closeNow closes a lease with the consent of its compute leg's provider.
