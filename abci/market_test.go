@@ -390,6 +390,50 @@ func TestRequestRefused(t *testing.T) {
 	require.Equal(t, mman.Amount(64*5000), f.supply(t).Escrow)
 }
 
+// TestCloseOverOthers: the compute provider cannot close a lease at once over the
+// price per lease of somebody else's leg. A receipt that pays it may still come;
+// when it was paid, the lease closes at once.
+func TestCloseOverOthers(t *testing.T) {
+	t.Parallel()
+	for name, paid := range map[string]mman.Amount{"unpaid": 0, "almost": 1499, "paid": 1500} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.Trade(f.paul, f.paul.Compute("box", 1000))
+			code := f.Trade(f.dora, f.dora.Algorithm("count", 1000))
+			r := abcitest.Ask(t, f.cleo, "deal", 50_000, 10)
+			r.Legs = []market.LegRequest{
+				{Role: market.RoleAlgorithm, Facet: resources.FacetWasm, Resource: abcitest.Resource("count"), Offers: code},
+				{Role: market.RoleCompute, Facet: resources.FacetWasm},
+			}
+			l := f.Lease(f.cleo, r)
+			fixed, err := l.Fixed()
+			require.NoError(t, err)
+			require.Equal(t, mman.Amount(1500), fixed)
+			msg := tx.MsgSettle{Sender: f.paul.Address, Close: []mman.LeaseID{l.ID}}
+			if paid > 0 {
+				msg.Items = []tx.SettleItem{abcitest.Receipt(t, chainID, "deal", l.ID, 0, 1, paid)}
+			}
+			f.Do(f.paul.Actor, msg)
+			if paid == fixed {
+				require.Equal(t, market.LeaseClosed, mustLease(t, f, l.ID).State)
+				return
+			}
+			closing := mustLease(t, f, l.ID)
+			require.Equal(t, market.LeaseClosing, closing.State)
+			result := f.Do(f.paul.Actor, tx.MsgSettle{Sender: f.paul.Address, Close: []mman.LeaseID{l.ID}})
+			_, skipped := abcitest.Attribute(result.Events, "mman.settle_skipped", "reason")
+			require.True(t, skipped)
+			dora := f.Balance(f.dora.Actor)
+			f.Do(f.cleo, tx.MsgSettle{Sender: f.cleo.Address, Items: []tx.SettleItem{abcitest.Receipt(t, chainID, "deal", l.ID, 0, 2, 20_000)}})
+			require.Greater(t, f.Balance(f.dora.Actor), dora)
+			f.Pass(closing.CloseAt - f.Height())
+			require.Equal(t, market.LeaseClosed, mustLease(t, f, l.ID).State)
+			require.Zero(t, f.supply(t).Escrow)
+		})
+	}
+}
+
 func TestDisputeWindow(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

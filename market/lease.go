@@ -197,6 +197,19 @@ func (l Lease) Settle(r Receipt) (Lease, mman.Amount, error) {
 	return l, delta, nil
 }
 
+// OwesOthers reports whether a close by the compute leg's provider alone could
+// leave the per-lease price of somebody else's leg unpaid: those prices are owed
+// once the compute leg accepted, and come first in what is paid.
+func (l Lease) OwesOthers() (bool, error) {
+	fixed, err := l.Fixed()
+	if err != nil || l.Paid >= fixed {
+		return false, err
+	}
+	return slices.ContainsFunc(l.Legs, func(leg Leg) bool {
+		return !leg.Supplied && leg.Price.PerLease > 0 && leg.Provider != l.Compute().Provider
+	}), nil
+}
+
 // BeginClose starts the dispute window that a close without the provider's
 // consent opens; a lease that is already closing keeps its date.
 func (l Lease) BeginClose(height, window uint64) (Lease, error) {

@@ -372,7 +372,14 @@ func (c *Client) CloseLease(ctx context.Context, id mman.LeaseID) (waits uint64,
 			_, err = s.Settle(ctx)
 		}
 	}
-	if err == nil || errors.Is(err, mman.ErrCanceled) {
+	if err == nil { // unless others are owed something still
+		now, err := c.chain.Lease(ctx, id)
+		if err != nil || now.State != market.LeaseClosing {
+			return 0, err
+		}
+		return now.CloseAt, nil
+	}
+	if errors.Is(err, mman.ErrCanceled) {
 		return 0, err
 	}
 	submitter, serr := c.Submitter()

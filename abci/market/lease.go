@@ -126,7 +126,9 @@ func (m Module) transfer(ctx *block.Context, l market.Lease, delta mman.Amount) 
 	return l, missed(ctx, l, func(uint64) uint64 { return 0 })
 }
 
-// closeNow closes a lease with the consent of its compute leg's provider.
+// closeNow closes a lease with the consent of its compute leg's provider. While
+// others may be owed their price per lease it only opens the dispute window, in
+// which whoever has a receipt can submit it.
 func (m Module) closeNow(ctx *block.Context, id mman.LeaseID, sender mman.Address) error {
 	l, ok, err := LookupLease(ctx.State, id)
 	switch {
@@ -141,7 +143,18 @@ func (m Module) closeNow(ctx *block.Context, id mman.LeaseID, sender mman.Addres
 		skip(ctx, id, fmt.Errorf("%w: it is closed", mman.ErrLeaseState))
 		return nil
 	}
-	return m.end(ctx, l)
+	owes, err := l.OwesOthers()
+	if err != nil {
+		return err
+	}
+	if !owes {
+		return m.end(ctx, l)
+	}
+	if l.State == market.LeaseOpen {
+		return beginClose(ctx, l)
+	}
+	skip(ctx, id, fmt.Errorf("%w: its dispute window is open", mman.ErrLeaseState))
+	return nil
 }
 
 // closeLease opens the dispute window: until it ends, later receipts count.
@@ -155,6 +168,11 @@ func (Module) closeLease(ctx *block.Context, msg tx.MsgCloseLease) error {
 	case !l.Involves(msg.Account):
 		return fmt.Errorf("lease %s: %w: %s is neither its consumer nor a provider of it", msg.Lease, mman.ErrDenied, msg.Account)
 	}
+	return beginClose(ctx, l)
+}
+
+// beginClose opens the dispute window of a lease.
+func beginClose(ctx *block.Context, l market.Lease) error {
 	closing, err := l.BeginClose(ctx.Height, ctx.Params.DisputeBlocks)
 	if err != nil {
 		return err

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market"
@@ -69,6 +71,12 @@ func (c contents) supply(ctx context.Context, id mman.CID, size uint64, r io.Rea
 	if size > c.lease.Limits.InputBytes {
 		return fmt.Errorf("%w: %d bytes, the lease allows %d", mman.ErrInputLimit, size, c.lease.Limits.InputBytes)
 	}
+	if has, err := c.own.Has(ctx, id); has || err != nil {
+		return errors.Join(err, drain(r))
+	}
+	if err := c.p.book.store(c.p.book.account(c.lease.ID), size, c.p.leaseBytes()); err != nil {
+		return err
+	}
 	got, n, err := content.AddTo(ctx, c.own, r)
 	if err != nil {
 		return err
@@ -77,6 +85,12 @@ func (c contents) supply(ctx context.Context, id mman.CID, size uint64, r io.Rea
 		return fmt.Errorf("%w: %d bytes came that make %s, announced were %d of %s", mman.ErrContent, n, got, size, id)
 	}
 	return nil
+}
+
+// drain reads what need not be kept.
+func drain(r io.Reader) error {
+	_, err := io.Copy(io.Discard, r)
+	return err
 }
 
 // inline stores a run's standard input that came with it.
@@ -89,7 +103,12 @@ func (c contents) inline(ctx context.Context, run session.Run) error {
 
 // keep stores a run's output under the lease.
 func (c contents) keep(ctx context.Context, r io.Reader) (mman.CID, uint64, error) {
-	return content.AddTo(ctx, c.own, r)
+	id, n, err := content.AddTo(ctx, c.own, r)
+	if err == nil {
+		// It fitted when the run began; runs of other lanes may have been faster.
+		err = c.p.book.store(c.p.book.account(c.lease.ID), n, math.MaxUint64)
+	}
+	return id, n, err
 }
 
 // task resolves the lease's legs to contents that are here.

@@ -32,7 +32,10 @@ type Config struct {
 	SettleBlocks uint64
 	// RetainBlocks is how long the contents of a closed lease are kept.
 	RetainBlocks uint64
-	Logger       *slog.Logger
+	// LeaseBytes is the most that one lease may have stored here, of what its
+	// consumer brings and of what its runs write. Default 8 GiB, at least 1.
+	LeaseBytes uint64
+	Logger     *slog.Logger
 	// Now is the clock that policies read while work runs. Without one, a rule
 	// that asks for the time sees 1970.
 	Now func() time.Time
@@ -41,13 +44,16 @@ type Config struct {
 // Default returns the settings of a local network; ChainID and Addrs are left
 // to the caller.
 func Default() Config {
-	return Config{OfferBlocks: 20_000, SettleBlocks: 20, RetainBlocks: 86_400, Logger: slog.New(slog.DiscardHandler)}
+	return Config{OfferBlocks: 20_000, SettleBlocks: 20, RetainBlocks: 86_400, LeaseBytes: 8 << 30, Logger: slog.New(slog.DiscardHandler)}
 }
 
 // Validate reports the first setting out of its range.
 func (c Config) Validate() error {
 	if c.ChainID == "" || c.Addrs == nil || c.Logger == nil {
 		return fmt.Errorf("%w: provider: chain id, addresses and logger are needed", mman.ErrInvalid)
+	}
+	if c.LeaseBytes == 0 {
+		return fmt.Errorf("%w: provider: a lease that may store 0 bytes can run nothing", mman.ErrInvalid)
 	}
 	if c.OfferBlocks < 4 || c.SettleBlocks == 0 {
 		return fmt.Errorf("%w: provider: offers of %d blocks, settlement every %d: at least 4 and 1", mman.ErrInvalid, c.OfferBlocks, c.SettleBlocks)
@@ -107,6 +113,17 @@ type Provider struct {
 	settleAt uint64      // the height at which all receipts are settled next; Run's own
 	acceptAt uint64      // the height at which leases are accepted next; Run's own
 	blocks   ticker      // ticks at every block
+	off      undefended
+}
+
+// undefended switches defences off, one by one: tests show with it that each
+// attack works without its defence. It is all false.
+type undefended struct {
+	credit  bool // an interactive run need not be paid ahead
+	stored  bool // a lease may fill the disk
+	floor   bool // a receipt may pay less than its statement asks for
+	forgive bool // results may go unpaid without end
+	replay  bool // a run may be asked for again under its number
 }
 
 // ticker lets any number wait for the next of something.
@@ -147,12 +164,14 @@ func New(cfg Config, parts Parts) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the provider's resources: %w", err)
 	}
-	return &Provider{
+	p := &Provider{
 		cfg: cfg, log: cfg.Logger, ledger: parts.Ledger, submitter: parts.Submitter, host: parts.Host,
 		peer: parts.Host.ID(), discovery: parts.Discovery, public: parts.Public,
 		stores: parts.Stores, worker: parts.Worker, meters: parts.Meters, shelf: parts.Interpreters, shared: map[resources.Facet]bool{},
 		records: parts.Records, book: book, holdings: held, heights: make(chan uint64, 1),
-	}, nil
+	}
+	book.off = &p.off
+	return p, nil
 }
 
 // AtHeight tells the provider of a new block. It never blocks.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 
@@ -166,7 +167,7 @@ func (v *visit) Missing(ctx context.Context, run session.Run) ([]mman.CID, error
 	if rec.unpaid() {
 		return nil, fmt.Errorf("lease %s: %w: statement %d has no receipt", v.lease.ID, mman.ErrUnpaid, rec.Issued)
 	}
-	if run.Number <= rec.Run {
+	if run.Number <= rec.Run && !v.p.off.replay {
 		return nil, fmt.Errorf("lease %s: %w: run %d was already carried out on lane %d", v.lease.ID, mman.ErrProtocol, run.Number, v.lane)
 	}
 	// From here on the lease has contents on disk; the record of the lane sees to
@@ -185,7 +186,10 @@ func (v *visit) Supply(ctx context.Context, id mman.CID, size uint64, r io.Reade
 // Run carries out a run and states what it cost.
 func (v *visit) Run(ctx context.Context, run session.Run, in resources.Input, out session.Output) (market.Signed, error) {
 	base := v.account.snapshot(v.lane).Receipted
-	limits, err := run.Limits.Tighten(v.lease.Limits), error(nil)
+	limits, err := v.roomy(run.Limits.Tighten(v.lease.Limits))
+	if err != nil {
+		return market.Signed{}, err
+	}
 	if !run.Interactive { // what is paid ahead bounds itself
 		limits, err = v.affordable(base, limits)
 	}
@@ -235,6 +239,24 @@ func (v *visit) Run(ctx context.Context, run session.Run, in resources.Input, ou
 // Settle ends the lease on the chain.
 func (v *visit) Settle(ctx context.Context) (mman.Hash, error) {
 	return v.p.settleAndClose(ctx, v.lease)
+}
+
+// leaseBytes is the most that one lease may have stored here.
+func (p *Provider) leaseBytes() uint64 {
+	if p.off.stored {
+		return math.MaxUint64
+	}
+	return p.cfg.LeaseBytes
+}
+
+// roomy tightens the limits to what the lease may still store here.
+func (v *visit) roomy(limits resources.Limits) (resources.Limits, error) {
+	room := v.account.roomFor(v.p.leaseBytes())
+	if room == 0 {
+		return limits, fmt.Errorf("lease %s: %w: it has stored the %d bytes here that it may; ask for a new lease", v.lease.ID, mman.ErrTooLarge, v.p.cfg.LeaseBytes)
+	}
+	limits.OutputBytes = min(limits.OutputBytes, room)
+	return limits, nil
 }
 
 // affordable tightens the limits so that the run cannot cost more than is left

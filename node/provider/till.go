@@ -110,7 +110,7 @@ func (t *till) note(used resources.Usage) (short mman.Amount, err error) {
 		t.end(err)
 		return 0, err
 	}
-	if gross <= t.paid {
+	if gross <= t.paid || t.bill.v.p.off.credit {
 		t.grace.Stop()
 		return 0, nil
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/limboid/massive-man/examples"
 	"github.com/limboid/massive-man/examples/wordcount"
 	"github.com/limboid/massive-man/internal/testnet"
+	"github.com/limboid/massive-man/resources/wasm/wasmtest"
 )
 
 const computeListing = `
@@ -75,6 +76,19 @@ func TestFlow(t *testing.T) {
 	})
 	require.Contains(t, me.says(t, "search", "no", "such", "thing"), "Nothing")
 	require.Contains(t, me.says(t, "resource", "show", word(t, lent, "resource")), "half of a farm")
+
+	// A conversation, from a pipe.
+	echo := write("echo.wasm", string(wasmtest.Echo()))
+	talker := me
+	talker.stdin = "one\ntwo\n"
+	talkedCode, said, asides := talker.types(t, "request", "repl", echo, "--meter", "--close")
+	require.Zero(t, talkedCode, asides)
+	require.Equal(t, "one\ntwo\n", said)
+	require.Contains(t, asides, "paid 0.")
+	talked := talker.json(t, 0, "request", "repl", echo, "--close")
+	require.InDelta(t, 8, part(t, talked, "usage")["in_bytes"], 0)
+	require.Contains(t, me.fails(t, 1, "replay", word(t, talked, "receipt")), "interactive")
+	require.Contains(t, me.fails(t, 2, "request", "repl", echo, "--idle", "2h"), "--idle")
 
 	want, err := wordcount.Count(strings.NewReader(book))
 	require.NoError(t, err)

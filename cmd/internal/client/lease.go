@@ -199,7 +199,7 @@ func (a *app) closeLease(ctx context.Context, id mman.LeaseID) error {
 	}
 	line := "lease " + id.String() + " is settled and closed"
 	if waits > 0 {
-		line = fmt.Sprintf("lease %s closes at height %d: its provider did not answer, and has until then to settle", id, waits)
+		line = fmt.Sprintf("lease %s closes at height %d: until then its providers can settle", id, waits)
 	}
 	return a.answer(closeAnswer{id, waits == 0, waits}, line)
 }

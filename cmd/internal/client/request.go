@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/genesis"
 	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/sdk"
@@ -21,7 +23,7 @@ func (a *app) request() *cobra.Command {
 	return console.Group(&cobra.Command{
 		Use: "request", Short: "Ask for work and pay for it",
 		Example: "  mman request run wordcount.wasm --input book.txt",
-	}, a.requestRun())
+	}, a.requestRun(), a.requestREPL())
 }
 
 // work is what the flags of request run say.
@@ -91,8 +93,16 @@ used is paid, its standard error is shown, and mman exits 1.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), args[0], w) },
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&w.data, "data", nil, "data that the algorithm sees: a CID or a file; repeatable")
+	w.flags(f)
 	f.StringVar(&w.input, "input", "", "file for the algorithm's standard input, - for this program's own")
+	f.StringVar(&w.out, "out", "", "file for the output, replaced only by a whole one (default standard output)")
+	return cmd
+}
+
+// flags declares what all requests have; w holds the defaults.
+func (w *work) flags(f *pflag.FlagSet) {
+	std := sdk.DefaultWanted()
+	f.StringArrayVar(&w.data, "data", nil, "data that the algorithm sees: a CID or a file; repeatable")
 	f.StringArrayVar(&w.args, "arg", nil, "argument of the algorithm; repeatable, or put them after --")
 	f.Var(&w.seed, "seed", "randomness: a decimal number or 64 hex digits")
 	f.Var(&w.max, "max", "the most that the lease may cost, for example 0.5MAN; held in escrow")
@@ -110,8 +120,6 @@ used is paid, its standard error is shown, and mman exits 1.`,
 	f.StringVar(&w.purpose, "purpose", "", "what for, as policies may ask, for example research; a claim")
 	f.StringArrayVar(&w.accept, "accept", nil, "obligation that you take on, for example no_training or delete_after=24h; repeatable")
 	f.StringVar(&w.discover, "discover", discoverIndex, "find offers in the chain's index, or through the dht")
-	f.StringVar(&w.out, "out", "", "file for the output, replaced only by a whole one (default standard output)")
-	return cmd
 }
 
 // wanted checks what was typed, before anything is signed.
@@ -237,20 +245,10 @@ func (a *app) run(ctx context.Context, algorithm string, w work) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	params, err := c.Chain().Params(ctx)
+	params, lease, err := a.engage(ctx, c, wanted)
 	if err != nil {
 		return err
 	}
-	if wanted.Blocks > params.MaxLeaseBlocks {
-		return console.Wrong("--blocks %d is too long, a lease on %s lasts at most %d blocks", wanted.Blocks, c.ChainID(), params.MaxLeaseBlocks)
-	}
-	a.tick("asking for a lease of at most %s …", wanted.Cap)
-	lease, err := c.Lease(ctx, wanted)
-	if err != nil {
-		return err
-	}
-	compute := lease.Lease.Compute()
-	a.note("leased from %s, lease %s", compute.Provider, lease.Lease.ID)
 
 	outcome, settled, err := a.session(ctx, c, lease, w, sdk.Work{
 		Args: w.args, Stdin: input.reader(), Seed: w.seed.hash, Limits: w.limits,
@@ -260,14 +258,8 @@ func (a *app) run(ctx context.Context, algorithm string, w work) (err error) {
 	if err != nil {
 		return err
 	}
-	answer := runAnswer{
-		Request: lease.Request, Lease: lease.Lease.ID, Provider: compute.Provider,
-		Result: runResult{outcome.Result.Output, outcome.SHA256, outcome.Result.OutputBytes},
-		Usage:  outcome.Usage, Paid: outcome.Paid,
-		MS:      runTimes{Match: lease.Match.Milliseconds(), Run: outcome.Time.Milliseconds()},
-		Receipt: outcome.Receipt, Settled: settled, ExitCode: outcome.Result.ExitCode,
-	}
-	if answer.Burned, err = outcome.Paid.MulDivCeil(params.BurnPPM, 1_000_000); err != nil {
+	answer, err := newAnswer(lease, outcome, settled, params)
+	if err != nil {
 		return err
 	}
 	failed := failure(outcome, w.limits)
@@ -288,6 +280,38 @@ func (a *app) run(ctx context.Context, algorithm string, w work) (err error) {
 		}
 	}
 	return failed
+}
+
+// engage gets a lease on what is wanted.
+func (a *app) engage(ctx context.Context, c *sdk.Client, wanted sdk.Wanted) (genesis.Params, *sdk.Lease, error) {
+	params, err := c.Chain().Params(ctx)
+	if err != nil {
+		return params, nil, err
+	}
+	if wanted.Blocks > params.MaxLeaseBlocks {
+		return params, nil, console.Wrong("--blocks %d is too long, a lease on %s lasts at most %d blocks", wanted.Blocks, c.ChainID(), params.MaxLeaseBlocks)
+	}
+	a.tick("asking for a lease of at most %s …", wanted.Cap)
+	lease, err := c.Lease(ctx, wanted)
+	if err != nil {
+		return params, nil, err
+	}
+	a.note("leased from %s, lease %s", lease.Lease.Compute().Provider, lease.Lease.ID)
+	return params, lease, nil
+}
+
+// newAnswer returns what scripts read of a run, but for how it failed and how long
+// all took.
+func newAnswer(lease *sdk.Lease, outcome sdk.Outcome, settled mman.Hash, params genesis.Params) (answer runAnswer, err error) {
+	answer = runAnswer{
+		Request: lease.Request, Lease: lease.Lease.ID, Provider: lease.Lease.Compute().Provider,
+		Result: runResult{outcome.Result.Output, outcome.SHA256, outcome.Result.OutputBytes},
+		Usage:  outcome.Usage, Paid: outcome.Paid,
+		MS:      runTimes{Match: lease.Match.Milliseconds(), Run: outcome.Time.Milliseconds()},
+		Receipt: outcome.Receipt, Settled: settled, ExitCode: outcome.Result.ExitCode,
+	}
+	answer.Burned, err = outcome.Paid.MulDivCeil(params.BurnPPM, 1_000_000)
+	return answer, err
 }
 
 // session has the work run once and ends the session, and the lease too when
@@ -363,6 +387,16 @@ func failure(o sdk.Outcome, l resources.Limits) error {
 		return fmt.Errorf("%w: %s were asked for; raise --memory; %s is paid", mman.ErrMemory, sizeText(l.MemoryBytes), o.Paid)
 	case mman.ErrOutput.Code:
 		return fmt.Errorf("%w: %s were asked for; raise --output-limit; %s", mman.ErrOutput, sizeText(l.OutputBytes), paid)
+	case mman.ErrIdle.Code:
+		return fmt.Errorf("%w; raise --idle; %s", mman.ErrIdle, paid)
+	case mman.ErrInputLimit.Code:
+		return fmt.Errorf("%w: %s were asked for; raise --input-limit; %s", mman.ErrInputLimit, sizeText(l.InputBytes), paid)
+	case mman.ErrUnpaid.Code:
+		return fmt.Errorf("%w: it was not paid ahead of what it used, or computed too much at once for one window; a lease with a higher --max has larger windows; %s", mman.ErrUnpaid, paid)
+	case mman.ErrCapExceeded.Code:
+		return fmt.Errorf("%w: nothing is left of the lease; raise --max; %s", mman.ErrCapExceeded, paid)
+	case mman.ErrCanceled.Code:
+		return fmt.Errorf("%w: %s", mman.ErrCanceled, paid)
 	case mman.ErrGuestTrap.Code:
 		return fmt.Errorf("%w: it did what WebAssembly forbids; %s is paid, the price of its whole fuel limit: a lower --fuel risks less", mman.ErrGuestTrap, o.Paid)
 	default:

@@ -12,6 +12,9 @@ func Tame(w io.Writer) io.Writer {
 	return w
 }
 
+// TameTerminal is Tame for a writer that is a terminal, though not a file.
+func TameTerminal(w io.Writer) io.Writer { return &tamer{w: w} }
+
 // tamer knows the byte before, since a control character of the second set is
 // two bytes in UTF-8: 0xc2 and 0x80 to 0x9f.
 type tamer struct {

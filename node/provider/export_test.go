@@ -1,0 +1,19 @@
+package provider
+
+// Undefend switches a defence off: credit, stored, floor, forgive or replay.
+func (p *Provider) Undefend(name string) {
+	switch name {
+	case "credit":
+		p.off.credit = true
+	case "stored":
+		p.off.stored = true
+	case "floor":
+		p.off.floor = true
+	case "forgive":
+		p.off.forgive = true
+	case "replay":
+		p.off.replay = true
+	default:
+		panic(name)
+	}
+}
