@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
+
+	"github.com/tetratelabs/wazero/experimental"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources"
@@ -291,6 +294,11 @@ func (e *Executor) module(ctx context.Context, id mman.CID, blob resources.Blob)
 	go func(ctx context.Context) {
 		defer leave()
 		defer func() { <-e.cache.workers }()
+		if _, ok := resources.InterpreterAt(id); ok {
+			// A fault of the compiler's in another goroutine would end the node, so
+			// that only what is known is compiled by several.
+			ctx = experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0))
+		}
 		m, err := e.cache.compile(ctx, checked, e.host)
 		if err != nil {
 			result <- compiled{nil, err}

@@ -34,14 +34,16 @@ func (a *app) requestREPL() *cobra.Command {
 		Long: `Talk to an algorithm while it runs, and pay as it goes.
 
 What is typed goes to the algorithm at once, and its answers come back. ALGORITHM
-and --data are as for request run. On a terminal lines can be edited, and the
+and --data are as for request run, or ALGORITHM is js or python: then every line
+is run by that interpreter. On a terminal lines can be edited, and the
 arrows bring earlier ones back; Ctrl-D ends the input, Ctrl-C drops the line, and
 twice ends the run. Away from a terminal standard input is passed on as it is.
 
 It is paid a window ahead, 2 % of --max; what was not used comes back at the end.
 The algorithm rests while a window is empty, at no cost. When the connection
 breaks it is dialled again for a while, and the run goes on where it was.`,
-		Example: `  mman request repl calculator.wasm
+		Example: `  mman request repl js
+  mman request repl calculator.wasm
   mman request repl baf… --meter < questions.txt`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			own := args
@@ -66,6 +68,13 @@ breaks it is dialled again for a while, and the run goes on where it was.`,
 // repl does the whole of request repl.
 func (a *app) repl(ctx context.Context, algorithm string, w work, idle time.Duration, meter bool) (err error) {
 	begun := a.now()
+	algorithm, isLanguage, err := a.conversation(algorithm)
+	if err != nil {
+		return err
+	}
+	if isLanguage && console.Terminal(a.streams.In) && console.Terminal(a.streams.Out) {
+		w.args = append([]string{withPrompts}, w.args...)
+	}
 	wanted, err := w.wanted(algorithm)
 	if err != nil {
 		return err
