@@ -93,7 +93,7 @@ func Homes() []Home {
 	return []Home{
 		home("github.com/libp2p", "the one door to the network", "p2p/..."),
 		home("github.com/ipfs/boxo", "the one door to the network", "p2p/..."),
-		home("github.com/cometbft/cometbft/abci", "the one door to ABCI", "abci", "abci/abcitest/...", "node/consensus"),
+		home("github.com/cometbft/cometbft/abci", "the one door to ABCI; the benchmark has a reference application", "abci", "abci/abcitest/...", "node/consensus", "internal/bench"),
 		home("github.com/cometbft/cometbft/proto", "the one door to ABCI", "abci", "abci/abcitest/...", "node/consensus"),
 		home("github.com/cometbft/cometbft/light", "a client that checks headers", "node/consensus", "sdk/light"),
 		home("github.com/cometbft/cometbft-db", "CometBFT's stores", "node/consensus"),

@@ -11,7 +11,7 @@ import (
 
 func (p *program) bench() *cobra.Command {
 	cmd := &cobra.Command{Use: "bench", Short: "Measure what this machine reaches", Example: "  mman-node bench request -o json"}
-	return console.Group(cmd, p.benchRequest(), p.benchWASM(), p.benchMatch())
+	return console.Group(cmd, p.benchRequest(), p.benchWASM(), p.benchMatch(), p.benchChain())
 }
 
 // show prints a report.
@@ -82,5 +82,25 @@ It takes about seven minutes; with --guest-time 50ms --pairs 3 some seconds.`,
 	cmd.Flags().DurationVar(&o.GuestTime, "guest-time", time.Second, "how long each form of a program runs in each comparison, 1ms to 1m")
 	cmd.Flags().IntVar(&o.Pairs, "pairs", 7, "comparisons of each program, of which the median counts, 1 to 99")
 	cmd.Flags().IntVar(&o.Runs, "runs", 5000, "trivial runs to count, and a tenth of them to stop, 1 to 1000000")
+	return cmd
+}
+
+func (p *program) benchChain() *cobra.Command {
+	var o bench.ChainOptions
+	cmd := &cobra.Command{
+		Use: "chain", Short: "Measure the ledger: signed transfers a second, and how long one takes", Args: console.Args(0, 0, ""),
+		Long: `bench chain runs one and four validators in this process over real sockets and
+floods them with signed transfers, in turns with a reference application that
+verifies the same signatures and keeps no state. With --crowd it measures a ledger
+with so many accounts more.`,
+		Example: "  mman-node bench chain -o json\n  mman-node bench chain --crowd 1000000 --rounds 1",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.show(bench.Chain(cmd.Context(), o))
+		},
+	}
+	cmd.Flags().IntVar(&o.Accounts, "accounts", 10_000, "accounts that send, 100 to 60000")
+	cmd.Flags().IntVar(&o.Crowd, "crowd", 0, "accounts more that receive, in a run of its own")
+	cmd.Flags().IntVar(&o.Transfers, "transfers", 40_000, "transfers in each run")
+	cmd.Flags().IntVar(&o.Rounds, "rounds", 3, "runs of each setting, of which the median counts")
 	return cmd
 }

@@ -1,0 +1,360 @@
+package bench
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cometbft/cometbft/abci/types"
+	"golang.org/x/sync/errgroup"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci"
+	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/node/consensus"
+	"github.com/limboid/massive-man/node/store"
+)
+
+// ChainOptions size the benchmark of the ledger.
+type ChainOptions struct {
+	// Accounts hold coins and send; 100 to 60,000, a multiple of 4.
+	Accounts int
+	// Crowd is how many further accounts receive in the run with many accounts;
+	// 0 leaves that run out, at most 2,000,000.
+	Crowd int
+	// Transfers are sent in each run; at least 1,000.
+	Transfers int
+	// Rounds are made of each setting, of which the median counts; 1 to 99.
+	Rounds int
+}
+
+const (
+	// loadShare is the part of the measured rate at which latency is measured.
+	loadShare = 0.7
+	// feeders hand transactions to the nodes at one time.
+	feeders = 4
+	// fullPause is how long a feeder waits when a mempool is full.
+	fullPause = 2 * time.Millisecond
+	// stallAfter is how long no transaction may be committed.
+	stallAfter = time.Minute
+	// crowdOutputs are the payments of one transaction that makes accounts.
+	crowdOutputs = 500
+	// plentyOfGas keeps blocks far from full by gas, so that the base fee falls:
+	// what is measured is the ledger, not the market for its space.
+	plentyOfGas = 10_000_000_000
+)
+
+// Chain measures signed transfers per second, with all validators in this
+// process over real sockets. Metrics, each beside a reference application that
+// verifies the same signatures and answers the same bytes but keeps no state:
+//
+//	tps_1_validator, tps_4_validators   committed transfers per second
+//	tps_crowd                           the same with many accounts; the reference is without them
+//	latency_p50, latency_p99            ms from submission to the block, one validator at 70 % of its rate
+func Chain(ctx context.Context, o ChainOptions) (_ *Report, err error) {
+	// With such a number each account's transfers go through one feeder.
+	if o.Accounts < 100 || o.Accounts > 60_000 || o.Accounts%feeders != 0 || o.Crowd < 0 || o.Crowd > 2_000_000 || o.Transfers < 1000 || o.Rounds < 1 || o.Rounds > 99 {
+		return nil, fmt.Errorf("%w: bench chain: 100 to 60000 accounts by fours, a crowd of at most 2000000, at least 1000 transfers, 1 to 99 rounds", mman.ErrInvalid)
+	}
+	dir, err := os.MkdirTemp("", "mman-bench-")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	b, err := newChainBench(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	for _, validators := range []int{1, 4} {
+		own, reference, err := b.compare(ctx, validators)
+		if err != nil {
+			return nil, err
+		}
+		b.report.set(fmt.Sprintf("tps_%d_validator%s", validators, map[bool]string{true: "s"}[validators > 1]), "tx/s", own, reference)
+		if validators > 1 {
+			continue
+		}
+		if err := b.latency(ctx, own, reference); err != nil {
+			return nil, err
+		}
+		if err := b.crowded(ctx, own); err != nil {
+			return nil, err
+		}
+	}
+	return b.report, nil
+}
+
+type chainBench struct {
+	ChainOptions
+
+	dir    string
+	runs   int // homes that were made
+	report *Report
+	doc    genesis.Document // without validators
+	keys   []sig.PrivateKey // of the accounts, by their numbers
+	own    [][]byte         // the transfers among the accounts
+}
+
+func newChainBench(dir string, o ChainOptions) (*chainBench, error) {
+	b := &chainBench{ChainOptions: o, dir: dir, report: newReport("chain")}
+	b.doc = genesis.Document{ChainID: "mman-local-00000001", Network: genesis.Local, InitialHeight: 1, Params: genesis.Defaults(genesis.Local)}
+	b.doc.Params.MaxGasPerBlock = plentyOfGas
+	byAddress := map[mman.Address]sig.PrivateKey{}
+	for i := range o.Accounts {
+		seed := mman.Sum256([]byte("bench chain"), binary.BigEndian.AppendUint64(nil, uint64(i)))
+		key, err := sig.FromSeed(sig.Ed25519, seed[:])
+		if err != nil {
+			return nil, err
+		}
+		byAddress[key.Public().Address()] = key
+		b.doc.Accounts = append(b.doc.Accounts, genesis.Account{Address: key.Public().Address(), Balance: 100_000 * mman.MAN})
+	}
+	for _, a := range b.doc.Canonical().Accounts {
+		b.keys = append(b.keys, byAddress[a.Address])
+	}
+	var err error
+	b.own, err = b.transfers(make([]uint64, len(b.keys)), func(i int) mman.Address { return b.keys[(i*7919+1)%len(b.keys)].Public().Address() })
+	return b, err
+}
+
+// transfers signs the transfers of one run, from all accounts in turns, each of
+// which has sent so many before.
+func (b *chainBench) transfers(before []uint64, to func(i int) mman.Address) ([][]byte, error) {
+	out := make([][]byte, b.Transfers)
+	var g errgroup.Group
+	for f := range feeders {
+		g.Go(func() error {
+			for i := f; i < len(out); i += feeders {
+				n := i % len(b.keys)
+				msg := tx.MsgSend{From: b.keys[n].Public().Address(), To: to(i), Amount: 1}
+				var err error
+				if out[i], err = b.sign(n, before[n]+uint64(i/len(b.keys)), msg); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return out, g.Wait()
+}
+
+func (b *chainBench) sign(account int, sequence uint64, msg tx.Msg) ([]byte, error) {
+	draft := tx.Draft{Msgs: []tx.Msg{msg}, Sequence: sequence, GasLimit: b.doc.Params.MaxGasPerTx, Fee: 10 * mman.MAN}
+	key := b.keys[account]
+	measured, err := tx.Sign(key, b.doc.ChainID, uint64(account), draft)
+	if err != nil {
+		return nil, err
+	}
+	if draft.GasLimit, err = tx.Gas(b.doc.Params.Gas, key.Type(), draft.Msgs, len(measured.Raw())+8); err != nil {
+		return nil, err
+	}
+	signed, err := tx.Sign(key, b.doc.ChainID, uint64(account), draft)
+	if err != nil {
+		return nil, err
+	}
+	return signed.Raw(), nil
+}
+
+// compare measures the ledger and the reference in turns and returns the medians.
+func (b *chainBench) compare(ctx context.Context, validators int) (own, reference float64, err error) {
+	var rates [2][]float64
+	for range b.Rounds {
+		for i, ours := range []bool{true, false} {
+			rate, err := b.measure(ctx, validators, ours)
+			if err != nil {
+				return 0, 0, err
+			}
+			rates[i] = append(rates[i], rate)
+		}
+	}
+	return median(rates[0]), median(rates[1]), nil
+}
+
+func (b *chainBench) measure(ctx context.Context, validators int, ours bool) (rate float64, err error) {
+	err = b.with(ctx, validators, ours, func(ctx context.Context, t *town) error {
+		rate, err = t.flood(ctx, b.own)
+		return err
+	})
+	return rate, err
+}
+
+// crowded measures one validator whose state holds many accounts more, which
+// receive.
+func (b *chainBench) crowded(ctx context.Context, alone float64) error {
+	if b.Crowd == 0 {
+		return nil
+	}
+	sent := make([]uint64, len(b.keys))
+	var making [][]byte
+	for i := range b.Crowd / crowdOutputs {
+		n := i % len(b.keys)
+		m := tx.MsgMultiSend{From: b.keys[n].Public().Address()}
+		for j := range crowdOutputs {
+			m.Outputs = append(m.Outputs, tx.Output{To: stranger(i*crowdOutputs + j), Amount: 1})
+		}
+		raw, err := b.sign(n, sent[n], m)
+		if err != nil {
+			return err
+		}
+		making, sent[n] = append(making, raw), sent[n]+1
+	}
+	transfers, err := b.transfers(sent, func(i int) mman.Address { return stranger(i * 7919 % b.Crowd) })
+	if err != nil {
+		return err
+	}
+	var rates []float64
+	for range b.Rounds {
+		err := b.with(ctx, 1, true, func(ctx context.Context, t *town) error {
+			if _, err := t.flood(ctx, making); err != nil {
+				return err
+			}
+			rate, err := t.flood(ctx, transfers)
+			rates = append(rates, rate)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	b.report.set("tps_crowd", "tx/s", median(rates), alone)
+	return nil
+}
+
+// stranger is an address whose key nobody has.
+func stranger(i int) (a mman.Address) {
+	h := mman.Sum256([]byte("bench crowd"), binary.BigEndian.AppendUint64(nil, uint64(i)))
+	return mman.Address(h[:mman.AddressSize])
+}
+
+// latency measures how long a transfer takes into a block while the chain has
+// less to do than it can.
+func (b *chainBench) latency(ctx context.Context, own, reference float64) error {
+	var took [2][]time.Duration
+	for i, one := range []struct {
+		ours bool
+		rate float64
+	}{{true, own}, {false, reference}} {
+		err := b.with(ctx, 1, one.ours, func(ctx context.Context, t *town) (err error) {
+			took[i], err = t.pace(ctx, b.own, one.rate*loadShare)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	b.report.set("latency_p50", "ms", quantile(took[0], 0.5), quantile(took[1], 0.5))
+	b.report.set("latency_p99", "ms", quantile(took[0], 0.99), quantile(took[1], 0.99))
+	return nil
+}
+
+// town is a chain of validators in this process.
+type town struct {
+	nodes   []*consensus.Node
+	counter *counter // of the first
+}
+
+// with runs fn beside a new chain, of the ledger or of the reference.
+func (b *chainBench) with(ctx context.Context, validators int, ours bool, fn func(context.Context, *town) error) (err error) {
+	doc := b.doc
+	doc.Accounts = slices.Clone(doc.Accounts)
+	homes, peers := make([]string, validators), make([]string, validators)
+	for i := range validators {
+		b.runs++
+		homes[i] = filepath.Join(b.dir, strconv.Itoa(b.runs))
+		if err := os.MkdirAll(homes[i], 0o700); err != nil {
+			return fmt.Errorf("%w: %w", mman.ErrHome, err)
+		}
+		id, err := consensus.Init(homes[i])
+		if err != nil {
+			return err
+		}
+		at, err := freeAddress(ctx)
+		if err != nil {
+			return err
+		}
+		peers[i] = id.PeerID + "@" + at
+		doc.Validators = append(doc.Validators, genesis.Validator{
+			Operator: b.keys[i].Public().Address(), Name: strconv.Itoa(i), ConsensusKey: id.ConsensusKey, Power: 10,
+		})
+	}
+	life, stop := context.WithCancel(ctx)
+	defer stop()
+	g, life := errgroup.WithContext(life)
+	t := &town{}
+	for i, home := range homes {
+		member, err := b.member(life, g, doc, home, peers, i, ours)
+		if err != nil {
+			stop()
+			return errors.Join(err, g.Wait())
+		}
+		t.nodes = append(t.nodes, member.node)
+		if i == 0 {
+			t.counter = member.counter
+		}
+	}
+	for _, n := range t.nodes {
+		select {
+		case <-n.Ready():
+		case <-life.Done():
+			return g.Wait()
+		}
+	}
+	err = fn(life, t)
+	stop()
+	if werr := g.Wait(); !errors.Is(werr, context.Canceled) {
+		err = errors.Join(err, werr)
+	}
+	for _, home := range homes {
+		err = errors.Join(err, os.RemoveAll(home))
+	}
+	return err
+}
+
+type member struct {
+	node    *consensus.Node
+	counter *counter
+}
+
+// member starts one validator in the group.
+func (b *chainBench) member(ctx context.Context, g *errgroup.Group, doc genesis.Document, home string, peers []string, i int, ours bool) (m member, err error) {
+	log := slog.New(slog.DiscardHandler)
+	db, err := store.Open(store.DefaultConfig(filepath.Join(home, "store"), log))
+	if err != nil {
+		return m, err
+	}
+	app := types.Application(newReference(doc, b.keys))
+	if ours {
+		if app, err = abci.New(abci.Config{DB: db.State()}); err != nil {
+			return m, errors.Join(err, db.Close())
+		}
+	}
+	m.counter = &counter{Application: app, moved: make(chan struct{}), at: map[mman.Hash]time.Time{}}
+	cfg := consensus.DefaultConfig(home, doc, log)
+	_, listen, _ := strings.Cut(peers[i], "@")
+	cfg.RPCListen, cfg.P2PListen, cfg.Index = "127.0.0.1:0", listen, false
+	cfg.Peers = slices.Delete(slices.Clone(peers), i, i+1)
+	if m.node, err = consensus.New(cfg, m.counter, db.Data()); err != nil {
+		return m, errors.Join(err, db.Close())
+	}
+	g.Go(func() error { return errors.Join(m.node.Run(ctx), db.Close()) })
+	return m, nil
+}
+
+func freeAddress(ctx context.Context) (string, error) {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	}
+	return ln.Addr().String(), ln.Close()
+}
