@@ -22,7 +22,7 @@ func (a *app) resource() *cobra.Command {
 	}, a.resourceList(), a.resourceShow(), a.resourceInstall(), a.add("mman resource add"), a.takeBack("rm", "Stop lending a resource of the own node", "mman resource rm"))
 }
 
-// kinds are the kinds that can be offered, each with its facet.
+// kinds are the kinds that can be offered, each with each of its facets.
 func kinds() []struct {
 	Kind  resources.Kind
 	Facet resources.Facet
@@ -32,6 +32,8 @@ func kinds() []struct {
 		Facet resources.Facet
 	}{
 		{resources.KindAlgorithm, resources.FacetWasm},
+		{resources.KindAlgorithm, resources.FacetJS},
+		{resources.KindAlgorithm, resources.FacetPython},
 		{resources.KindDataset, resources.FacetFile},
 		{resources.KindCompute, resources.FacetWasm},
 	}

@@ -128,6 +128,30 @@ func (s *Shelf) check(i resources.Interpreter, f *os.File) error {
 	return nil
 }
 
+const (
+	partFiles = "part-*"
+	// partAge is how old a file is that nobody is still writing.
+	partAge = time.Hour
+)
+
+// tidy removes what was left by processes that were killed while they wrote; the
+// newest file tells the time.
+func (s *Shelf) tidy(newest *os.File) {
+	now, err := newest.Stat()
+	if err != nil {
+		return
+	}
+	parts, err := filepath.Glob(filepath.Join(s.dir, partFiles))
+	if err != nil {
+		return
+	}
+	for _, part := range parts {
+		if info, err := os.Stat(part); err == nil && now.ModTime().Sub(info.ModTime()) > partAge {
+			_ = os.Remove(part) // the next one tries again
+		}
+	}
+}
+
 // Install reads an interpreter's module to its end and keeps it, if it is the
 // one; otherwise it fails with mman.ErrContent and keeps nothing.
 func (s *Shelf) Install(i resources.Interpreter, r io.Reader) (err error) {
@@ -137,10 +161,11 @@ func (s *Shelf) Install(i resources.Interpreter, r io.Reader) (err error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
-	f, err := os.CreateTemp(s.dir, "part-*")
+	f, err := os.CreateTemp(s.dir, partFiles)
 	if err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
+	s.tidy(f)
 	placed := false
 	defer func() {
 		if !placed {

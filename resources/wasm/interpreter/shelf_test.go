@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -52,9 +53,16 @@ func TestShelfTakesOnlyWhatItKnows(t *testing.T) {
 	} {
 		require.ErrorIs(t, s.Install(python, bad), mman.ErrContent, name)
 	}
+	abandoned, young := filepath.Join(dir, "part-1"), filepath.Join(dir, "part-2")
+	for _, part := range []string{abandoned, young} {
+		require.NoError(t, os.WriteFile(part, []byte("part"), 0o600))
+	}
+	require.NoError(t, os.Chtimes(abandoned, time.Unix(0, 0), time.Unix(0, 0)))
+	require.ErrorIs(t, s.Install(python, bytes.NewReader(nil)), mman.ErrContent)
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
-	require.Empty(t, left)
+	require.Len(t, left, 1, "what was left long ago is cleared away")
+	require.Equal(t, "part-2", left[0].Name())
 
 	damaged := filepath.Join(dir, python.Module.String()+".wasm")
 	require.NoError(t, os.WriteFile(damaged, []byte("half"), 0o600))
