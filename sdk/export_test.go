@@ -53,6 +53,37 @@ func (l *Lane) NewPayer(key sig.PrivateKey, peer mman.PeerID, elapsed time.Durat
 	}
 }
 
+// Defence is one that NewTestPayer can leave out.
+type Defence int
+
+// The defences of a payer.
+const (
+	NoDefence Defence = iota
+	AgainstUsage
+	AgainstProgress
+	AgainstOutput
+)
+
+// NewTestPayer is NewPayer for a run that may use that much fuel and be
+// interactive, and to which no output came; without is the defence that it lacks.
+func (l *Lane) NewTestPayer(key sig.PrivateKey, peer mman.PeerID, elapsed time.Duration, fuel uint64, interactive bool, without Defence) session.Payer {
+	begun := time.Unix(1000, 0)
+	return &payer{
+		ctx: neverDone{}, lane: l, key: leaseSigner{key}, peer: peer, now: func() time.Time { return begun.Add(elapsed) },
+		begun: begun, base: l.state.Usage, typed: new(atomic.Uint64), fuel: fuel, interactive: interactive, held: func(error) {},
+		holds: func(r market.RunResult) error {
+			if r.OutputBytes > 0 {
+				return mman.ErrContent
+			}
+			return nil
+		},
+		off:   undefended{usage: without == AgainstUsage, progress: without == AgainstProgress, output: without == AgainstOutput},
+	}
+}
+
+// Net returns what the lane signed for in all.
+func (l *Lane) Net() mman.Amount { return l.state.net() }
+
 // neverDone is a context that never ends.
 type neverDone struct{}
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,15 @@ type payer struct {
 	fuel   uint64
 	last   market.Statement
 	signed market.Signed // last, as the provider signed it
+	off    undefended
+}
+
+// undefended switches defences off, one by one: tests show with it that each
+// attack works without its defence. It is all false.
+type undefended struct {
+	usage    bool // any usage is believed
+	progress bool // a run is paid to the cap before there is a result
+	output   bool // a result is paid for that did not come
 }
 
 // talk prepares the payer for an interactive run. One that is canceled is paid for
@@ -72,7 +82,7 @@ func (p *payer) Acknowledge(signed market.Signed) (r market.Signed, ok bool, err
 	if st.Lane != p.lane.n {
 		return r, false, fmt.Errorf("statement %d of lease %s: %w: it is for lane %d, the session is on lane %d", st.Seq, st.Lease, mman.ErrReceipt, st.Lane, p.lane.n)
 	}
-	if st.Result != nil {
+	if st.Result != nil && !p.off.output {
 		if err := p.holds(*st.Result); err != nil {
 			return r, false, err
 		}
@@ -116,7 +126,7 @@ func (p *payer) sign(st market.Statement, id mman.CID) (r market.Signed, ok bool
 	own := p.lane.own
 	receipt, sign, err := own.Lease.Acknowledge(st, id, market.Owed{
 		Seq: before.Seq, Paid: before.Paid, Returned: before.Returned, Usage: before.Usage,
-		Interactive: p.interactive, OtherLanes: others, Most: most,
+		Interactive: p.interactive || p.off.progress, OtherLanes: others, Most: most,
 	})
 	if err != nil || !sign {
 		return r, false, err
@@ -147,6 +157,10 @@ const (
 // guest can compute in it, the bytes that were given and seen, one call. A guest
 // that trapped costs its whole fuel, however soon.
 func (p *payer) bound(result *market.RunResult) resources.Usage {
+	if p.off.usage {
+		const all = math.MaxUint64 / 2
+		return resources.Usage{WallMs: all, InBytes: all, OutBytes: all, CallCount: all, Fuel: all}
+	}
 	elapsed := uint64(p.now().Sub(p.begun)/time.Millisecond) + 1 //nolint:gosec // time passes forward
 	fuel := p.fuel
 	if !trapped(result) && elapsed < fuel/fuelPerMs {
