@@ -187,3 +187,12 @@ func (c *Client) name(ctx context.Context, legs []market.LegRequest) error {
 	}
 	return nil
 }
+
+// standing lists offers from the chain's index, verified, with what is open.
+func (c *Client) standing(ctx context.Context, kind resources.Kind, facet resources.Facet, resource mman.CID) ([]chain.OfferRecord, error) {
+	list, skipped, err := c.chain.Offers(ctx, c.chainID, chain.OfferFilter{Kind: kind, Facet: facet, Resource: resource}, maxQuoted)
+	if err == nil && skipped > 0 {
+		err = fmt.Errorf("%w: node %s shows %d offers that their providers did not sign; use another with --node", mman.ErrBadSignature, c.chain.URL(), skipped)
+	}
+	return list, err
+}

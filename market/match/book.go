@@ -1,7 +1,11 @@
 package match
 
 import (
+	"encoding/base64"
+	"fmt"
+
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/dagcbor"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/resources"
@@ -184,4 +188,18 @@ type Inputs struct {
 	Empty []uint64 `cbor:"empty,omitempty"`
 	// Before are the rejections of earlier attempts that still tell something.
 	Before []Rejection `cbor:"before,omitempty"`
+}
+
+// inputsMaxBytes bounds encoded inputs: all looks of an attempt with every grant
+// as large as it can be.
+const inputsMaxBytes = 16 << 20
+
+// DecodeInputs reads what the ledger tells of an attempt, in base64, and checks
+// it against the hash in the decision; mman.ErrContent.
+func DecodeInputs(text string, want mman.Hash) (Inputs, error) {
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || mman.Sum256(b) != want {
+		return Inputs{}, fmt.Errorf("inputs of a decision: %w: they are not those that it names, %s", mman.ErrContent, want)
+	}
+	return dagcbor.Unmarshal[Inputs](b, inputsMaxBytes)
 }

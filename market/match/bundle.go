@@ -170,6 +170,17 @@ func (f *filling) ask(c *candidate, program *policy.Program, context policy.Cont
 	return ruling{Answer: program.Decide(context), program: program}, nil
 }
 
+// Alone is what the policy of an offer for one leg sees of the request before any
+// other leg is chosen, but for what the ledger counts.
+func Alone(r market.Request, leg uint64, o market.Offer, at policy.Chain) policy.Context {
+	f := &filling{request: r, at: at, asks: &policy.Request{Purpose: r.Purpose, Cap: r.Cap, Blocks: r.Blocks, Limits: r.Limits, Accepts: r.Accepts}}
+	chosen := make([]*candidate, len(r.Legs))
+	if leg < uint64(len(chosen)) {
+		chosen[leg] = &candidate{Entry: Entry{Offer: o}}
+	}
+	return f.context(chosen)
+}
+
 // context is what policies see of the request, the block and the legs.
 func (f *filling) context(chosen []*candidate) policy.Context {
 	r := f.request

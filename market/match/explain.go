@@ -12,20 +12,28 @@ import (
 // Explain says in plain sentences why a decision came out as it did, and what
 // would have to change.
 func (d Decision) Explain() string {
+	if d.Outcome == Matched {
+		return d.Outline()
+	}
+	return d.Outline() + d.because()
+}
+
+// Outline is Explain without the reasons.
+func (d Decision) Outline() string {
 	switch d.Outcome {
 	case Matched:
 		return fmt.Sprintf("it was matched at height %d; %s looked at", d.Height, count(d.Scanned, "offer was", "offers were"))
 	case Expired:
-		return "its deadline passed before anything fitted" + d.because()
+		return "its deadline passed before anything fitted"
 	case Canceled:
-		return "its consumer took it back" + d.because()
+		return "its consumer took it back"
 	case Exhausted:
-		return fmt.Sprintf("it looked at the %d offers that were paid for and none fits; ask for more with --looks", d.Scanned) + d.because()
+		return fmt.Sprintf("it looked at the %d offers that were paid for and none fits; ask for more with --looks", d.Scanned)
 	case Queued:
 		if d.More {
-			return fmt.Sprintf("nothing fits among the first %d offers, the next ones are looked at in the next block", d.Scanned) + d.because()
+			return fmt.Sprintf("nothing fits among the first %d offers, the next ones are looked at in the next block", d.Scanned)
 		}
-		return "nothing fits yet" + d.because()
+		return "nothing fits yet"
 	default:
 		return "its state is not known to this program"
 	}

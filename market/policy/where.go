@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"strings"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market/policy/condition"
@@ -107,4 +108,20 @@ func (l *Listed) read(i int) condition.Value {
 		leg := Leg{Resource: l.Resource, Facet: l.Facet, Provider: l.Provider, Peer: l.Peer, Region: l.Region, Attributes: l.Attributes}
 		return leg.read(field(name))
 	}
+}
+
+// Purposes returns the words in quotes in a condition that reads
+// request.purpose, each of which could be one: what a consumer might say to
+// please it.
+func Purposes(when string) []string {
+	if !strings.Contains(when, "request.purpose") {
+		return nil
+	}
+	var out []string
+	for i, part := range strings.FieldsFunc(when, func(r rune) bool { return r == '"' || r == '\'' }) {
+		if i%2 == 1 && strings.Trim(part, "abcdefghijklmnopqrstuvwxyz0123456789-_") == "" {
+			out = append(out, part)
+		}
+	}
+	return out
 }

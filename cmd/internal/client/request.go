@@ -101,10 +101,19 @@ used is paid, its standard error is shown, and mman exits 1.`,
 
 // flags declares what all requests have; w holds the defaults.
 func (w *work) flags(f *pflag.FlagSet) {
-	std := sdk.DefaultWanted()
-	f.StringArrayVar(&w.data, "data", nil, "data that the algorithm sees: a CID or a file; repeatable")
+	w.terms(f)
 	f.StringArrayVar(&w.args, "arg", nil, "argument of the algorithm; repeatable, or put them after --")
 	f.Var(&w.seed, "seed", "randomness: a decimal number or 64 hex digits")
+	f.BoolVar(&w.wait, "wait", false, "stay in the queue until --patience ends when nothing fits yet")
+	f.BoolVar(&w.fresh, "new-lease", false, "make a new lease even if an own open one would do")
+	f.BoolVar(&w.settle, "close", false, "settle and close the lease afterwards")
+	f.StringVar(&w.discover, "discover", discoverIndex, "find offers in the chain's index, or through the dht")
+}
+
+// terms declares what is asked for, which a request and a quote share.
+func (w *work) terms(f *pflag.FlagSet) {
+	std := sdk.DefaultWanted()
+	f.StringArrayVar(&w.data, "data", nil, "data that the algorithm sees: a CID or a file; repeatable")
 	f.Var(&w.max, "max", "the most that the lease may cost, for example 0.5MAN; held in escrow")
 	f.DurationVar(&w.wall, "wall", w.wall, "the longest that a run may take")
 	f.Var((*size)(&w.limits.MemoryBytes), "memory", "the most memory that a run may use")
@@ -114,12 +123,8 @@ func (w *work) flags(f *pflag.FlagSet) {
 	f.Uint64Var(&w.blocks, "blocks", std.Blocks, "how many blocks the lease lasts")
 	f.Uint64Var(&w.patience, "patience", std.Patience, "within how many blocks the request must be matched")
 	f.Uint64Var(&w.looks, "looks", 0, "how many offers the ledger may look at beyond "+strconv.Itoa(tx.IncludedLooks)+"; each costs a little gas")
-	f.BoolVar(&w.wait, "wait", false, "stay in the queue until --patience ends when nothing fits yet")
-	f.BoolVar(&w.fresh, "new-lease", false, "make a new lease even if an own open one would do")
-	f.BoolVar(&w.settle, "close", false, "settle and close the lease afterwards")
 	f.StringVar(&w.purpose, "purpose", "", "what for, as policies may ask, for example research; a claim")
 	f.StringArrayVar(&w.accept, "accept", nil, "obligation that you take on, for example no_training or delete_after=24h; repeatable")
-	f.StringVar(&w.discover, "discover", discoverIndex, "find offers in the chain's index, or through the dht")
 }
 
 // wanted checks what was typed, before anything is signed.

@@ -1,0 +1,167 @@
+package testnet_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/examples"
+	"github.com/limboid/massive-man/internal/testnet"
+	"github.com/limboid/massive-man/market/match"
+	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/market/price"
+	"github.com/limboid/massive-man/node"
+	"github.com/limboid/massive-man/node/provider"
+	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/sdk"
+)
+
+// holder is a client that acts for a node's account, as its operator would.
+func holder(t *testing.T, n *testnet.Net, of *testnet.Node) *sdk.Client {
+	t.Helper()
+	ring, err := node.OpenKeyring(of.Home, true)
+	require.NoError(t, err)
+	key, err := ring.Get("node", nil)
+	require.NoError(t, err)
+	c, err := sdk.Connect(t.Context(), sdk.Config{
+		Node: n.Validators[0].Running.RPC, Leases: filepath.Join(t.TempDir(), "leases"), Key: key, Lock: ring.Lock,
+		Now: time.Now, After: time.After,
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
+
+// TestMarket asks why a request is not served, in each way that the ledger can
+// refuse it, decides again upon what the ledger says it looked at, and follows an
+// offer that is shared and taken back.
+func TestMarket(t *testing.T) {
+	net := testnet.New(t, 1, "box")
+	box, ctx := net.Providers[0], t.Context()
+	consumer, owner := net.Consumer(t), holder(t, net, box)
+	module := sdk.Content{File: file(t, "wordcount.wasm", examples.WordcountModule())}
+	lend := func(p policy.Policy, change func(l *provider.Listing)) provider.Published {
+		t.Helper()
+		l := provider.Listing{
+			Manifest: resources.Manifest{Version: 1, Kind: resources.KindCompute, Facet: resources.FacetWasm, Name: "compute"},
+			Policy:   p, Price: price.Price{PerLease: 1000, Units: []price.UnitPrice{{Unit: resources.UnitWallMs, Per: 1000, UMan: 100}}}, Capacity: 1,
+			Region: "us-east",
+		}
+		if change != nil {
+			change(&l)
+		}
+		out, err := box.Provider.Publish(ctx, l)
+		require.NoError(t, err)
+		return out
+	}
+	rule := func(id, when string) policy.Policy {
+		return policy.Policy{Default: policy.Allow, Rules: []policy.Rule{{ID: id, Effect: policy.Deny, Phase: policy.PhaseMatch, When: when}}}
+	}
+	wanted := func() sdk.Wanted {
+		w := sdk.DefaultWanted()
+		w.Algorithm, w.Fresh = module, true
+		return w
+	}
+	ask := func(t *testing.T, w sdk.Wanted, says ...string) {
+		t.Helper()
+		_, err := consumer.Lease(ctx, w)
+		var refused *sdk.NotServedError
+		require.ErrorAs(t, err, &refused)
+		r, err := consumer.Chain().Request(ctx, refused.Request)
+		require.NoError(t, err)
+		sentences, err := consumer.Why(ctx, r)
+		require.NoError(t, err)
+		for _, s := range says {
+			require.Contains(t, strings.Join(sentences, "\n"), s)
+		}
+		_, err = consumer.Replay(ctx, r)
+		require.NoError(t, err)
+		r.Decision.Rejections = append(r.Decision.Rejections, match.Rejection{Leg: 1, Rule: "forged"})
+		_, err = consumer.Replay(ctx, r)
+		require.ErrorIs(t, err, mman.ErrInvariant)
+	}
+	quote := func(t *testing.T, w sdk.Wanted) sdk.Quote {
+		t.Helper()
+		q, err := consumer.Quote(ctx, w, mman.Address{})
+		require.NoError(t, err)
+		return q
+	}
+
+	t.Run("nothing offered", func(t *testing.T) {
+		ask(t, wanted(), "nobody offers this compute now")
+		require.Zero(t, quote(t, wanted()).Eligible)
+	})
+	t.Run("region", func(t *testing.T) {
+		lend(rule("eu-only", `!compute.region.startsWith("eu")`), nil)
+		ask(t, wanted(), `rule "eu-only"`, `compute.region is "us-east"`)
+	})
+	t.Run("reputation", func(t *testing.T) {
+		lend(rule("known", "consumer.reputation < 60"), nil)
+		ask(t, wanted(), "consumer.reputation is 0")
+	})
+	t.Run("purpose", func(t *testing.T) {
+		lend(rule("research", `request.purpose != "research"`), nil)
+		ask(t, wanted(), `request.purpose is ""`)
+		require.Contains(t, quote(t, wanted()).Change, "--purpose research")
+	})
+	t.Run("obligations", func(t *testing.T) {
+		lend(policy.Policy{Default: policy.Allow, Obligations: []policy.Obligation{{Name: policy.NoTraining}}}, nil)
+		ask(t, wanted(), "accept its obligations with --accept")
+		require.Contains(t, quote(t, wanted()).Change, "--accept no_training")
+	})
+	t.Run("price", func(t *testing.T) {
+		lend(policy.Policy{Default: policy.Allow}, func(l *provider.Listing) { l.Price.PerLease = 2 * mman.MAN })
+		ask(t, wanted(), "raise --max")
+		require.Contains(t, quote(t, wanted()).Change, "--max 10MAN")
+	})
+	t.Run("capacity", func(t *testing.T) {
+		lend(policy.Policy{Default: policy.Allow}, nil)
+		q := quote(t, wanted())
+		require.Equal(t, 1, q.Eligible)
+		require.Equal(t, mman.Amount(1000), q.Fixed)
+		require.Equal(t, mman.Amount(1000+6000), q.From, "a minute at 100 uman a second")
+		lease, err := consumer.Lease(ctx, wanted())
+		require.NoError(t, err)
+		ask(t, wanted(), "no free capacity")
+		session, err := consumer.Open(ctx, lease)
+		require.NoError(t, err)
+		_, err = session.Settle(ctx)
+		require.NoError(t, err)
+	})
+	t.Run("deadline", func(t *testing.T) {
+		lend(policy.Policy{Default: policy.Deny}, nil)
+		w := wanted()
+		w.Patience, w.Wait = 3, true
+		ask(t, w, "Its deadline passed", `rule "default"`)
+	})
+	t.Run("budget", func(t *testing.T) {
+		w := wanted()
+		w.Cap = 5000 * mman.MAN
+		_, err := consumer.Lease(ctx, w)
+		require.ErrorIs(t, err, mman.ErrFunds)
+		require.ErrorContains(t, err, "are needed")
+	})
+	t.Run("shared and taken back", func(t *testing.T) {
+		offer := box.Provider.Published()[0].Offer
+		me, err := consumer.Submitter()
+		require.NoError(t, err)
+		_, err = owner.Share(ctx, offer, me.Address(), policy.Policy{Default: policy.Allow}, 1000)
+		require.NoError(t, err)
+		lease, err := consumer.Lease(ctx, wanted())
+		require.NoError(t, err)
+		require.True(t, lease.Lease.Compute().Granted)
+		session, err := consumer.Open(ctx, lease)
+		require.NoError(t, err)
+		require.NoError(t, session.Close(ctx))
+		require.NoError(t, owner.Unshare(ctx, offer, me.Address()))
+		_, err = consumer.Open(ctx, lease)
+		require.ErrorIs(t, err, mman.ErrPolicy)
+		require.ErrorContains(t, err, "revoked")
+		w := wanted()
+		ask(t, w, "the share was revoked")
+	})
+}

@@ -1,0 +1,112 @@
+package sdk
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/dagcbor"
+	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/match"
+	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/sdk/chain"
+)
+
+// offer returns an offer, standing or not, whose bytes hash to the id.
+func (c *Client) offer(ctx context.Context, id mman.CID) (market.Offer, error) {
+	r, err := c.chain.Offer(ctx, c.chainID, id)
+	if chain.Gone(err) {
+		return c.chain.PostedOffer(ctx, id)
+	}
+	return r.Offer, err
+}
+
+// Replay decides again what the ledger decided: it fetches what the decision was
+// made upon, and the offers by their ids, and compares the records byte for
+// byte. An answer that differs is mman.ErrInvariant.
+func (c *Client) Replay(ctx context.Context, r chain.RequestRecord) (looks int, err error) {
+	if r.Decision == nil {
+		return 0, fmt.Errorf("request %s: %w: no block has looked at it yet", r.ID, mman.ErrNotFound)
+	}
+	in, err := c.chain.Inputs(ctx, *r.Decision)
+	if err != nil {
+		return 0, err
+	}
+	again, err := match.Decide(r.Request, *r.Decision, in, func(id mman.CID) (market.Offer, error) { return c.offer(ctx, id) })
+	if err != nil {
+		return 0, err
+	}
+	want, err := dagcbor.Marshal(*r.Decision)
+	if err != nil {
+		return 0, err
+	}
+	got, err := dagcbor.Marshal(again)
+	if err != nil {
+		return 0, err
+	}
+	if !bytes.Equal(want, got) {
+		return 0, fmt.Errorf("request %s: %w: the ledger recorded %x, the offers give %x", r.ID, mman.ErrInvariant, want, got)
+	}
+	return len(in.Looks), nil
+}
+
+// Why says in plain sentences, the most telling first, why a request stands as
+// it does: what the decision says, and of a policy's rule what it read. Offers
+// that cannot be had any more are spoken of by their ids only.
+func (c *Client) Why(ctx context.Context, r chain.RequestRecord) ([]string, error) {
+	if r.Decision == nil {
+		return []string{"No block has looked at it yet."}, nil
+	}
+	out := []string{sentence(r.Decision.Outline())}
+	for _, reason := range r.Decision.Reasons() {
+		said := reason.Explain()
+		if reason.Code == mman.ErrPolicy.Code && policy.ByRule(reason.Rule) {
+			detail, err := c.read(ctx, r, reason)
+			if err != nil && !errors.Is(err, mman.ErrNotFound) {
+				return nil, err
+			}
+			said += detail
+		}
+		out = append(out, sentence(said))
+	}
+	return out, nil
+}
+
+// read tells which words the rule that denied read, with their values, as far as
+// the request and the offer tell.
+func (c *Client) read(ctx context.Context, r chain.RequestRecord, reason match.Reason) (string, error) {
+	o, err := c.offer(ctx, reason.Offer)
+	if err != nil {
+		return "", err
+	}
+	program, err := o.Policy.Compile()
+	if err != nil {
+		return "", err
+	}
+	for _, v := range program.Explain(match.Alone(r.Request, reason.Leg, o, policy.Chain{Height: r.Decision.Height, Time: r.Decision.Time})) {
+		if v.Rule != reason.Rule || len(v.Facts) == 0 {
+			continue
+		}
+		var facts []string
+		for _, f := range v.Facts {
+			facts = append(facts, f.Word+" is "+f.Value)
+		}
+		for _, rule := range o.Policy.Rules {
+			if rule.ID == reason.Rule {
+				return fmt.Sprintf(": it denies when %s, and %s", strings.Join(strings.Fields(rule.When), " "), strings.Join(facts, ", ")), nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// sentence begins with a capital and ends with a full stop.
+func sentence(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}
