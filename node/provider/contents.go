@@ -173,10 +173,16 @@ func (c contents) resolve(ctx context.Context, leg market.Leg, limits resources.
 	// Anybody can offer anything under any name: a private resource is lent only
 	// where the lease's leg is this node's own, so that its policy was asked.
 	if h, ok := c.p.holdings.get(leg.Resource); ok && h.Private && leg.Peer == c.p.peer {
+		if err := isWhatItWasLeasedAs(leg, h.Kind, h.Facet); err != nil {
+			return mman.CID{}, nil, err
+		}
 		return h.Content, c.local(c.p.stores.Private(), h.Content), nil
 	}
 	manifest, err := c.p.Manifest(ctx, leg.Resource)
 	if err != nil {
+		return mman.CID{}, nil, err
+	}
+	if err := isWhatItWasLeasedAs(leg, manifest.Kind, manifest.Facet); err != nil {
 		return mman.CID{}, nil, err
 	}
 	if manifest.Content.Bytes > max(limits.InputBytes, maxAlgorithmBytes) {
@@ -187,6 +193,16 @@ func (c contents) resolve(ctx context.Context, leg market.Leg, limits resources.
 	}
 	id, err := c.fetch(ctx, leg, manifest)
 	return id, c.local(c.own, id), err
+}
+
+// isWhatItWasLeasedAs refuses a resource under a name that is not its own. Anybody
+// can offer anything as anything, and a policy that allows a script of JavaScript
+// does not allow what Python makes of it.
+func isWhatItWasLeasedAs(leg market.Leg, kind resources.Kind, facet resources.Facet) error {
+	if kind == leg.Role.Kind() && facet == leg.Facet {
+		return nil
+	}
+	return fmt.Errorf("%w: its manifest says %s/%s, its offer said %s/%s", mman.ErrContent, kind, facet, leg.Role.Kind(), leg.Facet)
 }
 
 // maxContent bounds the contents that are opened; the executor holds them to the

@@ -266,7 +266,7 @@ func (l *lender) open(tb testing.TB) {
 		Worker:  worker.New(map[resources.Facet]resources.Executor{resources.FacetWasm: l.executor}),
 		Meters:  map[resources.Facet]uint64{resources.FacetWasm: 1},
 
-		Interpreters: interpreter.NewShelf(""),
+		Interpreters: interpreter.NewShelf(filepath.Join(tb.TempDir(), interpreter.Folder)),
 	})
 	require.NoError(tb, err)
 }

@@ -261,7 +261,7 @@ func TestForeignOfferOfOurData(t *testing.T) {
 		}
 		return resources.Result{Usage: resources.Usage{WallMs: 1, CallCount: 1}}, nil
 	}
-	data := market.Leg{Role: market.RoleData, Resource: p.Resource, Offer: mman.SumCID(mman.CodecDagCBOR, []byte("mallory's")), Peer: mman.PeerID{66}, Provider: mman.Address{66}}
+	data := market.Leg{Role: market.RoleData, Facet: resources.FacetFile, Resource: p.Resource, Offer: mman.SumCID(mman.CodecDagCBOR, []byte("mallory's")), Peer: mman.PeerID{66}, Provider: mman.Address{66}}
 	c := l.consumer(t, l.lease(1, func(m *market.Lease) { m.Legs = []market.Leg{m.Legs[0], data, m.Legs[1]} }), 0)
 	require.NoError(t, c.open())
 	_, err = c.request()
@@ -299,7 +299,7 @@ func TestFetchWaitsForTheOtherNode(t *testing.T) {
 	require.NoError(t, err)
 	lease := compute.lease(1, func(m *market.Lease) {
 		m.Opened = 100
-		m.Legs[0] = market.Leg{Role: market.RoleAlgorithm, Resource: p.Resource, Offer: p.Offer, Peer: holder.host.ID(), Provider: holder.chain.Address()}
+		m.Legs[0] = market.Leg{Role: market.RoleAlgorithm, Facet: resources.FacetWasm, Resource: p.Resource, Offer: p.Offer, Peer: holder.host.ID(), Provider: holder.chain.Address()}
 	})
 	c := compute.consumer(t, lease, 0)
 	require.NoError(t, c.open())
@@ -323,6 +323,66 @@ func TestFetchWaitsForTheOtherNode(t *testing.T) {
 	require.NoError(t, c.open())
 	_, err = c.request()
 	require.ErrorIs(t, err, mman.ErrNotFound)
+}
+
+// TestResourceIsLentAsWhatItIs: a foreign offer cannot make a script of another
+// language, or a dataset, of what a manifest says is JavaScript.
+func TestResourceIsLentAsWhatItIs(t *testing.T) {
+	t.Parallel()
+	l := newLender(t, 0)
+	script := listing(t, resources.KindAlgorithm, "script", true, []byte("1"))
+	script.Manifest.Facet = resources.FacetJS
+	private, err := l.Publish(t.Context(), script)
+	require.NoError(t, err)
+	script = listing(t, resources.KindAlgorithm, "open script", false, []byte("2"))
+	script.Manifest.Facet = resources.FacetJS
+	public, err := l.Publish(t.Context(), script)
+	require.NoError(t, err)
+	number := byte(0)
+	run := func(p provider.Published, facet resources.Facet) error {
+		number++
+		c := l.consumer(t, l.lease(number, func(m *market.Lease) {
+			m.Legs[0] = market.Leg{Role: market.RoleAlgorithm, Facet: facet, Resource: p.Resource, Offer: p.Offer, Peer: l.host.ID(), Provider: l.chain.Address()}
+		}), 0)
+		require.NoError(t, c.open())
+		_, err := c.request()
+		return err
+	}
+	other, err := l.Publish(t.Context(), listing(t, resources.KindAlgorithm, "module", true, module))
+	require.NoError(t, err)
+	for name, p := range map[string]provider.Published{"private": private, "public": public} {
+		require.NoError(t, run(p, resources.FacetJS), name)
+		require.ErrorIs(t, run(p, resources.FacetWasm), mman.ErrContent, name)
+	}
+	require.ErrorIs(t, run(other, resources.FacetJS), mman.ErrContent)
+	for _, task := range l.executor.Tasks() {
+		require.Equal(t, resources.FacetJS, task.Facet)
+	}
+}
+
+// TestInterpreterIsAskedFor: of a provider without Python the consumer of a script
+// is asked for it, and nothing else is taken for it.
+func TestInterpreterIsAskedFor(t *testing.T) {
+	t.Parallel()
+	l := newLender(t, 0)
+	python, ok := resources.InterpreterOf(resources.FacetPython)
+	require.True(t, ok)
+	ask := func(id byte, facet resources.Facet) (*consumer, []mman.CID) {
+		c := l.consumer(t, l.lease(id, func(m *market.Lease) { m.Legs[0].Facet = facet }), 0)
+		require.NoError(t, c.open())
+		missing, err := c.work.Missing(t.Context(), session.Run{Number: 1, Limits: resources.DefaultLimits()})
+		require.NoError(t, err)
+		return c, missing
+	}
+	script := mman.SumCID(mman.CodecRaw, module)
+	c, missing := ask(1, resources.FacetPython)
+	require.Equal(t, []mman.CID{script, python.Module}, missing)
+	require.ErrorIs(t, c.work.Supply(t.Context(), python.Module, python.Bytes, bytes.NewReader(module)), mman.ErrContent)
+	c, missing = ask(2, resources.FacetJS)
+	require.Equal(t, []mman.CID{script}, missing, "JavaScript is built in")
+	require.ErrorIs(t, c.work.Supply(t.Context(), python.Module, uint64(len(module)), bytes.NewReader(module)), mman.ErrContent)
+	_, missing = ask(3, resources.FacetPython)
+	require.Contains(t, missing, python.Module)
 }
 
 func TestSupplyIsChecked(t *testing.T) {
