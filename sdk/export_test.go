@@ -77,7 +77,7 @@ func (l *Lane) NewTestPayer(key sig.PrivateKey, peer mman.PeerID, elapsed time.D
 			}
 			return nil
 		},
-		off:   undefended{usage: without == AgainstUsage, progress: without == AgainstProgress, output: without == AgainstOutput},
+		off: undefended{usage: without == AgainstUsage, progress: without == AgainstProgress, output: without == AgainstOutput},
 	}
 }
 

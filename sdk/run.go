@@ -265,7 +265,7 @@ func (s *Session) prepare(ctx context.Context, w Work) (session.Run, error) {
 		if w.Stdin != nil {
 			return run, fmt.Errorf("%w: the input of a run is given before it or while it runs, not both", mman.ErrInvalid)
 		}
-		run.Interactive, run.IdleMs = true, uint64(max(0, w.Idle/time.Millisecond)) //nolint:gosec // not negative
+		run.Interactive, run.IdleMs = true, uint64(max(0, w.Idle/time.Millisecond))
 		return run, run.Validate()
 	}
 	if w.Stdin == nil {

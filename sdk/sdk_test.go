@@ -306,6 +306,7 @@ func (*liar) Close()                                                    {}
 func (*liar) Resume(context.Context, session.Hello) (session.Accept, error) {
 	return session.Accept{}, mman.ErrNotFound
 }
+
 func (l *liar) Run(_ context.Context, run session.Run, _ resources.Input, out session.Output) (market.Signed, error) {
 	for range l.writes {
 		if err := out.Stdout([]byte("out")); err != nil {

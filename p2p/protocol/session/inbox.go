@@ -33,6 +33,12 @@ func newInbox(idle time.Duration, tell func(uint64) error) *inbox {
 	return &inbox{idle: idle, tell: tell, more: make(chan struct{})}
 }
 
+// after returns a channel that is closed when d has passed, and what stops that.
+func after(d time.Duration) (late <-chan struct{}, stop func() bool) {
+	c := make(chan struct{})
+	return c, time.AfterFunc(d, func() { close(c) }).Stop
+}
+
 // put takes a frame of input. It never waits: a consumer that sends more than
 // there is room for breaks the protocol.
 func (b *inbox) put(p []byte) error {
@@ -78,14 +84,14 @@ func (b *inbox) Ready() bool {
 func (b *inbox) Read(ctx context.Context, p []byte) (int, error) {
 	n, tell, more := b.take(p)
 	if more != nil {
-		patience := time.NewTimer(b.idle)
-		defer patience.Stop()
+		late, stop := after(b.idle)
+		defer stop()
 		for more != nil {
 			select {
 			case <-more:
 			case <-ctx.Done():
 				return 0, fmt.Errorf("%w: %w", mman.ErrCanceled, context.Cause(ctx))
-			case <-patience.C:
+			case <-late:
 				return 0, fmt.Errorf("%w: no input for %s", mman.ErrIdle, b.idle)
 			}
 			n, tell, more = b.take(p)

@@ -67,12 +67,12 @@ func (r *running) follow(ctx context.Context) (last market.Signed, end bool, err
 	defer close(over)
 	defer context.AfterFunc(ctx, func() {
 		if conn.Send(kindCancel, cancel{r.run.Number}) == nil {
-			patience := time.NewTimer(farewell)
-			defer patience.Stop()
+			late, stop := after(farewell)
+			defer stop()
 			select {
 			case <-over:
 				return
-			case <-patience.C:
+			case <-late:
 			}
 		}
 		_ = conn.Close() // the provider need not wait for us
@@ -128,11 +128,11 @@ func (r *running) resume(ctx context.Context, why error) error {
 		if !lost(ctx, err) && !errors.Is(err, mman.ErrUnreachable) {
 			return errors.Join(why, err)
 		}
-		pause := time.NewTimer(redialPause)
+		rested, stopPause := after(redialPause)
 		select {
-		case <-pause.C:
+		case <-rested:
 		case <-ctx.Done():
-			pause.Stop()
+			stopPause()
 			return errors.Join(why, err)
 		}
 	}

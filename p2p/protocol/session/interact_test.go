@@ -46,16 +46,13 @@ func interactive(n uint64) session.Run {
 }
 
 // reader reads an Input as guests do.
-type reader struct {
-	ctx context.Context
-	in  resources.Input
-}
+type reader func(p []byte) (int, error)
 
-func (r reader) Read(p []byte) (int, error) { return r.in.Read(r.ctx, p) }
+func (r reader) Read(p []byte) (int, error) { return r(p) }
 
 // echo answers each line with its upper case.
 func echo(ctx context.Context, in resources.Input, out session.Output) error {
-	lines := bufio.NewReaderSize(reader{ctx, in}, 16)
+	lines := bufio.NewReaderSize(reader(func(p []byte) (int, error) { return in.Read(ctx, p) }), 16)
 	for {
 		line, err := lines.ReadString('\n')
 		if werr := out.Stdout([]byte(strings.ToUpper(line))); werr != nil {

@@ -177,15 +177,15 @@ func (v *visit) park(ctx context.Context, linger time.Duration) (back bool) {
 	if l == nil || linger == 0 || !l.lasting() {
 		return false
 	}
-	patience := time.NewTimer(linger)
-	defer patience.Stop()
+	late, stop := after(linger)
+	defer stop()
 	for {
 		select {
 		case a := <-v.adopt:
 			if v.take(a, l) == nil {
 				return true
 			}
-		case <-patience.C:
+		case <-late:
 			return false
 		case <-ctx.Done():
 			return false

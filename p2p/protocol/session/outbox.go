@@ -51,22 +51,22 @@ func (o *outbox) wake() {
 // put adds a frame. Output waits until there is room, other frames do not: they
 // are few.
 func (o *outbox) put(kind wire.Kind, body []byte, wait bool) error {
-	var patience <-chan time.Time
+	var late <-chan struct{}
 	for {
 		changed, ok := o.add(kind, body, wait)
 		if ok {
 			return nil
 		}
-		if patience == nil {
-			timer := time.NewTimer(stall)
-			defer timer.Stop()
-			patience = timer.C
+		if late == nil {
+			var stop func() bool
+			late, stop = after(stall)
+			defer stop()
 		}
 		select {
 		case <-changed:
 		case <-o.ctx.Done():
 			return fmt.Errorf("%w: %w", mman.ErrCanceled, o.ctx.Err())
-		case <-patience:
+		case <-late:
 			return fmt.Errorf("%w: the consumer took no output for %s", mman.ErrTimeout, stall)
 		}
 	}
@@ -79,7 +79,7 @@ func (o *outbox) add(kind wire.Kind, body []byte, wait bool) (changed <-chan str
 		return o.changed, false
 	}
 	last := len(o.frames) - 1
-	if wait && last >= 0 && o.frames[last].Kind == kind && o.first+uint64(last) >= o.sent && len(o.frames[last].Body)+len(body) <= chunkSize { //nolint:gosec // an index
+	if wait && last >= 0 && o.frames[last].Kind == kind && o.first+uint64(last) >= o.sent && len(o.frames[last].Body)+len(body) <= chunkSize {
 		o.frames[last].Body = append(o.frames[last].Body, body...)
 		o.bytes += len(body)
 	} else {
