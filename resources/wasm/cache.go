@@ -13,7 +13,7 @@ import (
 
 // module is compiled and ready to be instantiated, any number of times. Each has
 // a runtime of its own, so that closing it leaves nothing behind; the machine
-// code is in the engine that all share.
+// code is in the engine that all share or, with a folder, in one of its own.
 type module struct {
 	runtime  wazero.Runtime
 	compiled wazero.CompiledModule
@@ -47,20 +47,13 @@ type cacheEntry struct {
 func newCache(config Config) (*cache, error) {
 	c := &cache{
 		config: config, workers: make(chan struct{}, config.CompileWorkers),
-		entries: map[mman.CID]*list.Element{}, order: list.New(),
+		entries: map[mman.CID]*list.Element{}, order: list.New(), engine: wazero.NewCompilationCache(),
 	}
-	if config.CacheDir == "" {
-		c.engine = wazero.NewCompilationCache()
-		return c, nil
+	if config.CacheDir != "" {
+		if err := os.MkdirAll(config.CacheDir, 0o700); err != nil {
+			return nil, fmt.Errorf("%w: wasm cache: %w", mman.ErrHome, err)
+		}
 	}
-	if err := os.MkdirAll(config.CacheDir, 0o700); err != nil {
-		return nil, fmt.Errorf("%w: wasm cache: %w", mman.ErrHome, err)
-	}
-	engine, err := wazero.NewCompilationCacheWithDir(config.CacheDir)
-	if err != nil {
-		return nil, fmt.Errorf("%w: wasm cache %s: %w", mman.ErrHome, config.CacheDir, err)
-	}
-	c.engine = engine
 	return c, nil
 }
 

@@ -58,10 +58,13 @@ type Config struct {
 	// size of their source; the compiled form takes some five times as much.
 	// Modules in use stay whatever their size. Default 64 MiB, up to 16 GiB.
 	CacheBytes int64
-	// CacheDir keeps compiled modules over restarts; it must be this user's
-	// alone, for machine code is run from it. Default "": none are kept.
+	// CacheDir keeps compiled modules over restarts, each in a folder named
+	// by its CID, with the hashes of what is in it; what is damaged is compiled
+	// anew. It must be this user's alone, for machine code is run from it.
+	// Default "": none are kept.
 	CacheDir string
-	// CacheDirBytes bounds the files of CacheDir, the oldest go first.
+	// CacheDirBytes bounds the files of CacheDir; what was not used for longest
+	// goes first.
 	// Default 1 GiB, up to 1 TiB.
 	CacheDirBytes int64
 }

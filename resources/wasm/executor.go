@@ -299,7 +299,7 @@ func (e *Executor) module(ctx context.Context, id mman.CID, blob resources.Blob)
 			// that only what is known is compiled by several.
 			ctx = experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0))
 		}
-		m, err := e.cache.compile(ctx, checked, e.host)
+		m, err := e.cache.compile(ctx, id, checked, e.host)
 		if err != nil {
 			result <- compiled{nil, err}
 			return

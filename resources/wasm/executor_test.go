@@ -246,7 +246,7 @@ func TestDiskCache(t *testing.T) {
 		stdout, _, err := run(t, newExecutor(t, config), task)
 		require.NoError(t, err)
 		require.Equal(t, "hello", stdout)
-		require.Len(t, cacheFiles(t, dir), 1)
+		require.Len(t, cacheFiles(t, dir), 2, "the machine code and the sums")
 	}
 
 	for _, file := range cacheFiles(t, dir) {

@@ -1,6 +1,12 @@
 package meter_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -29,4 +35,51 @@ func TestKernelsGiveTheSame(t *testing.T) {
 		}
 		t.Logf("%s: %d units", k.Name, got.used)
 	}
+}
+
+// onNode runs the kernels on the engine of Node.js.
+func onNode(t *testing.T, module []byte) (checksums, fuel map[string]uint64) {
+	t.Helper()
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("Node.js 18 or later is needed: on Debian, apt-get install nodejs")
+	}
+	file := filepath.Join(t.TempDir(), "kernels.wasm")
+	require.NoError(t, os.WriteFile(file, module, 0o600))
+	args := []string{filepath.Join("testdata", "kernels.mjs"), file}
+	for _, k := range kernel.List() {
+		args = append(args, fmt.Sprintf("%s=%d", k.Name, max(k.Short, 1)))
+	}
+	out, err := exec.CommandContext(t.Context(), node, args...).Output()
+	require.NoError(t, err)
+	checksums, fuel = map[string]uint64{}, map[string]uint64{}
+	for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
+		var line struct {
+			Name           string
+			Checksum, Fuel uint64
+		}
+		require.NoError(t, d.Decode(&line))
+		checksums[line.Name], fuel[line.Name] = line.Checksum, line.Fuel
+	}
+	require.Len(t, checksums, len(kernel.List()))
+	return checksums, fuel
+}
+
+// The C programs give the same on two engines, metered and not, for the same fuel.
+func TestKernelsOnNode(t *testing.T) {
+	t.Parallel()
+	metered := instrument(t, kernel.Module())
+	m := compiler(t).instantiate(t, metered)
+	setLimit(m, noLimit)
+	checksums, fuel := map[string]uint64{}, map[string]uint64{}
+	for _, k := range kernel.List() {
+		got, err := m.ExportedFunction(k.Name).Call(t.Context(), uint64(max(k.Short, 1)))
+		require.NoError(t, err)
+		checksums[k.Name], fuel[k.Name] = got[0], global(m, meter.UsedGlobal).Get()
+	}
+	gotChecksums, gotFuel := onNode(t, metered)
+	require.Equal(t, checksums, gotChecksums)
+	require.Equal(t, fuel, gotFuel)
+	gotChecksums, _ = onNode(t, kernel.Module())
+	require.Equal(t, checksums, gotChecksums)
 }

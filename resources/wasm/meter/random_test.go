@@ -2,6 +2,9 @@ package meter_test
 
 import (
 	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -19,14 +22,19 @@ type program struct {
 	labels []byte // the types of the open labels, the innermost last; nothin for none
 	loops  []bool // of the labels
 	result []byte
+	most   int // statements of a function
 	budget int
 	slots  uint32 // of the table
 }
 
 type signature struct{ params, results []byte }
 
-func randomModule(seed uint64) []byte {
-	p := &program{Rand: rand.New(rand.NewPCG(seed, 7)), b: (&builder{}).mem(1, 3)}
+func randomModule(seed uint64) []byte { return randomModuleOf(seed, 150) }
+
+// randomModuleOf makes a module whose functions have up to 20 statements more
+// than asked for.
+func randomModuleOf(seed uint64, most int) []byte {
+	p := &program{most: most, Rand: rand.New(rand.NewPCG(seed, 7)), b: (&builder{}).mem(1, 3)}
 	p.b.dataNote = true
 	p.b.datas = [][]byte{cat([]byte{1}, blob(make([]byte, 100)))}
 	for _, t := range []byte{i32, i64, f32, f64} {
@@ -64,7 +72,7 @@ func (p *program) function(last bool) {
 	}
 	own := p.numbers(6)
 	p.locals = append(append([]byte{}, sig.params...), own...)
-	p.labels, p.loops, p.result, p.budget = nil, nil, sig.results, 20+p.IntN(150)
+	p.labels, p.loops, p.result, p.budget = nil, nil, sig.results, 20+p.IntN(p.most)
 	code := p.statements(4)
 	for _, t := range sig.results {
 		code = append(code, p.expr(t, 3)...)
@@ -426,6 +434,85 @@ func TestRandomPrograms(t *testing.T) {
 	t.Logf("%+v", sum)
 	require.Greater(t, sum.long, 50)
 	require.Greater(t, sum.ended, 50)
+}
+
+// checkQuickly compares a random program with itself, metered in the other way on
+// the other engine.
+func checkQuickly(t *testing.T, fast, slow engine, seed uint64, sum *tally) {
+	t.Helper()
+	const limit = 20_000
+	// Of a range of 140,000 bytes, and of what is paid between two checks.
+	const over = 140_000/meter.RangeUnit + 4096
+	most := 10 + 10*int(seed%4) // large ones take long to compile
+	if seed%64 == 0 {
+		most = 150
+	}
+	module := randomModuleOf(seed, most)
+	args := []uint64{seed, 0x400921fb54442d18}
+	want := slow.invoke(t, instrument(t, module, meter.Switches{Naive: true, EveryNaN: true}), limit, "run", args...)
+	if want.used < 100 {
+		return
+	}
+	got := fast.invoke(t, instrument(t, module), limit, "run", args...)
+	sum.long++
+	switch {
+	case got.outOfFuel(limit):
+		sum.exhausted++
+		require.Less(t, got.used, uint64(limit+over), "seed %d", seed)
+		// What is paid ahead may find the fuel out before a trap.
+		require.True(t, want.trap != "" || want.outOfFuel(limit), "seed %d", seed)
+	case got.trap != "":
+		sum.trapped++
+		same(t, want, got, "seed %d", seed)
+	default:
+		sum.ended++
+		require.Equal(t, want, got, "seed %d", seed)
+	}
+}
+
+// TestManyRandomPrograms runs MMAN_MODULES random modules that execute at least 100
+// operators, 500 by default, from MMAN_SEED on, 1,000,000 by default.
+func TestManyRandomPrograms(t *testing.T) {
+	t.Parallel()
+	number := func(name string, value uint64) uint64 {
+		if text := os.Getenv(name); text != "" {
+			var err error
+			value, err = strconv.ParseUint(text, 10, 64)
+			require.NoError(t, err, name)
+		}
+		return value
+	}
+	wanted, from := int(number("MMAN_MODULES", 500)), number("MMAN_SEED", 1_000_000)
+	workers := runtime.GOMAXPROCS(0)
+	sums := make([]tally, workers)
+	t.Run("all", func(t *testing.T) {
+		for w := range workers {
+			t.Run(strconv.Itoa(w), func(t *testing.T) {
+				t.Parallel()
+				// An engine keeps a little of every module: now and then a new one.
+				for part := uint64(0); sums[w].long < (wanted+workers-1)/workers; part++ {
+					t.Run("part", func(t *testing.T) {
+						fast, slow := compiler(t), interpreter(t)
+						for i := uint64(0); i < 5000 && sums[w].long < (wanted+workers-1)/workers; i++ {
+							checkQuickly(t, fast, slow, from+(part*5000+i)*uint64(workers)+uint64(w), &sums[w])
+						}
+					})
+					if t.Failed() {
+						return
+					}
+				}
+			})
+		}
+	})
+	var sum tally
+	for _, s := range sums {
+		sum = tally{sum.ended + s.ended, sum.trapped + s.trapped, sum.exhausted + s.exhausted, sum.long + s.long}
+	}
+	share := func(n int) float64 { return 100 * float64(n) / float64(max(sum.long, 1)) }
+	t.Logf("%d modules of at least 100 operators from seed %d: %.1f %% ended, %.1f %% trapped, %.1f %% ran out of fuel",
+		sum.long, from, share(sum.ended), share(sum.trapped), share(sum.exhausted))
+	require.GreaterOrEqual(t, sum.long, wanted)
+	require.Positive(t, sum.ended)
 }
 
 func FuzzRandomPrograms(f *testing.F) {

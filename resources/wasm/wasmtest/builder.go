@@ -33,6 +33,9 @@ type Builder struct {
 	// no maximum. NoMemory leaves the memory out.
 	MinPages, MaxPages uint32
 	NoMemory           bool
+	// Table, when not 0, has the module have a table of so many elements, of
+	// which the first is its function; TableMax bounds it, 0 for no maximum.
+	Table, TableMax uint32
 	// Raw sections are put in before the code, as they are.
 	Raw []byte
 
@@ -89,6 +92,13 @@ func (b *Builder) Function(export string, locals uint32, code ...[]byte) []byte 
 		m = section(m, 2, vector(imports...))
 	}
 	m = section(m, 3, vector(u32(start)))
+	if b.Table > 0 {
+		limits := append([]byte{0}, u32(b.Table)...)
+		if b.TableMax > 0 {
+			limits = slices.Concat([]byte{1}, u32(b.Table), u32(b.TableMax))
+		}
+		m = section(m, 4, vector(append([]byte{0x70}, limits...)))
+	}
 	if !b.NoMemory {
 		limits := append([]byte{0}, u32(b.MinPages)...)
 		if b.MaxPages > 0 {
@@ -103,6 +113,9 @@ func (b *Builder) Function(export string, locals uint32, code ...[]byte) []byte 
 	}
 	m = section(m, 7, vector(exports...))
 	m = append(m, b.Raw...)
+	if b.Table > 0 {
+		m = section(m, 9, vector(slices.Concat([]byte{0}, Const(0), []byte{0x0b}, vector(function))))
+	}
 	body := slices.Concat(vector(append(u32(locals), I32)), slices.Concat(code...), []byte{0x0b})
 	m = section(m, 10, vector(blob(body)))
 	if len(b.data) > 0 {
