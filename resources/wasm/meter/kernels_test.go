@@ -55,8 +55,9 @@ func onNode(t *testing.T, module []byte) (checksums, fuel map[string]uint64) {
 	checksums, fuel = map[string]uint64{}, map[string]uint64{}
 	for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
 		var line struct {
-			Name           string
-			Checksum, Fuel uint64
+			Name     string `json:"name"`
+			Checksum uint64 `json:"checksum"`
+			Fuel     uint64 `json:"fuel"`
 		}
 		require.NoError(t, d.Decode(&line))
 		checksums[line.Name], fuel[line.Name] = line.Checksum, line.Fuel

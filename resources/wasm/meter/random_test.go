@@ -472,7 +472,7 @@ func checkQuickly(t *testing.T, fast, slow engine, seed uint64, sum *tally) {
 
 // TestManyRandomPrograms runs MMAN_MODULES random modules that execute at least 100
 // operators, 500 by default, from MMAN_SEED on, 1,000,000 by default.
-func TestManyRandomPrograms(t *testing.T) {
+func TestManyRandomPrograms(t *testing.T) { //nolint:tparallel // its parts take turns on one engine
 	t.Parallel()
 	number := func(name string, value uint64) uint64 {
 		if text := os.Getenv(name); text != "" {
