@@ -62,7 +62,7 @@ func TestProgramsOnEveryEngine(t *testing.T) {
 	require.NoError(t, err)
 	e := newExecutor(t)
 	content := &resourcestest.Content{}
-	text := examples.Book()[:200_000]
+	text := examples.Book()[:50_000]
 	task := resources.Task{Algorithm: content.Add(module), Stdin: content.Add(text), Limits: resources.DefaultLimits(), Content: content}
 	for _, name := range []string{
 		"sort", "hash", "compress", "json", "matrix", "fourier", "regex", "template",
