@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -57,7 +56,7 @@ const (
 
 // Chain measures signed transfers per second, with all validators in this
 // process over real sockets. Metrics, each beside a reference application that
-// verifies the same signatures and answers the same bytes but keeps no state:
+// verifies the same signatures and answers as much but keeps no state:
 //
 //	tps_1_validator, tps_4_validators   committed transfers per second
 //	tps_crowd                           the same with many accounts; the reference is without them
@@ -112,7 +111,7 @@ func newChainBench(dir string, o ChainOptions) (*chainBench, error) {
 	b.doc.Params.MaxGasPerBlock = plentyOfGas
 	byAddress := map[mman.Address]sig.PrivateKey{}
 	for i := range o.Accounts {
-		seed := mman.Sum256([]byte("bench chain"), binary.BigEndian.AppendUint64(nil, uint64(i)))
+		seed := mman.Sum256([]byte("bench chain"), []byte(strconv.Itoa(i)))
 		key, err := sig.FromSeed(sig.Ed25519, seed[:])
 		if err != nil {
 			return nil, err
@@ -150,16 +149,17 @@ func (b *chainBench) transfers(before []uint64, to func(i int) mman.Address) ([]
 }
 
 func (b *chainBench) sign(account int, sequence uint64, msg tx.Msg) ([]byte, error) {
+	number := uint64(account) //nolint:gosec // an index
 	draft := tx.Draft{Msgs: []tx.Msg{msg}, Sequence: sequence, GasLimit: b.doc.Params.MaxGasPerTx, Fee: 10 * mman.MAN}
 	key := b.keys[account]
-	measured, err := tx.Sign(key, b.doc.ChainID, uint64(account), draft)
+	measured, err := tx.Sign(key, b.doc.ChainID, number, draft)
 	if err != nil {
 		return nil, err
 	}
 	if draft.GasLimit, err = tx.Gas(b.doc.Params.Gas, key.Type(), draft.Msgs, len(measured.Raw())+8); err != nil {
 		return nil, err
 	}
-	signed, err := tx.Sign(key, b.doc.ChainID, uint64(account), draft)
+	signed, err := tx.Sign(key, b.doc.ChainID, number, draft)
 	if err != nil {
 		return nil, err
 	}
@@ -233,7 +233,7 @@ func (b *chainBench) crowded(ctx context.Context, alone float64) error {
 
 // stranger is an address whose key nobody has.
 func stranger(i int) (a mman.Address) {
-	h := mman.Sum256([]byte("bench crowd"), binary.BigEndian.AppendUint64(nil, uint64(i)))
+	h := mman.Sum256([]byte("bench crowd"), []byte(strconv.Itoa(i)))
 	return mman.Address(h[:mman.AddressSize])
 }
 

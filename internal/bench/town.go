@@ -164,8 +164,8 @@ func (c *counter) time(hash mman.Hash) {
 	c.at[hash] = time.Now()
 }
 
-// reference is the yardstick: it verifies each signature once and answers what
-// the ledger would, byte for byte in length, but keeps no state.
+// reference is the yardstick: it verifies each signature once and answers as many
+// events as the ledger, of about the same length, but keeps no state.
 type reference struct {
 	types.BaseApplication
 
@@ -174,7 +174,6 @@ type reference struct {
 
 	mu       sync.Mutex
 	verified map[mman.Hash]bool
-	height   int64
 }
 
 func newReference(doc genesis.Document, keys []sig.PrivateKey) *reference {
@@ -223,7 +222,7 @@ func (r *reference) CheckTx(_ context.Context, req *types.RequestCheckTx) (*type
 // ProcessProposal implements abci.Application.
 func (r *reference) ProcessProposal(_ context.Context, req *types.RequestProcessProposal) (*types.ResponseProcessProposal, error) {
 	for _, raw := range req.Txs {
-		if r.check(raw) != nil {
+		if r.check(raw) != nil { //nolint:nilerr // a proposal is accepted or not
 			return &types.ResponseProcessProposal{Status: types.ResponseProcessProposal_REJECT}, nil
 		}
 	}
@@ -242,7 +241,7 @@ func (r *reference) FinalizeBlock(_ context.Context, req *types.RequestFinalizeB
 	return answer, nil
 }
 
-// transferResult has the events of a transfer, with other values of the same
+// transferResult has the events of a transfer, with other values of about the same
 // length.
 func transferResult() *types.ExecTxResult {
 	const address = "man1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq"
