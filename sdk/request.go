@@ -52,6 +52,9 @@ type Wanted struct {
 	Purpose string
 	// Accepts are the obligations that the consumer takes on.
 	Accepts []policy.Obligation
+	// Where is a condition over policy.OfferWords that the compute offer must
+	// meet, "" for none.
+	Where string
 	// Discover finds candidates through the DHT instead of the chain's index.
 	Discover bool
 	// Fresh asks for a new lease even if an own one would do.
@@ -181,7 +184,7 @@ func (c *Client) legs(ctx context.Context, w Wanted) ([]market.LegRequest, map[m
 		}
 		legs = append(legs, data)
 	}
-	return append(legs, market.LegRequest{Role: market.RoleCompute, Facet: resources.FacetWasm}), files, nil
+	return append(legs, market.LegRequest{Role: market.RoleCompute, Facet: resources.FacetWasm, Where: w.Where}), files, nil
 }
 
 // facet says how the wanted algorithm is written: its file's name tells, or who

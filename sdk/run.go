@@ -386,11 +386,36 @@ func (c *Client) CloseLease(ctx context.Context, id mman.LeaseID) (waits uint64,
 	if serr != nil {
 		return 0, errors.Join(err, serr)
 	}
+	if ok, err := c.abandoned(ctx, id); err != nil || ok {
+		return 0, err
+	}
 	if _, err := submitter.Submit(ctx, tx.MsgCloseLease{Account: submitter.Address(), Lease: id}); err != nil {
 		return 0, fmt.Errorf("close lease %s: %w", id, err)
 	}
 	now, err := c.chain.Lease(ctx, id)
 	return now.CloseAt, err
+}
+
+// abandoned cancels a lease that its provider let the time to accept pass: the
+// escrow comes back at once.
+func (c *Client) abandoned(ctx context.Context, id mman.LeaseID) (bool, error) {
+	l, err := c.chain.Lease(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	params, err := c.chain.Params(ctx)
+	if err != nil {
+		return false, err
+	}
+	st, err := c.chain.Status(ctx)
+	if err != nil || l.State != market.LeaseOpen || l.Accepted > 0 || l.Paid > 0 || st.Height < l.Opened+params.AcceptBlocks {
+		return false, err
+	}
+	err = c.Cancel(ctx, l.Request)
+	if errors.Is(err, mman.ErrLeaseState) {
+		return false, nil // it was accepted meanwhile
+	}
+	return err == nil, err
 }
 
 // Checker hashes an output while it comes: its CID as the provider must have

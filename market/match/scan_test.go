@@ -53,6 +53,12 @@ func TestBehindAWall(t *testing.T) {
 		p, before = a.Progress, a.Decision.Rejections
 	}
 
+	// Without the place that it reached, it sees the same page for ever.
+	for range 40 {
+		a := attempt(t, r, b, match.Begin(r, 1001, 0), nil)
+		require.Equal(t, match.Queued, a.Decision.Outcome)
+	}
+
 	p = match.Begin(r, 130, 0)
 	for p.Goes(r) {
 		p = attempt(t, r, b, p, nil).Progress

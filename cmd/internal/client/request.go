@@ -43,6 +43,7 @@ type work struct {
 	settle   bool
 	discover string
 	purpose  string
+	where    string
 	accept   []string
 	out      string
 }
@@ -123,6 +124,7 @@ func (w *work) terms(f *pflag.FlagSet) {
 	f.Uint64Var(&w.blocks, "blocks", std.Blocks, "how many blocks the lease lasts")
 	f.Uint64Var(&w.patience, "patience", std.Patience, "within how many blocks the request must be matched")
 	f.Uint64Var(&w.looks, "looks", 0, "how many offers the ledger may look at beyond "+strconv.Itoa(tx.IncludedLooks)+"; each costs a little gas")
+	f.StringVar(&w.where, "where", "", "condition on the compute offer, for example offer.region.startsWith(\"eu\")")
 	f.StringVar(&w.purpose, "purpose", "", "what for, as policies may ask, for example research; a claim")
 	f.StringArrayVar(&w.accept, "accept", nil, "obligation that you take on, for example no_training or delete_after=24h; repeatable")
 }
@@ -153,7 +155,12 @@ func (w *work) wanted(algorithm string) (sdk.Wanted, error) {
 	if d.Discover, err = parseDiscover(w.discover); err != nil {
 		return d, err
 	}
-	d.Purpose = w.purpose
+	d.Purpose, d.Where = w.purpose, w.where
+	if w.where != "" {
+		if _, err := policy.CompileWhere(w.where); err != nil {
+			return d, console.Wrong("--where: %w", err)
+		}
+	}
 	for _, word := range w.accept {
 		o, err := policy.ParseObligation(word)
 		if err != nil {
