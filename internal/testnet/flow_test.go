@@ -63,8 +63,11 @@ func TestFlow(t *testing.T) {
 	step("discover", func(t *testing.T) {
 		t.Helper()
 		for _, want := range []provider.Published{code, data} {
-			found, err := consumer.Find(ctx, want.Kind, want.Facet, mman.CID{}, true)
-			require.NoError(t, err)
+			var found []sdk.Found
+			testnet.Eventually(t, want.Name+" is found in the DHT", func() (_ bool, err error) {
+				found, err = consumer.Find(ctx, want.Kind, want.Facet, mman.CID{}, true)
+				return len(found) > 0, err
+			})
 			require.Len(t, found, 1)
 			require.Equal(t, want.Resource, found[0].Offer.Resource)
 			require.NotNil(t, found[0].Manifest)
