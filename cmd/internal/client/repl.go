@@ -119,7 +119,7 @@ func (a *app) repl(ctx context.Context, algorithm string, w work, idle time.Dura
 	answer.MS.Total = a.now().Sub(begun).Milliseconds()
 	failed := failure(outcome, w.limits)
 	if meter {
-		desk.say(fmt.Sprintf("paid %s", answer.Paid))
+		_, _ = fmt.Fprintf(a.streams.Err, "mman: paid %s\n", answer.Paid) // only a courtesy
 	} else {
 		a.note("paid %s", answer.Paid)
 	}
@@ -186,7 +186,7 @@ func (a *app) newDesk(interrupt func()) (*desk, error) {
 		io.Reader
 		io.Writer
 	}{&keys{r: in, interrupt: interrupt}, out}, "")
-	if width, height, err := term.GetSize(fd); err == nil {
+	if width, height, err := term.GetSize(fd); err == nil && width > 0 && height > 0 {
 		_ = screen.SetSize(width, height) // lines wrap elsewhere then
 	}
 	tame := console.TameTerminal(screen)
