@@ -47,7 +47,7 @@ func TestDeposit(t *testing.T) {
 	// An offer whose deposit its provider cannot pay does not stand.
 	doc := f.Doc
 	doc.Params.OfferDeposit = 1_000_000_000
-	rich := &fixture{Chain: abcitest.New(t, doc), paul: f.paul, cleo: f.cleo}
+	rich := abcitest.New(t, doc)
 	rich.Do(f.paul.Actor, f.paul.Bind(chainID))
 	msg, _ := f.paul.Publish(t, chainID, f.paul.Compute("box", 500))
 	log := rich.Fail(mman.ErrFunds, f.paul.Actor, msg)

@@ -138,7 +138,7 @@ func (b *chainBench) transfers(before []uint64, to func(i int) mman.Address) ([]
 				n := i % len(b.keys)
 				msg := tx.MsgSend{From: b.keys[n].Public().Address(), To: to(i), Amount: 1}
 				var err error
-				if out[i], err = b.sign(n, before[n]+uint64(i/len(b.keys)), msg); err != nil {
+				if out[i], err = b.sign(n, before[n]+uint64(i/len(b.keys)), msg); err != nil { //nolint:gosec // an index
 					return err
 				}
 			}

@@ -222,8 +222,8 @@ func (r *reference) CheckTx(_ context.Context, req *types.RequestCheckTx) (*type
 // ProcessProposal implements abci.Application.
 func (r *reference) ProcessProposal(_ context.Context, req *types.RequestProcessProposal) (*types.ResponseProcessProposal, error) {
 	for _, raw := range req.Txs {
-		if r.check(raw) != nil { //nolint:nilerr // a proposal is accepted or not
-			return &types.ResponseProcessProposal{Status: types.ResponseProcessProposal_REJECT}, nil
+		if r.check(raw) != nil {
+			return &types.ResponseProcessProposal{Status: types.ResponseProcessProposal_REJECT}, nil //nolint:nilerr // that is the answer
 		}
 	}
 	return &types.ResponseProcessProposal{Status: types.ResponseProcessProposal_ACCEPT}, nil
