@@ -26,7 +26,7 @@ const (
 	maxArchiveChunks = 8 << 10
 	hashSize         = len(mman.Hash{})
 	// keptArchives is how many of the last epochs' ends can be joined from.
-	keptArchives = 2
+	keptArchives = 4
 )
 
 // archive is the state at the end of an epoch as other nodes may fetch it. It

@@ -21,7 +21,7 @@ import (
 // validators from there on, also after it was killed.
 func TestJoin(t *testing.T) {
 	params := genesis.Defaults(genesis.Local)
-	params.EpochBlocks = 5
+	params.EpochBlocks = 10
 	n := raise(t, localnet.Spec{Validators: 2, Consumers: []string{"me"}, Params: &params}, 2)
 	rpc := n.running[n.Validators[0]].Running.RPC
 	first := n.rpc(t, n.Validators[0])

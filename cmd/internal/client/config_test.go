@@ -25,7 +25,7 @@ func rpc(t *testing.T, name string) string {
 		if q.Method == "status" {
 			answer = map[string]any{
 				"node_info": map[string]any{"network": "chain-of-" + name, "moniker": name + "\x1b[2J"},
-				"sync_info": map[string]any{"latest_block_height": "5"},
+				"sync_info": map[string]any{"latest_block_height": "5", "earliest_block_height": "1"},
 			}
 		}
 		assertEncode(t, w, map[string]any{"result": answer})
