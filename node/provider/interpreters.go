@@ -47,7 +47,7 @@ func (p *Provider) fetchInterpreter(ctx context.Context, i resources.Interpreter
 }
 
 // shareInterpreters serves the shelf's files to everybody, each once it is there.
-func (p *Provider) shareInterpreters(ctx context.Context, _ uint64) error {
+func (p *Provider) shareInterpreters(ctx context.Context) error {
 	for _, i := range resources.Interpreters() {
 		if p.shared[i.Facet] || !p.shelf.Has(i.Module) {
 			continue

@@ -193,6 +193,10 @@ const finalSettle = 10 * time.Second
 // Run keeps the node bound, its offers standing and its receipts settled until
 // ctx ends; then it settles once more.
 func (p *Provider) Run(ctx context.Context) error {
+	// Telling the DHT may take long, and money must not wait for it.
+	var sharing sync.WaitGroup
+	defer sharing.Wait()
+	place := make(chan struct{}, 1)
 	for {
 		select {
 		case <-ctx.Done():
@@ -204,16 +208,26 @@ func (p *Provider) Run(ctx context.Context) error {
 				name string
 				do   func(context.Context, uint64) error
 			}{
+				// What is owed comes first: the others may wait for the network.
+				{"settle", func(ctx context.Context, h uint64) error { return p.settle(ctx, h, false) }},
 				{"keep the node bound", p.bind},
 				{"keep the offers standing", p.renew},
-				{"share the interpreters", p.shareInterpreters},
-				{"settle", func(ctx context.Context, h uint64) error { return p.settle(ctx, h, false) }},
 				{"accept leases", p.accept},
 				{"drop what closed leases left", p.retire},
 			} {
 				if err := step.do(ctx, height); err != nil && ctx.Err() == nil {
 					p.log.LogAttrs(ctx, slog.LevelWarn, "provider step failed, it is tried again at the next block", slog.String("step", step.name), slog.Any("error", err))
 				}
+			}
+			select {
+			case place <- struct{}{}:
+				sharing.Go(func() {
+					defer func() { <-place }()
+					if err := p.shareInterpreters(ctx); err != nil && ctx.Err() == nil {
+						p.log.LogAttrs(ctx, slog.LevelWarn, "interpreters not shared, it is tried again after the next block", slog.Any("error", err))
+					}
+				})
+			default: // it still goes on
 			}
 		}
 	}
