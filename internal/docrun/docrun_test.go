@@ -179,28 +179,60 @@ func environment(dir string) []string {
 	return append(os.Environ(), "NET="+filepath.Join(dir, "net"), "WORK="+filepath.Join(dir, "work"))
 }
 
-// TestCommandsOfThePagesWork runs each page in a shell of its own, on one
-// network.
+// page is one page of the documentation.
+type page struct {
+	file string
+	// after, if there is one, goes on with the network that the page has used. stop
+	// ends that network, and missing are the programs without which blocks were left
+	// out.
+	after func(t *testing.T, dir string, stop func(), missing map[string]string)
+}
+
+// pages are those whose commands are run. Each has a network and a shell of its own.
+func pages() []page {
+	return []page{
+		{file: "docs/algorithms.md", after: sameAgain},
+	}
+}
+
 func TestCommandsOfThePagesWork(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("bash"); err != nil {
 		t.Skip("bash is needed: on Debian, apt-get install bash")
 	}
-	dir := t.TempDir()
-	build(t, filepath.Join(dir, "bin"))
-	require.NoError(t, os.CopyFS(filepath.Join(dir, "examples"), os.DirFS(filepath.Join(root, "examples"))))
-	stop := devnet(t, dir, filepath.Join(dir, "net"))
+	bin := filepath.Join(t.TempDir(), "bin")
+	build(t, bin)
+	for _, p := range pages() {
+		t.Run(filepath.Base(p.file), func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			require.NoError(t, os.Symlink(bin, filepath.Join(dir, "bin")))
+			require.NoError(t, os.CopyFS(filepath.Join(dir, "examples"), os.DirFS(filepath.Join(root, "examples"))))
+			stop := devnet(t, dir, filepath.Join(dir, "net"))
+			missing := follow(t, dir, p.file)
+			if p.after != nil {
+				p.after(t, dir, stop, missing)
+			}
+			for _, how := range missing {
+				t.Skipf("its blocks were left out: install %s", how)
+			}
+		})
+	}
+}
 
-	missing := map[string]string{}
+// follow runs the blocks of a page in one shell. It returns how to get the programs
+// whose blocks were left out, by their names.
+func follow(t *testing.T, dir, file string) (missing map[string]string) {
+	t.Helper()
+	missing = map[string]string{}
 	var script strings.Builder
 	script.WriteString("set -euo pipefail\n")
-	const page = "docs/algorithms.md"
-	for _, b := range blocks(t, page) {
+	for _, b := range blocks(t, file) {
 		if b.needs != "" && !there(t.Context(), b.needs) {
 			missing[b.needs] = howTo(t, b.needs)
 			continue
 		}
-		fmt.Fprintf(&script, "echo '== %s:%d' >&2\n%s", page, b.line, b.code)
+		fmt.Fprintf(&script, "echo '== %s:%d' >&2\n%s", file, b.line, b.code)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -209,8 +241,12 @@ func TestCommandsOfThePagesWork(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
 	require.NoError(t, err, "the last line with == names the block")
+	return missing
+}
 
-	// A run of a script is the same again, also after a restart.
+// sameAgain holds that a run of a script is the same again, also after a restart.
+func sameAgain(t *testing.T, dir string, stop func(), missing map[string]string) {
+	t.Helper()
 	languages := []string{"js"}
 	if missing["npm"] == "" {
 		languages = append(languages, "py")
@@ -225,8 +261,5 @@ func TestCommandsOfThePagesWork(t *testing.T) {
 	devnet(t, dir, filepath.Join(dir, "net"))
 	for _, l := range languages {
 		require.Equal(t, first[l], roll(t, dir, l), "%s after a restart", l)
-	}
-	for _, how := range missing {
-		t.Skipf("its blocks were left out: install %s", how)
 	}
 }
