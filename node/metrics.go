@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/limboid/massive-man/node/consensus"
 	"github.com/limboid/massive-man/node/provider"
 )
 
@@ -41,24 +42,29 @@ func (n *Node) figures(lender *provider.Provider) figures {
 	one := func(name, help string, read func() (float64, bool)) gauge {
 		return gauge{prometheus.NewDesc(name, help, nil, prometheus.Labels{"chain_id": n.doc.ChainID}), read}
 	}
-	status := func(pick func(height uint64, catchingUp bool, peers, txs int) float64) func() (float64, bool) {
+	status := func(pick func(consensus.Status) float64) func() (float64, bool) {
 		return func() (float64, bool) {
 			s, err := n.consensus.Status()
 			if err != nil {
 				return 0, false // it starts or ends
 			}
-			return pick(s.Height, s.CatchingUp, s.Peers, s.MempoolTxs), true
+			return pick(s), true
 		}
 	}
 	return figures{
 		one("mman_chain_height", "Height of the last stored block.",
-			status(func(h uint64, _ bool, _, _ int) float64 { return float64(h) })),
+			status(func(s consensus.Status) float64 { return float64(s.Height) })),
 		one("mman_chain_catching_up", "1 while blocks are fetched from others.",
-			status(func(_ uint64, c bool, _, _ int) float64 { return map[bool]float64{true: 1}[c] })),
+			status(func(s consensus.Status) float64 {
+				if s.CatchingUp {
+					return 1
+				}
+				return 0
+			})),
 		one("mman_chain_peers", "Connected nodes of the ledger.",
-			status(func(_ uint64, _ bool, p, _ int) float64 { return float64(p) })),
+			status(func(s consensus.Status) float64 { return float64(s.Peers) })),
 		one("mman_mempool_txs", "Transactions that wait for a block.",
-			status(func(_ uint64, _ bool, _, t int) float64 { return float64(t) })),
+			status(func(s consensus.Status) float64 { return float64(s.MempoolTxs) })),
 		one("mman_state_height", "Height of the last committed state.",
 			func() (float64, bool) { return float64(n.app.View().Height()), true }),
 		one("mman_state_pairs", "Pairs of key and value in the state.",

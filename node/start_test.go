@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/ed25519"
 	"log/slog"
-	"net"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -14,6 +14,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/internal/localnet"
 	"github.com/limboid/massive-man/node"
 	"github.com/limboid/massive-man/p2p"
 	"github.com/limboid/massive-man/p2p/p2ptest"
@@ -43,7 +44,9 @@ func TestStartingNode(t *testing.T) {
 	require.NoError(t, err)
 	cfg, err := node.LoadConfig(homes[0])
 	require.NoError(t, err)
-	port, rpc := freePort(t), "127.0.0.1:"+freePort(t)
+	ports, err := localnet.FreePorts(t.Context(), 2)
+	require.NoError(t, err)
+	port, rpc := strconv.Itoa(ports[0]), "127.0.0.1:"+strconv.Itoa(ports[1])
 	cfg.RPC, cfg.API, cfg.P2P, cfg.Listen = rpc, "127.0.0.1:0", "127.0.0.1:0", []string{"/ip4/127.0.0.1/tcp/" + port}
 	cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	cfg.Clock = node.Clock{Now: time.Now, After: time.After, Tick: func(d time.Duration) (<-chan time.Time, func()) {
@@ -86,14 +89,4 @@ func TestStartingNode(t *testing.T) {
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		require.ErrorIs(c, client.Broadcast(t.Context(), []byte("a transaction")), mman.ErrBusy)
 	}, time.Minute, 10*time.Millisecond)
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	_, port, err := net.SplitHostPort(ln.Addr().String())
-	require.NoError(t, err)
-	require.NoError(t, ln.Close())
-	return port
 }

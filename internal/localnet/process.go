@@ -54,7 +54,7 @@ const portsEach = 4
 // must be called before the first Start, while nothing of the network runs.
 func (n *Net) Assign(ctx context.Context, r Runner) error {
 	var peers, entry []string
-	all, err := freePorts(ctx, portsEach*len(n.Nodes()))
+	all, err := FreePorts(ctx, portsEach*len(n.Nodes()))
 	if err != nil {
 		return err
 	}
@@ -100,8 +100,9 @@ const (
 	lastPort  = 32_000
 )
 
-// freePorts returns ports that nobody listens on, neither on TCP nor on UDP.
-func freePorts(ctx context.Context, count int) ([]int, error) {
+// FreePorts returns ports of loopback that nobody listens on, neither on TCP nor on
+// UDP; mman.ErrPortInUse when there are not so many.
+func FreePorts(ctx context.Context, count int) ([]int, error) {
 	var ports []int
 	var lc net.ListenConfig
 	var held []io.Closer

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -17,6 +16,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/internal/localnet"
 	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/node"
 	"github.com/limboid/massive-man/node/provider"
@@ -91,7 +91,9 @@ func (n *Net) add(t *testing.T, name string, validator bool) *Node {
 	cfg, err := node.LoadConfig(home)
 	require.NoError(t, err)
 	cfg.Moniker, cfg.RPC, cfg.API, cfg.SettleBlocks = name, "127.0.0.1:0", "127.0.0.1:0", 2
-	cfg.P2P = freeAddress(t)
+	ports, err := localnet.FreePorts(t.Context(), 1)
+	require.NoError(t, err)
+	cfg.P2P = "127.0.0.1:" + strconv.Itoa(ports[0])
 	cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}
 	cfg.Logger, cfg.Clock = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), clock()
 	if validator {
@@ -114,14 +116,6 @@ func (n *Net) connect(t *testing.T) {
 			one.config.Peers = append(one.config.Peers[:i], one.config.Peers[i+1:]...)
 		}
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, ln.Close()) }()
-	return ln.Addr().String()
 }
 
 func clock() node.Clock {

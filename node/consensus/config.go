@@ -118,15 +118,15 @@ type Sync struct {
 	Hash   mman.Hash `yaml:"hash"`
 }
 
-// maxServers bounds Sync.Servers.
-const maxServers = 16
+// MaxServers is how many Sync.Servers there may be.
+const MaxServers = 16
 
 func (s *Sync) validate() error {
 	switch {
 	case s == nil:
 		return nil
-	case len(s.Servers) < 1 || len(s.Servers) > maxServers:
-		return fmt.Errorf("%w: sync has %d servers, 1 to %d are allowed", mman.ErrInvalid, len(s.Servers), maxServers)
+	case len(s.Servers) < 1 || len(s.Servers) > MaxServers:
+		return fmt.Errorf("%w: sync has %d servers, 1 to %d are allowed", mman.ErrInvalid, len(s.Servers), MaxServers)
 	case s.Height == 0 || s.Height > math.MaxInt64 || s.Hash == mman.Hash{}:
 		return fmt.Errorf("%w: sync trusts the block %d with hash %s: name a block of the chain", mman.ErrInvalid, s.Height, s.Hash)
 	}

@@ -25,7 +25,7 @@ const mostBootstrap = 16
 func (p *program) join() *cobra.Command {
 	var home, trust string
 	cmd := &cobra.Command{
-		Use: "join RPC...", Short: "Make a home on the network of running nodes", Args: console.Args(1, mostBootstrap, "RPC..."),
+		Use: "join RPC...", Short: "Make a home on the network of running nodes", Args: console.Args(1, consensus.MaxServers, "RPC..."),
 		Long: `join asks running nodes for the genesis of their network, its peers and one of its
 latest blocks, and makes a home with them. The node then fetches the ledger as it
 was at the end of an epoch, which a light client checks against that block, and
@@ -39,7 +39,7 @@ Who trusts none of them names a block with --trust, learned from elsewhere.`,
 			if old, err := node.ReadGenesis(home); err == nil {
 				return fmt.Errorf("%w: %s is the home of %s already; use an empty --home", mman.ErrExists, home, old.ChainID)
 			}
-			v, err := p.visit(cmd.Context(), args, trust)
+			v, err := visit(cmd.Context(), args, trust)
 			if err != nil {
 				return err
 			}
@@ -59,7 +59,7 @@ type visited struct {
 }
 
 // visit asks all RPCs and refuses when they disagree.
-func (p *program) visit(ctx context.Context, rpcs []string, trust string) (v visited, err error) {
+func visit(ctx context.Context, rpcs []string, trust string) (v visited, err error) {
 	s := consensus.Sync{}
 	if trust != "" {
 		if s, err = parseTrust(trust); err != nil {
