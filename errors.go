@@ -68,6 +68,7 @@ var (
 	ErrOutOfGas     = &Error{106, RetryNever, "out of gas"}
 	ErrTxExpired    = &Error{107, RetryNever, "timeout height has passed"}
 	ErrUnknownMsg   = &Error{108, RetryNever, "unknown message type"}
+	ErrBeacon       = &Error{109, RetryNever, "beacon does not verify"}
 )
 
 // Errors of the market.

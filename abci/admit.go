@@ -3,12 +3,14 @@ package abci
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/bank"
 	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/internal/sig"
 )
 
 // gate admits transactions: it checks everything that does not depend on what
@@ -56,6 +58,70 @@ func (g gate) open(raw []byte) (opened, error) {
 	return o, nil
 }
 
+// entry is one of the transactions of a block.
+type entry struct {
+	opened
+
+	raw []byte
+	err error // why it is not in order
+}
+
+const (
+	// batchLeast is from how many signatures on they are verified together, and
+	// batchMost how many at once.
+	batchLeast = 4
+	batchMost  = 256
+)
+
+// openAll opens the transactions of a block, and verifies together the
+// signatures that CheckTx has not seen. Those that verify are remembered; admit
+// looks at the others one by one.
+func (g gate) openAll(r state.Reader, txs [][]byte) ([]entry, error) {
+	entries := make([]entry, len(txs))
+	var unseen []*entry
+	for i, raw := range txs {
+		t := &entries[i]
+		t.raw = raw
+		if i == 0 && tx.IsBeacon(raw) {
+			continue
+		}
+		if t.opened, t.err = g.open(raw); t.err == nil && !g.verified.knows(t.hash) {
+			unseen = append(unseen, t)
+		}
+	}
+	for len(unseen) >= batchLeast {
+		n := min(len(unseen), batchMost)
+		if err := g.verifyTogether(r, unseen[:n]); err != nil {
+			return nil, err
+		}
+		unseen = unseen[n:]
+	}
+	return entries, nil
+}
+
+func (g gate) verifyTogether(r state.Reader, unseen []*entry) error {
+	batch := sig.NewBatchVerifier(len(unseen))
+	keys := make([]verifiedTx, 0, len(unseen))
+	for _, t := range unseen {
+		account, ok, err := bank.Lookup(r, t.Signer.Address())
+		if err != nil {
+			return err
+		}
+		if ok { // others are refused, or come to be within this block
+			batch.Add(t.Signer, t.SignBytes(g.chainID, account.Number), t.Signature)
+			keys = append(keys, verifiedTx{t.hash, account.Number})
+		}
+	}
+	_, valid := batch.Verify()
+	g.verified.count.Add(uint64(len(keys)))
+	for i, ok := range valid {
+		if ok {
+			g.verified.add(keys[i])
+		}
+	}
+	return nil
+}
+
 // fee returns what the transaction pays: its gas limit at the base fee. What it
 // offers above that stays with the signer.
 func (g gate) fee(o opened) (mman.Amount, error) { return genesis.FeeAt(g.baseFee, o.GasLimit) }
@@ -85,6 +151,7 @@ func (g gate) verify(o opened, number uint64) error {
 	if g.verified.has(key) {
 		return nil
 	}
+	g.verified.count.Add(1)
 	if err := o.Verify(g.chainID, number); err != nil {
 		return err
 	}
@@ -103,36 +170,50 @@ type verifiedTx struct {
 // CheckTx and not again in the block. It holds between half of and all of its
 // size; dropping it changes no result. Safe for concurrent use.
 type verifiedTxs struct {
+	// count is how many signatures were verified.
+	count atomic.Uint64
+
 	mu       sync.Mutex
 	half     int
-	new, old map[verifiedTx]struct{}
+	new, old map[mman.Hash]uint64 // account numbers by transaction
 }
 
 func newVerifiedTxs(size int) *verifiedTxs {
-	return &verifiedTxs{half: size / 2, new: map[verifiedTx]struct{}{}}
+	return &verifiedTxs{half: size / 2, new: map[mman.Hash]uint64{}}
+}
+
+// knows reports whether the transaction's signature verified, for whatever
+// account number.
+func (v *verifiedTxs) knows(hash mman.Hash) bool {
+	_, ok := v.number(hash)
+	return ok
 }
 
 func (v *verifiedTxs) has(key verifiedTx) bool {
+	number, ok := v.number(key.hash)
+	return ok && number == key.number
+}
+
+func (v *verifiedTxs) number(hash mman.Hash) (number uint64, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	_, ok := v.new[key]
-	if !ok {
-		_, ok = v.old[key]
+	if number, ok = v.new[hash]; !ok {
+		number, ok = v.old[hash]
 	}
-	return ok
+	return number, ok
 }
 
 func (v *verifiedTxs) add(key verifiedTx) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.new) >= v.half {
-		v.old, v.new = v.new, map[verifiedTx]struct{}{}
+		v.old, v.new = v.new, map[mman.Hash]uint64{}
 	}
-	v.new[key] = struct{}{}
+	v.new[key.hash] = key.number
 }
 
 func (v *verifiedTxs) drop() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.old, v.new = nil, map[verifiedTx]struct{}{}
+	v.old, v.new = nil, map[mman.Hash]uint64{}
 }

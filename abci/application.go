@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,7 +13,6 @@ import (
 	"github.com/cometbft/cometbft/abci/types"
 	"github.com/cometbft/cometbft/proto/tendermint/crypto"
 	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/bank"
@@ -44,6 +42,10 @@ type Config struct {
 	DB state.DB
 	// Log receives what operators must know; nil logs nothing.
 	Log *slog.Logger
+	// Beacon proves the randomness of the blocks that this node proposes. A node
+	// without one proposes no block that needs it; nil for one that is no
+	// validator.
+	Beacon Prover
 }
 
 // Application is the chain's state machine behind CometBFT's ABCI. Its methods
@@ -53,6 +55,7 @@ type Application struct {
 	log      *slog.Logger
 	routes   routes
 	verified *verifiedTxs
+	beacon   Prover
 	latest   atomic.Pointer[state.Recent]
 
 	// consensus guards what follows.
@@ -97,7 +100,7 @@ func New(cfg Config) (*Application, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Application{log: cfg.Log, routes: r, verified: newVerifiedTxs(verifiedSize), store: store}
+	a := &Application{log: cfg.Log, routes: r, verified: newVerifiedTxs(verifiedSize), store: store, beacon: cfg.Beacon}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -322,148 +325,6 @@ func checkFailed(err error) *types.ResponseCheckTx {
 	return &types.ResponseCheckTx{Code: uint32(mman.CodeOf(err)), Codespace: codespace, Log: err.Error()}
 }
 
-// PrepareProposal selects, in the mempool's order, the transactions that would
-// be admitted one after the other and fit the block's bytes and gas.
-func (a *Application) PrepareProposal(_ context.Context, req *types.RequestPrepareProposal) (answer *types.ResponsePrepareProposal, _ error) {
-	a.consensus.Lock()
-	defer a.consensus.Unlock()
-	answer = &types.ResponsePrepareProposal{}
-	defer func() {
-		if r := recover(); r != nil {
-			a.log.Error("panic while preparing a proposal, proposing an empty block",
-				slog.Int64("height", req.Height), slog.Any("panic", r), slog.String("stack", string(debug.Stack())))
-			answer = &types.ResponsePrepareProposal{}
-		}
-	}()
-	txs, err := a.selectTxs(req)
-	if err != nil {
-		a.log.Error("cannot select transactions, proposing an empty block", slog.Int64("height", req.Height), slog.Any("error", err))
-		return answer, nil
-	}
-	answer.Txs = txs
-	return answer, nil
-}
-
-func (a *Application) selectTxs(req *types.RequestPrepareProposal) ([][]byte, error) {
-	o, err := a.begin()
-	if err != nil {
-		return nil, err
-	}
-	g, err := a.gate(o, uint64(req.Height)) //nolint:gosec // a height
-	if err != nil {
-		return nil, err
-	}
-	var selected [][]byte
-	room, gas := req.MaxTxBytes, g.params.MaxGasPerBlock
-	for _, raw := range req.Txs {
-		size := int64(1 + protowire.SizeBytes(len(raw))) // as CometBFT counts: tag, length, bytes
-		if size > room {
-			continue
-		}
-		t, err := g.open(raw)
-		if err != nil || t.GasLimit > gas {
-			continue
-		}
-		admission := o.Nest()
-		if g.admit(admission, t, uint64(req.Height)) != nil { //nolint:gosec // a height
-			continue
-		}
-		if err := admission.Commit(); err != nil {
-			return nil, err
-		}
-		selected = append(selected, raw)
-		room, gas = room-size, gas-t.GasLimit
-	}
-	return selected, nil
-}
-
-// ProcessProposal executes the block on an overlay and keeps the result. It
-// rejects what no honest proposer makes: bytes that are no transaction, a
-// signature that does not verify, more gas than a block has, and whatever
-// panics.
-func (a *Application) ProcessProposal(_ context.Context, req *types.RequestProcessProposal) (answer *types.ResponseProcessProposal, _ error) {
-	a.consensus.Lock()
-	defer a.consensus.Unlock()
-	answer = &types.ResponseProcessProposal{Status: types.ResponseProcessProposal_REJECT}
-	defer func() {
-		if r := recover(); r != nil {
-			a.log.Error("panic while processing a proposal, rejecting it",
-				slog.Int64("height", req.Height), slog.Any("panic", r), slog.String("stack", string(debug.Stack())))
-			answer = &types.ResponseProcessProposal{Status: types.ResponseProcessProposal_REJECT}
-		}
-	}()
-	done, err := a.execute(proposal{
-		hash: req.Hash, height: req.Height, at: req.Time, txs: req.Txs, commit: req.ProposedLastCommit, misbehavior: req.Misbehavior,
-	})
-	if err == nil {
-		err = done.refusal
-	}
-	if err != nil {
-		a.log.Warn("rejecting a proposal", slog.Int64("height", req.Height), slog.Any("error", err))
-		return answer, nil
-	}
-	if len(a.kept) >= maxKept {
-		a.kept = slices.Delete(a.kept, 0, 1)
-	}
-	a.kept = append(a.kept, done)
-	answer.Status = types.ResponseProcessProposal_ACCEPT
-	return answer, nil
-}
-
-// proposal is a block as CometBFT hands it over, before or after the decision.
-type proposal struct {
-	hash        []byte
-	height      int64
-	at          time.Time
-	txs         [][]byte
-	commit      types.CommitInfo
-	misbehavior []types.Misbehavior
-}
-
-// consensus translates what the block says of validators.
-func (p proposal) consensus(aside []byte) *block.Consensus {
-	c := &block.Consensus{Aside: aside}
-	for _, v := range p.commit.Votes {
-		c.Votes = append(c.Votes, block.Vote{
-			Validator: consensusAddress(v.Validator), Power: uint64(max(v.Validator.Power, 0)),
-			Signed: v.BlockIdFlag != cmtproto.BlockIDFlagAbsent,
-		})
-	}
-	for _, m := range p.misbehavior {
-		c.Misbehavior = append(c.Misbehavior, block.Misbehavior{Validator: consensusAddress(m.Validator), Height: uint64(max(m.Height, 0))})
-	}
-	return c
-}
-
-func consensusAddress(v types.Validator) block.ConsensusAddress {
-	var a block.ConsensusAddress
-	copy(a[:], v.Address)
-	return a
-}
-
-// execute runs a block on a new overlay above the last commit.
-func (a *Application) execute(p proposal) (*executed, error) {
-	latest := a.store.Latest()
-	next := latest.Height() + 1
-	if p.height < 1 || uint64(p.height) != next {
-		return nil, fmt.Errorf("%w: block %d where %d is due", mman.ErrInvalid, p.height, next)
-	}
-	o, err := a.begin()
-	if err != nil {
-		return nil, err
-	}
-	g, err := a.gate(o, next)
-	if err != nil {
-		return nil, err
-	}
-	out := &executed{hash: string(p.hash), height: next, overlay: o}
-	e := &execution{
-		routes: a.routes, gate: g, state: o, gas: g.params.MaxGasPerBlock, out: out, consensus: p.consensus(latest.Data()),
-		header: block.Header{ChainID: g.chainID, Height: next, Time: p.at.Unix(), Beacon: beacon(g.chainID, next, p.hash)},
-	}
-	return out, e.run(p.txs)
-}
-
 // FinalizeBlock answers the results of a decided block, kept from its proposal
 // or executed now. It persists nothing. An error halts the node.
 func (a *Application) FinalizeBlock(_ context.Context, req *types.RequestFinalizeBlock) (*types.ResponseFinalizeBlock, error) {
@@ -478,7 +339,7 @@ func (a *Application) FinalizeBlock(_ context.Context, req *types.RequestFinaliz
 	if done == nil {
 		var err error
 		if done, err = a.execute(proposal{
-			hash: req.Hash, height: req.Height, at: req.Time, txs: req.Txs, commit: req.DecidedLastCommit, misbehavior: req.Misbehavior,
+			hash: req.Hash, height: req.Height, at: req.Time, txs: req.Txs, proposer: req.ProposerAddress, commit: req.DecidedLastCommit, misbehavior: req.Misbehavior,
 		}); err != nil {
 			return nil, fmt.Errorf("execute decided block %d: %w", req.Height, err)
 		}

@@ -75,9 +75,3 @@ func initGenesis(modules []Module, w state.Writer, doc genesis.Document) error {
 	}
 	return nil
 }
-
-// beacon returns the block's randomness. It is derived at use and not stored,
-// so that a quiet block changes nothing.
-func beacon(chainID string, height uint64, blockHash []byte) mman.Hash {
-	return mman.Sum256([]byte("mman/beacon/1"), []byte{0}, []byte(chainID), []byte{0}, state.Uint64Key(height), blockHash)
-}

@@ -41,6 +41,8 @@ type execution struct {
 	fees   mman.Amount
 	used   uint64 // gas that admitted transactions reserved and paid for
 	out    *executed
+	// proposer made the block.
+	proposer block.ConsensusAddress
 
 	consensus *block.Consensus
 }
@@ -48,8 +50,15 @@ type execution struct {
 // run executes the transactions and what is due. Its error is one of the store
 // or a broken invariant, never one of a transaction.
 func (e *execution) run(txs [][]byte) error {
-	for _, raw := range txs {
-		result, err := e.deliver(raw)
+	entries, err := e.gate.openAll(e.state, txs)
+	if err != nil {
+		return err
+	}
+	if entries, err = e.advance(entries); err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		result, err := e.deliver(entry)
 		if err != nil {
 			return err
 		}
@@ -75,12 +84,12 @@ func (e *execution) context(w state.Writer, events *[]block.Event) *block.Contex
 }
 
 // deliver executes one transaction and returns its result.
-func (e *execution) deliver(raw []byte) (*types.ExecTxResult, error) {
-	o, err := e.gate.open(raw)
-	if err != nil {
-		e.refuse(err)
-		return failed(err, 0, 0), fatal(err)
+func (e *execution) deliver(t entry) (*types.ExecTxResult, error) {
+	if t.err != nil {
+		e.refuse(t.err)
+		return failed(t.err, 0, 0), fatal(t.err)
 	}
+	o := t.opened
 	if o.GasLimit > e.gas {
 		err := fmt.Errorf("%w: gas limit %d, the block has %d left", mman.ErrOutOfGas, o.GasLimit, e.gas)
 		e.refuse(err)

@@ -5,6 +5,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/bank"
+	"github.com/limboid/massive-man/abci/beacon"
 	"github.com/limboid/massive-man/abci/block"
 	"github.com/limboid/massive-man/abci/market"
 	"github.com/limboid/massive-man/abci/stake"
@@ -48,7 +49,7 @@ type Querier interface {
 // newModules wires the modules; the slice is their order in every block.
 func newModules() []Module {
 	b := bank.New()
-	return []Module{b, market.New(b), stake.New(b)}
+	return []Module{b, beacon.New(), market.New(b), stake.New(b)}
 }
 
 // routes finds the module of a message or of a question.

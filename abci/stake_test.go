@@ -35,7 +35,7 @@ func stakingGenesis(t *testing.T, validators int, actors ...abcitest.Actor) gene
 	p.BaseFeeMicro, p.BaseFeeFloorMicro = 1000, 1000
 	doc.Validators = nil
 	for _, a := range actors[:validators] {
-		doc.Validators = append(doc.Validators, genesis.Validator{Operator: a.Address, Name: a.Name, ConsensusKey: votes(t, a).Public().Bytes(), Power: 10})
+		doc.Validators = append(doc.Validators, genesis.Validator{Operator: a.Address, Name: a.Name, ConsensusKey: votes(t, a).Public().Bytes(), BeaconKey: abcitest.BeaconKey(t, votes(t, a)), Power: 10})
 	}
 	require.NoError(t, doc.Validate())
 	return doc
@@ -56,10 +56,11 @@ func newStaking(t *testing.T, validators int) *staking {
 
 func votes(tb testing.TB, a abcitest.Actor) sig.PrivateKey {
 	tb.Helper()
-	return abcitest.NewActor(tb, a.Name+"'s votes").Key
+	return abcitest.Votes(tb, a)
 }
 
 func (s *staking) create(a abcitest.Actor, amount mman.Amount, commission uint64) tx.Msg {
+	s.Learn(votes(s.t, a))
 	return tx.MsgCreateValidator{Operator: a.Address, Name: a.Name, CommissionPPM: commission, Stake: amount}.SignKey(votes(s.t, a), chainID)
 }
 

@@ -71,6 +71,9 @@ type Validator struct {
 	// ConsensusKey is the ed25519 key that signs votes, in base64 as in
 	// CometBFT's files.
 	ConsensusKey []byte `json:"consensus_key"`
+	// BeaconKey proves the randomness of the blocks that it proposes: 32 bytes,
+	// in base64.
+	BeaconKey []byte `json:"beacon_key"`
 	// Power is its share of the votes. Its operator starts with the stake that
 	// buys them, power × params.power_unit, beside what its account holds.
 	Power uint64 `json:"power"`
@@ -248,6 +251,8 @@ func (d Document) validValidators() error {
 			return fmt.Errorf("%w: validators[%d]: operator %s stands twice", mman.ErrGenesis, i, v.Operator)
 		case len(v.ConsensusKey) != sig.Ed25519Size:
 			return fmt.Errorf("%w: validators[%d]: consensus_key has %d bytes, an ed25519 key has %d", mman.ErrGenesis, i, len(v.ConsensusKey), sig.Ed25519Size)
+		case len(v.BeaconKey) != sig.Ed25519Size || !sig.ValidVRFKey([sig.Ed25519Size]byte(v.BeaconKey)):
+			return fmt.Errorf("%w: validators[%d]: beacon_key %.80x: it is a point of %d bytes, as mman-node init writes it", mman.ErrGenesis, i, v.BeaconKey, sig.Ed25519Size)
 		case keys[string(v.ConsensusKey)]:
 			return fmt.Errorf("%w: validators[%d]: its consensus_key stands twice", mman.ErrGenesis, i)
 		case v.Power == 0 || v.Power > MaxPower || power+v.Power > MaxPower:

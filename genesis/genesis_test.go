@@ -12,6 +12,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/internal/sig"
 )
 
 func document() genesis.Document {
@@ -19,10 +20,18 @@ func document() genesis.Document {
 		ChainID: "mman-local-00c0ffee", Network: genesis.Local, InitialHeight: 1, Params: genesis.Defaults(genesis.Local),
 		Accounts: []genesis.Account{{mman.Address{2}, 5 * mman.MAN}, {mman.Address{1}, 7}},
 		Validators: []genesis.Validator{
-			{mman.Address{2}, "two", slices.Repeat([]byte{2}, 32), 10},
-			{mman.Address{1}, "one", slices.Repeat([]byte{1}, 32), 20},
+			{mman.Address{2}, "two", slices.Repeat([]byte{2}, 32), beaconKey(2), 10},
+			{mman.Address{1}, "one", slices.Repeat([]byte{1}, 32), beaconKey(1), 20},
 		},
 	}
+}
+
+func beaconKey(seed byte) []byte {
+	key, err := sig.FromSeed(sig.Ed25519, slices.Repeat([]byte{seed}, 32))
+	if err != nil {
+		panic(err)
+	}
+	return key.Public().Bytes()
 }
 
 func TestRoundTrip(t *testing.T) {
@@ -77,6 +86,8 @@ func TestValidateRefuses(t *testing.T) {
 		{"supply beyond 64 bits", func(d *genesis.Document) { d.Accounts[0].Balance = 1<<64 - 1 }, "2^53-1"},
 		{"no validators", func(d *genesis.Document) { d.Validators = nil }, "validators"},
 		{"too many validators", func(d *genesis.Document) { d.Validators = make([]genesis.Validator, 129) }, "129"},
+		{"no beacon key", func(d *genesis.Document) { d.Validators[1].BeaconKey = nil }, "beacon_key"},
+		{"a beacon key that is no point", func(d *genesis.Document) { d.Validators[1].BeaconKey = slices.Repeat([]byte{0xff}, 32) }, "beacon_key"},
 		{"no operator", func(d *genesis.Document) { d.Validators[1].Operator = mman.Address{} }, "operator"},
 		{"double operator", func(d *genesis.Document) { d.Validators[1].Operator = d.Validators[0].Operator }, "twice"},
 		{"short key", func(d *genesis.Document) { d.Validators[0].ConsensusKey = []byte{1} }, "consensus_key"},

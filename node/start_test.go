@@ -37,7 +37,7 @@ func TestStartingNode(t *testing.T) {
 		address, keys, err := node.Prepare(home, "node")
 		require.NoError(t, err)
 		doc.Accounts = append(doc.Accounts, genesis.Account{Address: address, Balance: mman.MAN})
-		doc.Validators = append(doc.Validators, genesis.Validator{Operator: address, Name: []string{"here", "away"}[i], ConsensusKey: keys.ConsensusKey, Power: 10})
+		doc.Validators = append(doc.Validators, genesis.Validator{Operator: address, Name: []string{"here", "away"}[i], ConsensusKey: keys.ConsensusKey, BeaconKey: keys.BeaconKey, Power: 10})
 	}
 	require.NoError(t, node.WriteGenesis(homes[0], doc))
 	key, err := p2p.LoadOrCreateIdentity(filepath.Join(homes[0], "identity"))

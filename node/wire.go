@@ -101,7 +101,14 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.closers = append(n.closers, n.store.Close)
-	if n.app, err = abci.New(abci.Config{DB: n.store.State(), Log: cfg.Logger}); err != nil {
+	if _, err := consensus.Init(cfg.Home); err != nil {
+		return nil, err
+	}
+	beacon, err := consensus.BeaconKey(cfg.Home)
+	if err != nil {
+		return nil, err
+	}
+	if n.app, err = abci.New(abci.Config{DB: n.store.State(), Log: cfg.Logger, Beacon: beacon}); err != nil {
 		return nil, err
 	}
 

@@ -51,7 +51,8 @@ func Genesis(tb testing.TB, balance mman.Amount, actors ...Actor) genesis.Docume
 	doc := genesis.Document{
 		ChainID: ChainID, Network: genesis.Local, InitialHeight: 1, Params: genesis.Defaults(genesis.Local),
 		Validators: []genesis.Validator{{
-			Operator: actors[0].Address, Name: actors[0].Name, ConsensusKey: actors[0].Key.Public().Bytes()[:sig.Ed25519Size], Power: 10,
+			Operator: actors[0].Address, Name: actors[0].Name, ConsensusKey: actors[0].Key.Public().Bytes()[:sig.Ed25519Size],
+			BeaconKey: BeaconKey(tb, actors[0].Key), Power: 10,
 		}},
 	}
 	for _, a := range actors {
@@ -59,6 +60,22 @@ func Genesis(tb testing.TB, balance mman.Amount, actors ...Actor) genesis.Docume
 	}
 	require.NoError(tb, doc.Validate())
 	return doc
+}
+
+// BeaconKey returns the public key of the randomness that a consensus key gives.
+func BeaconKey(tb testing.TB, consensus sig.PrivateKey) []byte {
+	tb.Helper()
+	key, err := sig.DeriveVRF(consensus)
+	require.NoError(tb, err)
+	pub := key.Public()
+	return pub[:]
+}
+
+// Votes returns the consensus key of an actor whose validator does not vote with
+// the actor's own key.
+func Votes(tb testing.TB, a Actor) sig.PrivateKey {
+	tb.Helper()
+	return NewActor(tb, a.Name+"'s votes").Key
 }
 
 // Block is what came of one block.
@@ -92,22 +109,46 @@ type Chain struct {
 	absent  map[mman.Address]bool   // validators, by consensus address, who do not sign
 	guilty  []types.Misbehavior     // evidence for the next block
 	root    []byte
+	keys    map[string]sig.PrivateKey // of validators, by consensus key
 }
 
-// New starts a chain.
+// New starts a chain. It knows the consensus key of a validator of the genesis
+// whose name is an actor's, when that is the actor's own or Votes of it; Learn
+// tells it others.
 func New(tb testing.TB, doc genesis.Document) *Chain {
 	tb.Helper()
-	c := &Chain{tb: tb, Doc: doc, db: state.NewMemory(), signed: map[mman.Address]uint64{}, absent: map[mman.Address]bool{}}
+	c := &Chain{
+		tb: tb, Doc: doc, db: state.NewMemory(), signed: map[mman.Address]uint64{}, absent: map[mman.Address]bool{},
+		keys: map[string]sig.PrivateKey{},
+	}
 	c.found()
-	c.App = open(tb, c.db)
+	for _, v := range doc.Validators {
+		a := NewActor(tb, v.Name)
+		c.Learn(a.Key, Votes(tb, a))
+	}
+	c.App = c.open(c.db)
 	c.root = initChain(tb, c.App, doc)
 	return c
 }
 
-func open(tb testing.TB, db state.DB) *abci.Application {
-	tb.Helper()
-	app, err := abci.New(abci.Config{DB: db})
-	require.NoError(tb, err)
+// Learn tells the chain consensus keys, so that their validators can propose.
+func (c *Chain) Learn(consensus ...sig.PrivateKey) {
+	for _, key := range consensus {
+		c.keys[string(key.Public().Bytes())] = key
+	}
+}
+
+// Prove implements abci.Prover for whoever proposes next.
+func (c *Chain) Prove(input []byte) []byte {
+	key, err := sig.DeriveVRF(c.keys[string(c.proposer())])
+	require.NoError(c.tb, err)
+	return key.Prove(input)
+}
+
+func (c *Chain) open(db state.DB) *abci.Application {
+	c.tb.Helper()
+	app, err := abci.New(abci.Config{DB: db, Beacon: c})
+	require.NoError(c.tb, err)
 	return app
 }
 
@@ -130,7 +171,7 @@ func (c *Chain) Root() []byte { return c.root }
 // Restart opens the application again over the same database.
 func (c *Chain) Restart() {
 	c.tb.Helper()
-	c.App = open(c.tb, c.db)
+	c.App = c.open(c.db)
 	info, err := c.App.Info(c.tb.Context(), &types.RequestInfo{})
 	require.NoError(c.tb, err)
 	if len(c.records) == 0 {
@@ -148,7 +189,7 @@ func (c *Chain) Request(txs ...[]byte) types.RequestFinalizeBlock {
 	height := int64(len(c.records)) + 1
 	return types.RequestFinalizeBlock{
 		Txs: txs, Height: height, Hash: blockHash(height, txs), Time: time.Unix(1_800_000_000+height, 0).UTC(),
-		DecidedLastCommit: c.commit(), Misbehavior: slices.Clone(c.guilty),
+		DecidedLastCommit: c.commit(), Misbehavior: slices.Clone(c.guilty), ProposerAddress: c.proposerAddress(),
 	}
 }
 
@@ -156,7 +197,7 @@ func (c *Chain) Request(txs ...[]byte) types.RequestFinalizeBlock {
 func Proposal(req types.RequestFinalizeBlock) *types.RequestProcessProposal {
 	return &types.RequestProcessProposal{
 		Txs: req.Txs, Hash: req.Hash, Height: req.Height, Time: req.Time,
-		ProposedLastCommit: req.DecidedLastCommit, Misbehavior: req.Misbehavior,
+		ProposedLastCommit: req.DecidedLastCommit, Misbehavior: req.Misbehavior, ProposerAddress: req.ProposerAddress,
 	}
 }
 
@@ -188,7 +229,7 @@ func (c *Chain) Block(txs ...[]byte) Block {
 	}
 	next := c.Request()
 	prepared, err := c.App.PrepareProposal(ctx, &types.RequestPrepareProposal{
-		MaxTxBytes: int64(c.Doc.Params.BlockMaxBytes) - 4096, Txs: pool, Height: next.Height, Time: next.Time,
+		MaxTxBytes: int64(c.Doc.Params.BlockMaxBytes) - 4096, Txs: pool, Height: next.Height, Time: next.Time, ProposerAddress: next.ProposerAddress,
 	})
 	require.NoError(c.tb, err)
 	req := c.Request(prepared.Txs...)
@@ -381,13 +422,13 @@ type Disturbance func(height uint64) (restart, drop bool)
 func (c *Chain) Replay(disturb Disturbance) {
 	c.tb.Helper()
 	db := state.NewMemory()
-	app := open(c.tb, db)
+	app := c.open(db)
 	initChain(c.tb, app, c.Doc)
 	for i, r := range c.records {
 		if disturb != nil {
 			restart, drop := disturb(uint64(i) + 1)
 			if restart {
-				if app = open(c.tb, db); i == 0 {
+				if app = c.open(db); i == 0 {
 					initChain(c.tb, app, c.Doc)
 				}
 			}
@@ -426,7 +467,7 @@ func (c *Chain) join(from *abci.Application, db state.DB) *abci.Application {
 	was, err := from.Info(ctx, &types.RequestInfo{})
 	require.NoError(c.tb, err)
 	require.Equal(c.tb, was.LastBlockHeight, int64(last.Height))
-	to := open(c.tb, db)
+	to := c.open(db)
 	offered, err := to.OfferSnapshot(ctx, &types.RequestOfferSnapshot{Snapshot: last, AppHash: was.LastBlockAppHash})
 	require.NoError(c.tb, err)
 	require.Equal(c.tb, types.ResponseOfferSnapshot_ACCEPT, offered.Result)
@@ -445,3 +486,6 @@ func (c *Chain) join(from *abci.Application, db state.DB) *abci.Application {
 	require.Contains(c.tb, again.Snapshots, last, "who joined offers the same bytes")
 	return to
 }
+
+// Validator returns the actor of the first validator of the genesis.
+func (c *Chain) Validator() Actor { return NewActor(c.tb, c.Doc.Validators[0].Name) }

@@ -56,6 +56,24 @@ func (c *Chain) elect(updates []types.ValidatorUpdate) {
 	c.sets = append(c.sets, next)
 }
 
+// proposer is the consensus key of who proposes the next block: the validators
+// of its height take turns. One whose key is not known is passed over.
+func (c *Chain) proposer() []byte {
+	set := c.sets[len(c.records)]
+	for i := range set {
+		s := set[(len(c.records)+i)%len(set)]
+		if _, ok := c.keys[string(s.key)]; ok {
+			return s.key
+		}
+	}
+	return set[len(c.records)%len(set)].key
+}
+
+func (c *Chain) proposerAddress() []byte {
+	address := block.NewConsensusAddress(c.proposer())
+	return address[:]
+}
+
 // commit is the last commit: all validators of the last height sign it but the
 // absent.
 func (c *Chain) commit() types.CommitInfo {

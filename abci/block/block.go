@@ -24,9 +24,10 @@ type Header struct {
 	Height uint64
 	// Time is the block's time in seconds since 1970, UTC.
 	Time int64
-	// Beacon is the block's randomness, derived from the chain's id, the height
-	// and the block's hash. A proposer can bias it by trying other blocks, so
-	// only ties are broken with it, never money.
+	// Beacon is the latest randomness of the chain, the block's own when it
+	// carries any. The block's proposer knows it before it chooses the block's
+	// transactions, so ties are broken with it and no money is drawn: for that,
+	// ask for a later one (package beacon).
 	Beacon mman.Hash
 }
 

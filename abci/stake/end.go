@@ -302,6 +302,11 @@ func elect(ctx *block.Context) error {
 	var all []candidate
 	if err := validators().Each(ctx.State, nil, func(key []byte, v Validator) error {
 		c := candidate{operator: mman.Address(key), record: v}
+		// One that lost its power in this epoch may still propose a block, which
+		// needs its keys: it is forgotten an epoch later.
+		if v.Power == 0 && v.empty() {
+			return forget(ctx.State, c.operator, v)
+		}
 		var err error
 		c.power, err = eligible(ctx, c.operator, v)
 		all = append(all, c)
@@ -327,9 +332,6 @@ func elect(ctx *block.Context) error {
 		ctx.Consensus.Updates = append(ctx.Consensus.Updates, block.Update{Key: c.record.Key, Power: c.power})
 		ctx.Emit("power", "validator", c.operator.ValidatorString(), "power", strconv.FormatUint(c.power, 10))
 		if err := put(ctx.State, c.operator, c.record); err != nil {
-			return err
-		}
-		if err := forget(ctx.State, c.operator, c.record); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/limboid/massive-man/abci/block"
 	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/internal/sig"
 )
 
 // Execute runs a message of staking.
@@ -158,13 +159,15 @@ func (m Module) create(ctx *block.Context, msg tx.MsgCreateValidator) error {
 		return fmt.Errorf("%w: there are %d validators, at most %d are allowed: wait until one gives up", mman.ErrCapacity, n, ctx.Params.MaxCandidates)
 	case uint64(msg.Stake) < ctx.Params.MinSelfStake:
 		return fmt.Errorf("%w: a stake of %s, a validator needs %s of its own", mman.ErrInvalid, msg.Stake, mman.Amount(ctx.Params.MinSelfStake))
+	case !sig.ValidVRFKey(msg.BeaconKey):
+		return fmt.Errorf("%w: the beacon key %x is no point that can prove anything", mman.ErrInvalid, msg.BeaconKey)
 	case !msg.VerifyKey(ctx.ChainID):
 		return fmt.Errorf("%w: the consensus key %x did not sign the message for chain %q", mman.ErrBadSignature, msg.ConsensusKey, ctx.ChainID)
 	}
 	if err := m.bank.Stake(ctx, msg.Operator, msg.Stake); err != nil {
 		return err
 	}
-	v := Validator{Name: msg.Name, Key: msg.ConsensusKey[:], CommissionPPM: msg.CommissionPPM, CommissionEpoch: epoch(ctx)}
+	v := Validator{Name: msg.Name, Key: msg.ConsensusKey[:], Beacon: msg.BeaconKey[:], CommissionPPM: msg.CommissionPPM, CommissionEpoch: epoch(ctx)}
 	if err := bond(ctx.State, msg.Operator, &v, msg.Operator, msg.Stake); err != nil {
 		return err
 	}

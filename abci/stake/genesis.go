@@ -17,7 +17,7 @@ func (Module) InitGenesis(ctx *block.Context, doc genesis.Document) error {
 		if err != nil {
 			return err
 		}
-		v := Validator{Name: g.Name, Key: g.ConsensusKey, Power: g.Power}
+		v := Validator{Name: g.Name, Key: g.ConsensusKey, Beacon: g.BeaconKey, Power: g.Power}
 		if err := bond(ctx.State, g.Operator, &v, g.Operator, stake); err != nil {
 			return err
 		}

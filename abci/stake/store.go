@@ -7,6 +7,7 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/block"
 	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/internal/sig"
 )
 
 // Validator is a validator's record.
@@ -14,6 +15,8 @@ type Validator struct {
 	Name string `cbor:"name" json:"name"`
 	// Key is the ed25519 key that signs votes, in base64 as in CometBFT's files.
 	Key []byte `cbor:"key" json:"consensus_key"`
+	// Beacon is the key of the randomness in the blocks that it proposes.
+	Beacon []byte `cbor:"beacon" json:"beacon_key"`
 	// CommissionPPM is the operator's part of the rewards, in millionths.
 	CommissionPPM uint64 `cbor:"commission_ppm" json:"commission_ppm"`
 	// CommissionEpoch is the epoch in which it last rose.
@@ -27,6 +30,12 @@ type Validator struct {
 	Jailed      bool   `cbor:"jailed"       json:"jailed"`
 	JailedUntil uint64 `cbor:"jailed_until" json:"jailed_until"`
 	Tombstoned  bool   `cbor:"tombstoned"   json:"tombstoned"`
+}
+
+// empty reports whether nobody has stake with the validator, so that its record
+// may go.
+func (v Validator) empty() bool {
+	return v.Active.Shares == 0 && v.Debonding.Shares == 0 && !v.Tombstoned
 }
 
 // Delegation is what one account holds of a validator's active pool.
@@ -119,6 +128,23 @@ func byKey(r state.Reader, a block.ConsensusAddress) (operator mman.Address, ok 
 	return mman.Address(b), true, nil
 }
 
+// BeaconKey returns the key with which the validator of that consensus address
+// proves the randomness of its blocks; ok is false when nobody has the address.
+func BeaconKey(r state.Reader, a block.ConsensusAddress) (key [sig.Ed25519Size]byte, ok bool, err error) {
+	operator, ok, err := byKey(r, a)
+	if err != nil || !ok {
+		return key, false, err
+	}
+	v, err := known(r, operator)
+	if err == nil && len(v.Beacon) != len(key) {
+		err = fmt.Errorf("%w: validator %s has a beacon key of %d bytes", mman.ErrCorrupt, operator, len(v.Beacon))
+	}
+	if err != nil {
+		return key, false, err
+	}
+	return [sig.Ed25519Size]byte(v.Beacon), true, nil
+}
+
 // add writes a new validator and what leads to it.
 func add(w state.Writer, operator mman.Address, v Validator) error {
 	n, err := count().Get(w)
@@ -138,7 +164,7 @@ func add(w state.Writer, operator mman.Address, v Validator) error {
 // forget removes a validator that has neither stake nor power. A tombstoned one
 // stays, so that its key stays dead.
 func forget(w state.Writer, operator mman.Address, v Validator) error {
-	if v.Active.Shares != 0 || v.Debonding.Shares != 0 || v.Power != 0 || v.Tombstoned {
+	if !v.empty() || v.Power != 0 {
 		return nil
 	}
 	n, err := count().Get(w)

@@ -119,8 +119,13 @@ const (
 	LeagueLeagues Prefix = "league/l"
 	// LeagueMatches holds a match's record: league id, match number (u64be).
 	LeagueMatches Prefix = "league/m"
-	// BeaconValues holds the beacon by height (u64be).
+	// BeaconValues holds the beacons of the last heights that have one by height
+	// (u64be).
 	BeaconValues Prefix = "beacon/v"
+	// BeaconLatest holds the latest beacon and its height under one key.
+	BeaconLatest Prefix = "beacon/l"
+	// BeaconDue queues the heights (u64be) whose block must carry one.
+	BeaconDue Prefix = "beacon/d"
 )
 
 // Prefixes returns every family in the order of declaration.
@@ -134,6 +139,6 @@ func Prefixes() []Prefix {
 		StakeValidators, StakeValidatorsByKey, StakeDelegations, StakeDelegationsByAccount, StakeUnbonding,
 		StakeUnbondingByAccount, StakeMissed, StakeTotals,
 		ParamsValues, RewardEpochs, RewardPoints, GovProposals, GovVotes, GovQueue,
-		LeagueLeagues, LeagueMatches, BeaconValues,
+		LeagueLeagues, LeagueMatches, BeaconValues, BeaconLatest, BeaconDue,
 	}
 }

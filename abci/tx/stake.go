@@ -53,6 +53,9 @@ type MsgCreateValidator struct {
 	CommissionPPM uint64      // of the rewards, in millionths
 	Stake         mman.Amount // of the operator itself, positive
 	KeySignature  []byte      // 64 bytes: the consensus key over the message without it, context mman.SignValidator
+	// BeaconKey proves the randomness of the blocks that the validator proposes:
+	// the public half of sig.DeriveVRF of the consensus key, or of another.
+	BeaconKey [sig.Ed25519Size]byte
 }
 
 // MsgEditValidator changes a validator's name and commission.
@@ -107,9 +110,13 @@ func (m MsgCreateValidator) keyDigest(chainID string) mman.Hash {
 }
 
 // SignKey returns m with the signature of its consensus key, which proves that
-// the operator holds it; it sets ConsensusKey. The key is an ed25519 key.
+// the operator holds it; it sets ConsensusKey, and BeaconKey to the one that the
+// consensus key gives. The key is an ed25519 key.
 func (m MsgCreateValidator) SignKey(key sig.PrivateKey, chainID string) MsgCreateValidator {
 	m.ConsensusKey = [sig.Ed25519Size]byte(key.Public().Bytes())
+	if vrf, err := sig.DeriveVRF(key); err == nil {
+		m.BeaconKey = vrf.Public()
+	}
 	digest := m.keyDigest(chainID)
 	m.KeySignature = key.Sign(digest[:])
 	return m
@@ -135,6 +142,7 @@ func decodeStaking(typeURL string, r *reader) (m Msg, ok bool) {
 		m = MsgCreateValidator{
 			Operator: r.address(1), Name: r.name(2), ConsensusKey: [sig.Ed25519Size]byte(r.fixed(3, sig.Ed25519Size)),
 			CommissionPPM: r.commission(4), Stake: r.coin(5), KeySignature: r.fixed(6, sig.SignatureSize),
+			BeaconKey: [sig.Ed25519Size]byte(r.fixed(7, sig.Ed25519Size)),
 		}
 	case TypeEditValidator:
 		m = MsgEditValidator{Operator: r.address(1), Name: r.name(2), CommissionPPM: r.commission(3)}
@@ -168,7 +176,8 @@ func (m MsgCreateValidator) encode() []byte {
 	b = appendBytes(b, 3, m.ConsensusKey[:])
 	b = appendUint64(b, 4, m.CommissionPPM)
 	b = appendCoin(b, 5, m.Stake)
-	return appendBytes(b, 6, m.KeySignature)
+	b = appendBytes(b, 6, m.KeySignature)
+	return appendBytes(b, 7, m.BeaconKey[:])
 }
 
 func (m MsgEditValidator) encode() []byte {

@@ -283,7 +283,7 @@ func (b *chainBench) with(ctx context.Context, validators int, ours bool, fn fun
 		}
 		peers[i] = id.PeerID + "@127.0.0.1:" + strconv.Itoa(ports[i])
 		doc.Validators = append(doc.Validators, genesis.Validator{
-			Operator: b.keys[i].Public().Address(), Name: strconv.Itoa(i), ConsensusKey: id.ConsensusKey, Power: 10,
+			Operator: b.keys[i].Public().Address(), Name: strconv.Itoa(i), ConsensusKey: id.ConsensusKey, BeaconKey: id.BeaconKey, Power: 10,
 		})
 	}
 	life, stop := context.WithCancel(ctx)

@@ -83,7 +83,7 @@ func Layout(spec Spec) (*Net, error) {
 		}
 		if i < spec.Validators {
 			net.Validators = append(net.Validators, n.Node)
-			net.Genesis.Validators = append(net.Genesis.Validators, genesis.Validator{Operator: n.Address, Name: name, ConsensusKey: n.key, Power: 10})
+			net.Genesis.Validators = append(net.Genesis.Validators, genesis.Validator{Operator: n.Address, Name: name, ConsensusKey: n.key, BeaconKey: n.beacon, Power: 10})
 			net.fund(n.Address, validatorFunds)
 			continue
 		}
@@ -112,7 +112,7 @@ func (n *Net) fund(a mman.Address, amount mman.Amount) {
 type prepared struct {
 	*Node
 
-	key []byte
+	key, beacon []byte
 }
 
 func (n *Net) prepare(name string) (prepared, error) {
@@ -130,7 +130,7 @@ func (n *Net) prepare(name string) (prepared, error) {
 		return prepared{}, err
 	}
 	peer := mman.PeerID(identity.Public().(ed25519.PublicKey)) //nolint:errcheck,forcetypeassert // an ed25519 key's
-	return prepared{&Node{Name: name, Home: home, Address: address, consensus: id.PeerID, peer: peer, config: config}, id.ConsensusKey}, nil
+	return prepared{&Node{Name: name, Home: home, Address: address, consensus: id.PeerID, peer: peer, config: config}, id.ConsensusKey, id.BeaconKey}, nil
 }
 
 // found gives every node the same genesis: that of the first home, or a new

@@ -9,6 +9,9 @@
 // over SHA-256 of the message with s in the lower half of the group's order,
 // as Cosmos wallets make them.
 //
+// A VRFKey makes randomness that nobody else knows and everybody can check, for
+// the chain's beacon.
+//
 // It does not store keys (sdk/keyring does), and it does not separate domains:
 // callers sign an mman.SignDigest or a transaction's sign bytes.
 //

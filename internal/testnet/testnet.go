@@ -86,7 +86,7 @@ func (n *Net) add(t *testing.T, name string, validator bool) *Node {
 	require.NoError(t, err)
 	n.Genesis.Accounts = append(n.Genesis.Accounts, genesis.Account{Address: address, Balance: 100 * mman.MAN})
 	if validator {
-		n.Genesis.Validators = append(n.Genesis.Validators, genesis.Validator{Operator: address, Name: name, ConsensusKey: id.ConsensusKey, Power: 10})
+		n.Genesis.Validators = append(n.Genesis.Validators, genesis.Validator{Operator: address, Name: name, ConsensusKey: id.ConsensusKey, BeaconKey: id.BeaconKey, Power: 10})
 	}
 	cfg, err := node.LoadConfig(home)
 	require.NoError(t, err)

@@ -7,12 +7,14 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/cometbft/cometbft/crypto"
 	"github.com/cometbft/cometbft/crypto/ed25519"
 	cmtjson "github.com/cometbft/cometbft/libs/json"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/sig"
 )
 
 // What stands below <home>/consensus.
@@ -32,6 +34,9 @@ type Identity struct {
 	// ConsensusKey is the public half of the ed25519 key that signs votes, as a
 	// genesis.Validator names it.
 	ConsensusKey []byte
+	// BeaconKey is the public half of the key that proves the randomness of the
+	// blocks that this home proposes.
+	BeaconKey []byte
 	// PeerID is the id before the @ in other nodes' list of peers.
 	PeerID string
 }
@@ -92,10 +97,27 @@ func LoadIdentity(home string) (Identity, error) {
 type keys struct {
 	validator *privval.FilePV
 	node      *p2p.NodeKey
+	beacon    sig.VRFKey
 }
 
 func (k keys) identity() Identity {
-	return Identity{k.validator.Key.PubKey.Bytes(), string(k.node.ID())}
+	beacon := k.beacon.Public()
+	return Identity{k.validator.Key.PubKey.Bytes(), beacon[:], string(k.node.ID())}
+}
+
+// BeaconKey returns the key that proves the randomness of the blocks that a home
+// proposes, which its consensus key gives; mman.ErrHome as LoadIdentity.
+func BeaconKey(home string) (sig.VRFKey, error) {
+	k, err := loadKeys(home)
+	return k.beacon, err
+}
+
+func deriveBeacon(key crypto.PrivKey) (sig.VRFKey, error) {
+	own, err := sig.FromSeed(sig.Ed25519, key.Bytes()[:sig.SecretSize])
+	if err != nil {
+		return sig.VRFKey{}, err
+	}
+	return sig.DeriveVRF(own)
 }
 
 // loadKeys reads all three files. It checks them first, because CometBFT's own
@@ -123,7 +145,8 @@ func loadKeys(home string) (keys, error) {
 	if _, ok := node.PrivKey.(ed25519.PrivKey); !ok {
 		return keys{}, fmt.Errorf("%w: %s holds no ed25519 key: remove it to become a new peer", mman.ErrHome, nodePath)
 	}
-	return keys{privval.LoadFilePV(keyPath, statePath), &node}, nil
+	beacon, err := deriveBeacon(key.PrivKey)
+	return keys{privval.LoadFilePV(keyPath, statePath), &node, beacon}, err
 }
 
 func readSigned(path string) (privval.FilePVLastSignState, error) {

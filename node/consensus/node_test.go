@@ -129,7 +129,7 @@ func document(t *testing.T, chain string, homes ...string) genesis.Document {
 		id, err := consensus.Init(home)
 		require.NoError(t, err)
 		doc.Validators = append(doc.Validators, genesis.Validator{
-			Operator: mman.Address{byte(i + 1)}, Name: fmt.Sprintf("v%d", i), ConsensusKey: id.ConsensusKey, Power: 10,
+			Operator: mman.Address{byte(i + 1)}, Name: fmt.Sprintf("v%d", i), ConsensusKey: id.ConsensusKey, BeaconKey: id.BeaconKey, Power: 10,
 		})
 	}
 	return doc

@@ -227,7 +227,7 @@ func initHome(home string) (genesis.Document, error) {
 	doc := genesis.Document{
 		ChainID: chainID, Network: genesis.Local, InitialHeight: 1, Params: genesis.Defaults(genesis.Local),
 		Accounts:   []genesis.Account{{Address: address, Balance: 1_000_000 * mman.MAN}},
-		Validators: []genesis.Validator{{Operator: address, Name: "node", ConsensusKey: id.ConsensusKey, Power: 10}},
+		Validators: []genesis.Validator{{Operator: address, Name: "node", ConsensusKey: id.ConsensusKey, BeaconKey: id.BeaconKey, Power: 10}},
 	}
 	return doc, node.WriteGenesis(home, doc)
 }
