@@ -109,6 +109,8 @@ var (
 	ErrNotYourLease = &Error{402, RetryNever, "lease belongs to others"}
 	ErrUnpaid       = &Error{403, RetryHere, "waiting for a receipt"}
 	ErrPeerVanished = &Error{404, RetryHere, "peer vanished"}
+	ErrUnproved     = &Error{405, RetryNever, "cannot be proved"}
+	ErrProof        = &Error{406, RetryElsewhere, "proof does not verify"}
 )
 
 // Errors of one node's home.

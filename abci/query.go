@@ -25,6 +25,10 @@ const (
 	maxQueryArgs = 8
 )
 
+// ProofType names the form of the one ProofOp of an answer: its key is the store, a
+// slash and the raw key, its data what state.Verify takes.
+const ProofType = "ics23:smt"
+
 // Query answers from committed state: /mman/<noun>… in JSON, /store/<store>/key
 // with the raw key as data, and in protobuf what wallets of the ecosystem ask
 // (tx.PathAccount and its neighbours). It waits for no block.
@@ -50,19 +54,27 @@ func (a *Application) answer(req *types.RequestQuery) (*types.ResponseQuery, err
 	if rest, ok := strings.CutPrefix(req.Path, "/store/"); ok {
 		return storeAnswer(snapshot, rest, req)
 	}
-	if isWalletPath(req.Path) {
-		value, err := a.askWallet(snapshot, req.Path, req.Data)
-		return &types.ResponseQuery{Value: value, Height: wireInt(snapshot.Height())}, err
+	value, err := a.askAny(snapshot, snapshot.Height(), req.Path, req.Data)
+	if err != nil {
+		return nil, err
 	}
-	rest, ok := strings.CutPrefix(req.Path, "/mman/")
+	return &types.ResponseQuery{Value: value, Height: wireInt(snapshot.Height())}, nil
+}
+
+// askAny answers what is no raw key.
+func (a *Application) askAny(r state.Reader, height uint64, path string, data []byte) ([]byte, error) {
+	if isWalletPath(path) {
+		return a.askWallet(r, height, path, data)
+	}
+	rest, ok := strings.CutPrefix(path, "/mman/")
 	if !ok {
-		return nil, fmt.Errorf("%w: path %.96q: use /mman/<noun>, /store/<store>/key, or what doc.go of abci lists for wallets", mman.ErrUnsupported, req.Path)
+		return nil, fmt.Errorf("%w: path %.96q: use /mman/<noun>, /store/<store>/key, or what doc.go of abci lists for wallets", mman.ErrUnsupported, path)
 	}
 	q, err := parseQuery(rest)
 	if err != nil {
 		return nil, err
 	}
-	q.State, q.Height = snapshot, snapshot.Height()
+	q.State, q.Height = r, height
 	value, err := a.ask(q)
 	if err != nil {
 		return nil, err
@@ -71,11 +83,32 @@ func (a *Application) answer(req *types.RequestQuery) (*types.ResponseQuery, err
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(value); err != nil {
-		return nil, fmt.Errorf("%w: encode the answer to %.96q: %w", mman.ErrInternal, req.Path, err)
+		return nil, fmt.Errorf("%w: encode the answer to %.96q: %w", mman.ErrInternal, path, err)
 	}
-	return &types.ResponseQuery{
-		Value: bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}), Height: wireInt(snapshot.Height()),
-	}, nil
+	return bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}), nil
+}
+
+// Asker answers the questions of Query over a state that it does not hold. A
+// light client has one: it asks with a Reader that checks a proof of all that it
+// reads. It is safe for concurrent use.
+type Asker struct{ app *Application }
+
+// NewAsker returns an Asker of this version's rules.
+func NewAsker() (*Asker, error) {
+	r, err := newRoutes(newModules())
+	if err != nil {
+		return nil, err
+	}
+	return &Asker{&Application{routes: r, verified: newVerifiedTxs(1)}}, nil
+}
+
+// Ask answers a path of Query, but /store/…, from the state r of a height. The
+// errors are those of the ledger and of r.
+func (k *Asker) Ask(r state.Reader, height uint64, path string, data []byte) ([]byte, error) {
+	if len(path) > maxQueryPath {
+		return nil, fmt.Errorf("%w: a path of %d bytes, at most %d are allowed", mman.ErrTooLarge, len(path), maxQueryPath)
+	}
+	return k.app.askAny(r, height, path, data)
 }
 
 // snapshotAt picks the height. The root of height h stands in the header of
@@ -186,6 +219,6 @@ func storeAnswer(s *state.Snapshot, rest string, req *types.RequestQuery) (*type
 	if err != nil {
 		return nil, fmt.Errorf("%w: encode a proof: %w", mman.ErrInternal, err)
 	}
-	answer.ProofOps = &crypto.ProofOps{Ops: []crypto.ProofOp{{Type: "ics23:smt", Key: []byte(store + "/" + string(req.Data)), Data: b}}}
+	answer.ProofOps = &crypto.ProofOps{Ops: []crypto.ProofOp{{Type: ProofType, Key: []byte(store + "/" + string(req.Data)), Data: b}}}
 	return answer, nil
 }

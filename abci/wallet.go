@@ -20,10 +20,10 @@ func isWalletPath(path string) bool {
 }
 
 // askWallet answers what wallets of the ecosystem ask, in their protobuf.
-func (a *Application) askWallet(s *state.Snapshot, path string, data []byte) ([]byte, error) {
+func (a *Application) askWallet(s state.Reader, at uint64, path string, data []byte) ([]byte, error) {
 	switch path {
 	case tx.PathSimulate:
-		return a.simulate(s, data)
+		return a.simulate(s, at+1, data)
 	case tx.PathBalance:
 		address, denom, err := tx.DecodeBalanceQuery(data)
 		if err != nil {
@@ -52,10 +52,10 @@ func (a *Application) askWallet(s *state.Snapshot, path string, data []byte) ([]
 	return tx.EncodeAccountAnswer(address, account.Key, account.Number, account.Sequence), nil
 }
 
-// simulate runs a draft's messages above the snapshot, drops what they wrote,
+// simulate runs a draft's messages in a block of that height above s, drops what they wrote,
 // and answers the gas that the signed transaction needs. Neither signature, fee
 // nor sequence are looked at.
-func (a *Application) simulate(s *state.Snapshot, data []byte) ([]byte, error) {
+func (a *Application) simulate(s state.Reader, height uint64, data []byte) ([]byte, error) {
 	raw, err := tx.DecodeSimulateQuery(data)
 	if err != nil {
 		return nil, err
@@ -68,7 +68,6 @@ func (a *Application) simulate(s *state.Snapshot, data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	height := s.Height() + 1
 	g, err := a.gate(s, height)
 	if err != nil {
 		return nil, err

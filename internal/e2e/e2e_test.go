@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -66,11 +67,34 @@ func eventually(t *testing.T, within time.Duration, what string, ok func(ctx con
 // job is one process of the program.
 type job struct {
 	cmd  *exec.Cmd
-	out  bytes.Buffer // read it when done is closed
-	errs bytes.Buffer
+	out  output
+	errs output
 	done chan struct{}
 	code int
 }
+
+// output is what a process writes; it may be read while it writes.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+// Bytes returns what was written so far.
+func (o *output) Bytes() []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return bytes.Clone(o.b.Bytes())
+}
+
+// String returns what was written so far.
+func (o *output) String() string { return string(o.Bytes()) }
 
 // begin starts the program in a home, in a process group of its own. The
 // process is killed at the end of the test if it still runs.

@@ -35,6 +35,12 @@ type logger struct {
 	halted func(reason string)
 }
 
+// NewLogger returns a logger of CometBFT for a part that runs without consensus
+// and talks to strangers.
+func NewLogger(out *slog.Logger) log.Logger {
+	return newLogger(out, new(atomic.Bool), func(string) {}).With("module", "rpc")
+}
+
 func newLogger(out *slog.Logger, ending *atomic.Bool, halted func(string)) logger {
 	return logger{out: out, ending: ending, halted: halted}
 }

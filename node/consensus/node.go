@@ -262,14 +262,14 @@ func (n *Node) serve(ctx context.Context, comet *node.Node, rpc, peers net.Liste
 		return n.because("start consensus", listenErrorIfBound(err, at))
 	}
 	out := newLogger(n.cfg.Logger, &n.ending, n.halted).With("module", "rpc")
-	server := serveRPC(rpc, env, out, func(remote string) {
+	server := ServeRPC(rpc, env.GetRoutes(), env.Config.WebSocketWriteBufferSize, out, func(remote string) {
 		_ = comet.EventBus().UnsubscribeAll(context.WithoutCancel(ctx), remote) // most have no subscription
 	}, n.end)
 	defer func() {
 		n.ending.Store(true)
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), rpcGrace)
 		defer cancel()
-		server.stop(grace)
+		server.Stop(grace)
 	}()
 	if n.cfg.ExternalAddress != "" {
 		at = strings.TrimPrefix(n.cfg.ExternalAddress, "tcp://")

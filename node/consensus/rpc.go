@@ -18,11 +18,7 @@ import (
 	mman "github.com/limboid/massive-man"
 )
 
-const (
-	rpcReadTimeout = 10 * time.Second
-	// rpcWriteTimeout is above the ten seconds of broadcast_tx_commit.
-	rpcWriteTimeout = 12 * time.Second
-)
+const rpcReadTimeout = 10 * time.Second
 
 // listen binds an address. The error of one in use names the flag.
 func listen(ctx context.Context, address, flag string) (net.Listener, error) {
@@ -45,36 +41,40 @@ func listenError(err error, address, flag string) error {
 	return fmt.Errorf("%w: cannot listen on %s, set with %s: %w", mman.ErrInvalid, address, flag, err)
 }
 
-// rpcServer serves CometBFT's RPC on a listener of ours. CometBFT's own server
-// neither tells which port it took nor closes its connections at the end.
-type rpcServer struct {
+// RPCServer serves RPC in CometBFT's form on a listener of ours. CometBFT's own
+// server neither tells which port it took nor closes its connections at the end.
+type RPCServer struct {
 	conns *tracked
 	http  *http.Server
 	done  chan struct{}
 }
 
-// serveRPC begins to answer. It calls failed when it cannot go on, and
-// unsubscribe for each websocket that is gone.
-func serveRPC(ln net.Listener, env *rpccore.Environment, out log.Logger, unsubscribe func(remote string), failed func(error)) *rpcServer {
-	routes := env.GetRoutes()
+// RPCWriteTimeout bounds an answer. It is above the ten seconds of
+// broadcast_tx_commit.
+const RPCWriteTimeout = 12 * time.Second
+
+// ServeRPC begins to answer calls of the routes on the listener, over HTTP and
+// websockets. It calls failed when it cannot go on, and unsubscribe for each
+// websocket that is gone. queue is how many answers wait for a slow websocket.
+func ServeRPC(ln net.Listener, routes rpccore.RoutesMap, queue int, out log.Logger, unsubscribe func(remote string), failed func(error)) *RPCServer {
 	cfg := rpcserver.DefaultConfig()
 	cfg.MaxBodyBytes, cfg.MaxHeaderBytes, cfg.MaxRequestBatchSize = rpcBodyBytes, rpcHeaderBytes, rpcBatch
 	sockets := rpcserver.NewWebsocketManager(routes,
 		rpcserver.OnDisconnect(unsubscribe),
 		rpcserver.ReadLimit(cfg.MaxBodyBytes),
-		rpcserver.WriteChanCapacity(env.Config.WebSocketWriteBufferSize),
+		rpcserver.WriteChanCapacity(queue),
 	)
 	sockets.SetLogger(out.With("protocol", "websocket"))
 	mux := http.NewServeMux()
 	mux.HandleFunc("/websocket", sockets.WebsocketHandler)
 	rpcserver.RegisterRPCFuncs(mux, routes, out)
-	s := &rpcServer{
+	s := &RPCServer{
 		conns: newTracked(ln, rpcConns),
 		http: &http.Server{
 			Handler:           sameSite(onLoopback(ln.Addr().String()), rpcserver.PreChecksHandler(rpcserver.RecoverAndLogHandler(mux, out), cfg)),
 			ReadTimeout:       rpcReadTimeout,
 			ReadHeaderTimeout: rpcReadTimeout,
-			WriteTimeout:      rpcWriteTimeout,
+			WriteTimeout:      RPCWriteTimeout,
 			MaxHeaderBytes:    rpcHeaderBytes,
 		},
 		done: make(chan struct{}),
@@ -88,8 +88,8 @@ func serveRPC(ln net.Listener, env *rpccore.Environment, out log.Logger, unsubsc
 	return s
 }
 
-// stop lets running calls end until ctx does and closes every connection.
-func (s *rpcServer) stop(ctx context.Context) {
+// Stop lets running calls end until ctx does and closes every connection.
+func (s *RPCServer) Stop(ctx context.Context) {
 	if s.http.Shutdown(ctx) != nil {
 		_ = s.http.Close() // the connections are closed below in any case
 	}

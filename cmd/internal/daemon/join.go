@@ -96,7 +96,7 @@ func parseTrust(text string) (s consensus.Sync, err error) {
 		err = s.Hash.UnmarshalText([]byte(strings.ToLower(hash)))
 	}
 	if err != nil || s.Height == 0 {
-		return s, console.Wrong("--trust %.100q: write HEIGHT:HASH, as in 81200:5f3c… with all 64 hex digits", text)
+		return s, console.Wrong("--trust %.100q: write HEIGHT:HASH, as in 81200:5f3c… with all 64 hex digits; a node of your own says it in mman-node status -o json", text)
 	}
 	return s, nil
 }

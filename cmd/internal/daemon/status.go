@@ -16,13 +16,15 @@ import (
 
 // state is how a node is.
 type state struct {
-	ChainID   string      `json:"chain_id"`
-	Height    uint64      `json:"height"`
-	Syncing   bool        `json:"syncing"`
-	Validator bool        `json:"validator"`
-	RPC       string      `json:"rpc"`
-	P2P       string      `json:"p2p,omitempty"`
-	API       string      `json:"api"`
+	ChainID   string `json:"chain_id"`
+	Height    uint64 `json:"height"`
+	Syncing   bool   `json:"syncing"`
+	Validator bool   `json:"validator"`
+	RPC       string `json:"rpc"`
+	P2P       string `json:"p2p,omitempty"`
+	API       string `json:"api"`
+	// Trust is HEIGHT:HASH of a block that the node has checked, for join and light.
+	Trust     string      `json:"trust,omitempty"`
 	Peers     []string    `json:"peers"`
 	PIDs      []int       `json:"pids"`
 	Supply    mman.Amount `json:"supply_uman"`
@@ -94,6 +96,13 @@ func look(ctx context.Context, home string) (state, error) {
 	s := state{
 		ChainID: st.ChainID, Height: st.Height, Syncing: st.Syncing, Validator: st.IsVoting, RPC: run.RPC, P2P: run.P2P, API: run.API,
 		Peers: run.Peers, PIDs: run.PIDs, Supply: supply.Total(), Conserved: supply.Conserved(), escrow: supply.Escrow,
+	}
+	if st.Height > 2 { // the first block has the time of the genesis, which is long past
+		hash, err := rpc.BlockHash(ctx, st.Height-1)
+		if err != nil {
+			return state{}, err
+		}
+		s.Trust = fmt.Sprintf("%d:%s", st.Height-1, hash)
 	}
 	if _, err := node.ReadGenesis(home); err != nil {
 		return s, nil // a network's folder, not a node's home
