@@ -229,13 +229,22 @@ func TestProofs(t *testing.T) {
 				flat := append([]byte("bank/"), key...)
 				proof, err := s.Latest().Prove("bank", key)
 				require.NoError(t, err)
+				said, err := proof.Marshal()
+				require.NoError(t, err)
+				require.ErrorIs(t, state.Verify(root, "bank", key, []byte("other"), said), mman.ErrProof)
+				require.ErrorIs(t, state.Verify(sha256.Sum256(root[:]), "bank", key, nil, said), mman.ErrProof)
+				require.ErrorIs(t, state.Verify(root, "bank", key, nil, said[:len(said)/2]), mman.ErrProof)
+				require.ErrorIs(t, state.Verify(root, "bank", key, nil, make([]byte, 1<<20)), mman.ErrProof)
 				if i >= size {
+					require.NoError(t, state.Verify(root, "bank", key, nil, said))
 					require.True(t, ics23.VerifyNonMembership(ics23.SmtSpec, root[:], proof, flat))
 					require.False(t, ics23.VerifyNonMembership(ics23.SmtSpec, root[:], proof, []byte("bank/k0")))
 					require.False(t, ics23.VerifyMembership(ics23.SmtSpec, root[:], proof, flat, []byte("v")))
 					continue
 				}
 				value := fmt.Appendf(nil, "v%d", i)
+				require.NoError(t, state.Verify(root, "bank", key, value, said))
+				require.ErrorIs(t, state.Verify(root, "bank", key, nil, said), mman.ErrProof)
 				require.True(t, ics23.VerifyMembership(ics23.SmtSpec, root[:], proof, flat, value))
 				require.False(t, ics23.VerifyMembership(ics23.SmtSpec, root[:], proof, flat, []byte("other")))
 				require.False(t, ics23.VerifyMembership(ics23.SmtSpec, root[:], proof, []byte("bank/other"), value))

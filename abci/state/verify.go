@@ -27,14 +27,14 @@ func Verify(root mman.Hash, store string, key, value, proof []byte) error {
 	if err := p.Unmarshal(proof); err != nil {
 		return fmt.Errorf("%w: key %.40x of store %s: the proof does not read: %w", mman.ErrProof, key, store, err)
 	}
-	holds, what := false, "is absent"
 	if len(value) > 0 {
-		holds, what = ics23.VerifyMembership(ics23.SmtSpec, root[:], &p, []byte(flat), value), "has that value"
-	} else {
-		holds = ics23.VerifyNonMembership(ics23.SmtSpec, root[:], &p, []byte(flat))
+		if !ics23.VerifyMembership(ics23.SmtSpec, root[:], &p, []byte(flat), value) {
+			return fmt.Errorf("%w: that key %.40x of store %s has this value under the root %s", mman.ErrProof, key, store, root)
+		}
+		return nil
 	}
-	if !holds {
-		return fmt.Errorf("%w: that key %.40x of store %s %s under the root %s", mman.ErrProof, key, store, what, root)
+	if !ics23.VerifyNonMembership(ics23.SmtSpec, root[:], &p, []byte(flat)) {
+		return fmt.Errorf("%w: that key %.40x of store %s is absent under the root %s", mman.ErrProof, key, store, root)
 	}
 	return nil
 }

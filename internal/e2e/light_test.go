@@ -36,12 +36,7 @@ func newLiar(t *testing.T, honest string) *liar {
 	to, err := url.Parse(honest)
 	require.NoError(t, err)
 	l := &liar{}
-	front := httputil.NewSingleHostReverseProxy(to)
-	director := front.Director
-	front.Director = func(r *http.Request) {
-		director(r)
-		r.Host = to.Host
-	}
+	front := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		turn := l.turn.Load()
 		asked, err := io.ReadAll(r.Body)
@@ -99,11 +94,11 @@ var errRefused = errors.New("refused")
 
 // value is what abci_query answers for a raw key.
 type value struct {
-	Value  []byte
-	Height string
-	Info   string
-	Code   uint32
-	Log    string
+	Value  []byte `json:"value"`
+	Height string `json:"height"`
+	Info   string `json:"info"`
+	Code   uint32 `json:"code"`
+	Log    string `json:"log"`
 }
 
 func key(ctx context.Context, rpc, path string, data []byte) (value, error) {
@@ -123,8 +118,12 @@ func key(ctx context.Context, rpc, path string, data []byte) (value, error) {
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read
 	var answer struct {
-		Result struct{ Response value }
-		Error  *struct{ Message, Data string }
+		Result struct {
+			Response value `json:"response"`
+		} `json:"result"`
+		Error *struct {
+			Data string `json:"data"`
+		} `json:"error"`
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
 		return value{}, err

@@ -57,7 +57,7 @@ func (p *Proxy) prove(ctx context.Context, root mman.Hash, height int64, store s
 		return r, fmt.Errorf("%w: %s gives no proof at height %d: %.200s", mman.ErrProof, p.cfg.Trust.Servers[0], height, r.Log)
 	case r.Height != height || !bytes.Equal(r.Key, key):
 		return r, fmt.Errorf("%w: %s was asked for key %.40x at height %d and answers for key %.40x at height %d",
-			mman.ErrProof, p.cfg.Trust.Servers[0], key, height, []byte(r.Key), r.Height)
+			mman.ErrProof, p.cfg.Trust.Servers[0], key, height, r.Key, r.Height)
 	case r.ProofOps == nil || len(r.ProofOps.Ops) != 1 || r.ProofOps.Ops[0].Type != abci.ProofType:
 		return r, fmt.Errorf("%w: %s answers without one proof of type %s", mman.ErrProof, p.cfg.Trust.Servers[0], abci.ProofType)
 	}
