@@ -91,10 +91,7 @@ func programs() map[string]program {
 // the same output, exit code and fuel.
 func TestTwoEnginesGiveOneAnswer(t *testing.T) {
 	t.Parallel()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("Node.js 18 or later is needed: on Debian, apt-get install nodejs")
-	}
+	node := wasmtest.Node(t)
 	executor := newExecutor(t)
 	quickjs, err := interpreter.QuickJS()
 	require.NoError(t, err)

@@ -17,6 +17,7 @@ import (
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/resourcestest"
 	"github.com/limboid/massive-man/resources/wasm"
+	"github.com/limboid/massive-man/resources/wasm/wasmtest"
 )
 
 // buildPrograms compiles testdata/programs.
@@ -49,10 +50,7 @@ func plain(t *testing.T, runtime wazero.Runtime, module wazero.CompiledModule, s
 // metered, and on Node.js they write the same for the same fuel.
 func TestProgramsOnEveryEngine(t *testing.T) {
 	t.Parallel()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("Node.js 18 or later is needed: on Debian, apt-get install nodejs")
-	}
+	node := wasmtest.Node(t)
 	module := buildPrograms(t)
 	ctx := t.Context()
 	runtime := wazero.NewRuntime(ctx)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/limboid/massive-man/resources/wasm/kernel"
 	"github.com/limboid/massive-man/resources/wasm/meter"
+	"github.com/limboid/massive-man/resources/wasm/wasmtest"
 )
 
 func TestKernelsGiveTheSame(t *testing.T) {
@@ -40,10 +41,7 @@ func TestKernelsGiveTheSame(t *testing.T) {
 // onNode runs the kernels on the engine of Node.js.
 func onNode(t *testing.T, module []byte) (checksums, fuel map[string]uint64) {
 	t.Helper()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("Node.js 18 or later is needed: on Debian, apt-get install nodejs")
-	}
+	node := wasmtest.Node(t)
 	file := filepath.Join(t.TempDir(), "kernels.wasm")
 	require.NoError(t, os.WriteFile(file, module, 0o600))
 	args := []string{filepath.Join("testdata", "kernels.mjs"), file}

@@ -1,6 +1,6 @@
 // Command programs is one WASI program of many kinds of real work, for tests that
-// compare engines: its argument says which. What it writes depends on nothing but
-// the argument and standard input.
+// compare engines: its argument says which, and without one it names them all. What
+// it writes depends on nothing but the argument and standard input.
 package main
 
 import (
@@ -38,6 +38,7 @@ import (
 	"image/jpeg"
 	"image/png"
 	"io"
+	"maps"
 	"math"
 	"math/big"
 	"math/cmplx"
@@ -301,4 +302,12 @@ func (q *queue) Pop() any {
 	return last
 }
 
-func main() { programs[os.Args[1]](must(io.ReadAll(os.Stdin))) }
+func main() {
+	if len(os.Args) > 1 {
+		programs[os.Args[1]](must(io.ReadAll(os.Stdin)))
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(programs)) {
+		fmt.Println(name)
+	}
+}

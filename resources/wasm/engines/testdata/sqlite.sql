@@ -1,0 +1,38 @@
+create table city (id integer primary key, name text not null unique, people integer, height real);
+create table road (a integer references city, b integer references city, km real check (km > 0), primary key (a, b)) without rowid;
+with recursive n (i) as (select 1 union all select i + 1 from n where i < 800)
+insert into city select i, printf('city-%04d', i * 7919 % 10007), i * i % 90001, i * 1.5 / 7 from n;
+insert into road select a.id, b.id, abs(a.height - b.height) + 0.1 from city a join city b on b.id in (a.id * 2, a.id * 3 + 1, a.id + 17);
+create index by_people on city (people desc, name);
+create view large as select * from city where people > 45000;
+select count(*), sum(people), round(avg(height), 6), min(name), max(name), total(height) from city;
+select count(*), round(sum(km), 6) from road;
+select name, people from large order by people desc, name limit 5;
+select people / 10000 as class, count(*), group_concat(id % 10, '') from city group by class having count(*) > 3 order by class;
+select a.name, b.name, round(r.km, 4) from road r join city a on a.id = r.a join city b on b.id = r.b where a.people > 89000 order by r.km, a.id limit 6;
+select id, sum(people) over (order by id rows 3 preceding), rank() over (order by people % 13), lag(name, 2, '-') over (order by id) from city limit 5;
+with recursive reach (id, far) as (select 1, 0 union select r.b, far + 1 from reach join road r on r.a = reach.id where far < 7)
+select far, count(distinct id) from reach group by far;
+create table log (what text, at integer);
+create trigger grown after update of people on city when new.people > old.people begin insert into log values (new.name, new.people - old.people); end;
+begin;
+update city set people = people + id where id % 3 = 0;
+savepoint s;
+delete from city where id > 700;
+select count(*) from city;
+rollback to s;
+select count(*), (select count(*) from log), (select sum(at) from log) from city;
+commit;
+delete from log where rowid % 2;
+select json_group_array(json_object('n', name, 'p', people)) from (select * from city order by id limit 3);
+select json_extract('{"a":[1,2.5,{"b":null}]}', '$.a[1]'), json('[1, 2,  3]'), hex(zeroblob(4)), quote(x'00ff'), typeof(1e300 * 1e300), 7 / 2, -7 % 3, 0.1 + 0.2;
+select upper('straße'), 'abc' like 'A%', 'abc' glob 'a?c', instr('database', 'base'), replace('aXbX', 'X', '--'), substr('metered', -4, 3), unicode('é'), char(233, 8364);
+select datetime(1735689600, 'unixepoch', '+1 month', 'weekday 1'), strftime('%j %W %s', '2024-02-29'), julianday('2000-01-01 12:00');
+select name from city where name between 'city-0100' and 'city-0200' except select name from large order by 1 limit 4;
+select count(*) from city a, city b where a.people = b.people + 1;
+insert or ignore into city values (1, 'again', 0, 0), (9001, 'new', 5, null);
+insert into city values (9001, 'newer', 6, 1) on conflict (id) do update set name = excluded.name, people = people + excluded.people;
+select * from city where id > 9000;
+explain query plan select * from city where people = 5 order by name;
+vacuum;
+pragma integrity_check;
