@@ -58,6 +58,7 @@ const (
 	SignStatement SignContext = "mman/statement/1" // node key: a Statement
 	SignReceipt   SignContext = "mman/receipt/1"   // lease key: a Receipt
 	SignBlocks    SignContext = "mman/blocks/1"    // node or lease key: asking for private blocks
+	SignDecisions SignContext = "mman/decisions/1" // node or lease key: asking for a log of decisions
 	SignValidator SignContext = "mman/validator/1" // consensus key: its operator
 )
 

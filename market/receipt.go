@@ -6,6 +6,7 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/internal/dagcbor"
 	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/market/decision"
 	"github.com/limboid/massive-man/market/price"
 	"github.com/limboid/massive-man/resources"
 )
@@ -45,6 +46,9 @@ type Statement struct {
 	// Work is the digest of the run that is under way or just ended: what ran
 	// on what, with which arguments, seed and limits.
 	Work mman.Hash `cbor:"work"  json:"work"`
+	// Decisions is the head of the lane's log of what policies decided until
+	// then; see package decision.
+	Decisions decision.Head `cbor:"decisions,omitzero" json:"decisions"`
 	// Result is present on the statement that ends a run.
 	Result *RunResult `cbor:"result,omitempty" json:"result,omitempty"`
 }
@@ -186,6 +190,8 @@ type Owed struct {
 	Paid     mman.Amount
 	Returned mman.Amount
 	Usage    resources.Usage
+	// Decisions is the head of the log of decisions under that statement.
+	Decisions decision.Head
 	// Interactive runs are paid one window ahead, up to the cap.
 	Interactive bool
 	// OtherLanes is the sum of what it signed on the lease's other lanes.
@@ -241,6 +247,9 @@ func (l Lease) fair(s Statement, owed Owed) error {
 	}
 	if !owed.Usage.AtMost(s.Usage) || !s.Usage.AtMost(owed.Most) {
 		return refuse("it claims %+v, signed were %+v, and at most %+v can have been used", s.Usage, owed.Usage, owed.Most)
+	}
+	if !s.Decisions.Follows(owed.Decisions) {
+		return refuse("its log of decisions has %d entries under %s, the one before %d under %s: it only grows", s.Decisions.Size, s.Decisions.Root, owed.Decisions.Size, owed.Decisions.Root)
 	}
 	factors, err := l.Factors(s.Lane)
 	if err != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/p2p/discovery"
 	"github.com/limboid/massive-man/p2p/protocol/blocks"
+	"github.com/limboid/massive-man/p2p/protocol/decisions"
 	"github.com/limboid/massive-man/p2p/protocol/offers"
 	"github.com/limboid/massive-man/p2p/protocol/session"
 	"github.com/limboid/massive-man/p2p/protocol/wire"
@@ -310,7 +311,7 @@ func (n *Node) awaitChain(ctx context.Context) error {
 // host listens from the beginning, and without an answer they would take the node
 // for one that lends nothing.
 func (n *Node) postpone(ctx context.Context) {
-	for _, name := range []string{session.Protocol, blocks.Protocol, offers.Protocol} {
+	for _, name := range []string{session.Protocol, blocks.Protocol, offers.Protocol, decisions.Protocol} {
 		n.host.Handle(ctx, name, func(ctx context.Context, s p2p.Stream) {
 			conn := wire.New(s, wire.Config{MaxRead: wire.MaxFrame, IdleTimeout: postponeWithin, FrameTimeout: postponeWithin})
 			_, err := conn.Read() // the answer to a question that is still being written may not arrive
@@ -335,6 +336,11 @@ func (n *Node) serve(ctx context.Context, lender *provider.Provider) error {
 	bcfg := blocks.Default()
 	bcfg.Logger = n.log
 	if err := blocks.Serve(ctx, n.host, lender, bcfg); err != nil {
+		return err
+	}
+	dcfg := decisions.Default()
+	dcfg.Logger = n.log
+	if err := decisions.Serve(ctx, n.host, lender, dcfg); err != nil {
 		return err
 	}
 	ocfg := offers.Default()

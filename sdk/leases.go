@@ -18,6 +18,7 @@ import (
 	"github.com/limboid/massive-man/internal/dagcbor"
 	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/decision"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/sdk/keyring"
 )
@@ -55,6 +56,9 @@ type laneState struct {
 	Run     uint64          `cbor:"run"`
 	// Returned is the part of Paid that was paid ahead and not used.
 	Returned mman.Amount `cbor:"returned,omitzero"`
+	// Decisions is the head of the lane's log of decisions under the statement
+	// that was signed for.
+	Decisions decision.Head `cbor:"decisions,omitzero"`
 }
 
 // net is what the lane costs as far as it was signed for.
@@ -287,20 +291,28 @@ func sumPaid(all [market.MaxLanes]laneState) (sum mman.Amount, err error) {
 }
 
 // Paid returns what this consumer signed on all lanes of the lease.
-func (o *OwnLease) Paid() (_ mman.Amount, err error) {
-	f, err := os.Open(filepath.Join(o.dir, lanesFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
+func (o *OwnLease) Paid() (mman.Amount, error) {
+	all, err := o.signed()
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", mman.ErrHome, err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	all, err := readLanes(f)
-	if err != nil {
-		return 0, fmt.Errorf("lease %s: %w", o.Lease.ID, err)
+		return 0, err
 	}
 	return sumPaid(all)
+}
+
+// signed returns the lanes as they are on disk.
+func (o *OwnLease) signed() (all [market.MaxLanes]laneState, err error) {
+	f, err := os.Open(filepath.Join(o.dir, lanesFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return all, nil
+	}
+	if err != nil {
+		return all, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if all, err = readLanes(f); err != nil {
+		return all, fmt.Errorf("lease %s: %w", o.Lease.ID, err)
+	}
+	return all, nil
 }
 
 // locked runs do while this process alone counts the lease's money. Whoever

@@ -125,7 +125,7 @@ func (p *payer) sign(st market.Statement, id mman.CID) (r market.Signed, ok bool
 	}
 	own := p.lane.own
 	receipt, sign, err := own.Lease.Acknowledge(st, id, market.Owed{
-		Seq: before.Seq, Paid: before.Paid, Returned: before.Returned, Usage: before.Usage,
+		Seq: before.Seq, Paid: before.Paid, Returned: before.Returned, Usage: before.Usage, Decisions: before.Decisions,
 		Interactive: p.interactive || p.off.progress, OtherLanes: others, Most: most,
 	})
 	if err != nil || !sign {
@@ -137,7 +137,7 @@ func (p *payer) sign(st market.Statement, id mman.CID) (r market.Signed, ok bool
 	if r, err = market.SignReceipt(own.ChainID, receipt, p.key); err != nil {
 		return r, false, err
 	}
-	return r, true, p.lane.save(laneState{Receipt: &r, Seq: receipt.Seq, Paid: receipt.Paid, Returned: receipt.Returned, Usage: st.Usage, Run: before.Run})
+	return r, true, p.lane.save(laneState{Receipt: &r, Seq: receipt.Seq, Paid: receipt.Paid, Returned: receipt.Returned, Usage: st.Usage, Run: before.Run, Decisions: st.Decisions})
 }
 
 // trapped reports whether the run costs its whole budget.

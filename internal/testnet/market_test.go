@@ -132,6 +132,44 @@ func TestMarket(t *testing.T) {
 		_, err = session.Settle(ctx)
 		require.NoError(t, err)
 	})
+	t.Run("decisions", func(t *testing.T) {
+		p := rule("enough", "run.calls > 2")
+		p.Rules[0].Phase = policy.PhaseRun
+		lend(p, nil)
+		lease, err := consumer.Lease(ctx, wanted())
+		require.NoError(t, err)
+		session, err := consumer.Open(ctx, lease)
+		require.NoError(t, err)
+		var heads []uint64
+		for range 2 {
+			out, err := session.Run(ctx, sdk.Work{Stdin: strings.NewReader("a b a")})
+			require.NoError(t, err)
+			heads = append(heads, out.Statement.Decisions.Size)
+		}
+		_, err = session.Run(ctx, sdk.Work{})
+		require.ErrorIs(t, err, mman.ErrPolicy)
+		require.ErrorContains(t, err, `"enough"`)
+		require.Equal(t, []uint64{2, 4}, heads, "a start and the output of each run")
+		all, err := consumer.Decisions(ctx, lease.Lease.ID, 0, nil)
+		require.NoError(t, err)
+		require.Len(t, all.Entries, 4)
+		require.Equal(t, 4, all.Again)
+		for i := range uint64(4) {
+			one, err := consumer.Decisions(ctx, lease.Lease.ID, 0, &i)
+			require.NoError(t, err)
+			require.Equal(t, all.Entries[i], one.Entries[0])
+		}
+		last := uint64(4)
+		_, err = consumer.Decisions(ctx, lease.Lease.ID, 0, &last)
+		require.ErrorIs(t, err, mman.ErrNotFound, "the refused run is in the log, and under no statement yet")
+		empty, err := consumer.Decisions(ctx, lease.Lease.ID, 1, nil)
+		require.NoError(t, err)
+		require.Zero(t, empty.Head)
+		session, err = consumer.Open(ctx, lease)
+		require.NoError(t, err)
+		_, err = session.Settle(ctx)
+		require.NoError(t, err)
+	})
 	t.Run("deadline", func(t *testing.T) {
 		lend(policy.Policy{Default: policy.Deny}, nil)
 		w := wanted()

@@ -148,6 +148,17 @@ type Context struct {
 	Match *Record
 }
 
+// Digest returns SHA-256 of all words in order, each as NAME=VALUE and a line's
+// end, with what is not known as "unknown": two contexts in which every policy
+// decides alike have the same.
+func (c *Context) Digest() mman.Hash {
+	sum := mman.NewSum256()
+	for i := range words {
+		_, _ = sum.Write([]byte(words[i].Name + "=" + c.read(i).String() + "\n")) // never fails
+	}
+	return sum.Hash()
+}
+
 // reading remembers the words that were read for one decision, so that a loop
 // over one list does not build another anew at each turn. Few words are read.
 type reading struct {

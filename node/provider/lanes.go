@@ -9,6 +9,7 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/internal/dagcbor"
 	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/decision"
 	"github.com/limboid/massive-man/node/store"
 	"github.com/limboid/massive-man/resources"
 )
@@ -34,6 +35,8 @@ type laneRecord struct {
 	Used resources.Usage `cbor:"used,omitzero"`
 	// Forgiven counts the results whose consumer vanished before it signed.
 	Forgiven uint64 `cbor:"forgiven"`
+	// Log is the edge of the log of what policies decided on the lane.
+	Log decision.Log `cbor:"log,omitzero"`
 }
 
 // stated is a Statement that may still get its receipt.
@@ -96,6 +99,7 @@ type lane struct {
 	taken    bool
 	ahead    bool        // a run that is paid ahead is under way
 	known    bool        // there is a record on disk
+	decided  [][]byte    // entries of the log that come with the next record
 	reserved mman.Amount // the most that the run under way can bring the lane to
 }
 
@@ -182,6 +186,8 @@ const (
 	prefixOutput   byte = 0x04 // lease ‖ content CID → nothing: a result of the lease
 	prefixOffer    byte = 0x05 // offer CID → u64be height at which it expires ‖ its bytes
 	prefixStored   byte = 0x06 // lease → u64be bytes that it may have stored here
+	prefixDecision byte = 0x07 // lease ‖ lane ‖ u64be index → decision.Entry
+	prefixBlock    byte = 0x08 // lease ‖ lane ‖ u64be number → hash of a block of the log
 )
 
 func (b *ledgerBook) account(id mman.LeaseID) *account {
@@ -325,6 +331,10 @@ func (b *ledgerBook) updateLocked(a *account, n uint64, change func(*laneRecord,
 		return fmt.Errorf("lease %s: %w: it was closed just now", a.id, mman.ErrLeaseState)
 	}
 	next, batch := a.lane(n).laneRecord, b.kv.NewBatch()
+	var err error
+	if next.Log, err = logged(next.Log, a.id, n, a.lane(n).decided, batch); err != nil {
+		return err
+	}
 	if changed, err := change(&next, batch); !changed || err != nil {
 		return err
 	}
@@ -339,7 +349,7 @@ func (b *ledgerBook) updateLocked(a *account, n uint64, change func(*laneRecord,
 		return fmt.Errorf("lease %s lane %d: %w", a.id, n, err)
 	}
 	l := a.lane(n)
-	l.laneRecord, l.known = next, true
+	l.laneRecord, l.known, l.decided = next, true, nil
 	return nil
 }
 

@@ -2,12 +2,14 @@ package provider
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/decision"
 	"github.com/limboid/massive-man/market/match"
 	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/node/store"
@@ -27,12 +29,14 @@ type asked struct {
 	role    market.Role
 	program *policy.Program
 	context policy.Context
+	digest  mman.Hash // of the context
 	leg     market.Leg
+	place   uint64 // of the leg in the lease
 }
 
 func (p *Provider) guard(lease market.Lease) (guard, error) {
 	g := guard{p: p, lease: lease.ID}
-	for _, leg := range lease.Legs {
+	for i, leg := range lease.Legs {
 		if leg.Supplied || leg.Peer != p.peer {
 			continue
 		}
@@ -54,7 +58,8 @@ func (p *Provider) guard(lease market.Lease) (guard, error) {
 		if err != nil {
 			return guard{}, fmt.Errorf("lease %s: policy of its %s: %w", lease.ID, leg.Role, err)
 		}
-		g.asked = append(g.asked, asked{leg.Role, program, match.Facts(lease, leg), leg})
+		context := match.Facts(lease, leg)
+		g.asked = append(g.asked, asked{leg.Role, program, context, context.Digest(), leg, uint64(i)})
 	}
 	return g, nil
 }
@@ -82,57 +87,98 @@ func (p *Provider) decide(lease market.Lease) error {
 	if err != nil {
 		return err
 	}
-	return g.decide(run)
+	return g.decide(run, nil)
 }
 
-// allowed asks them about one more run.
-func (v *visit) allowed() error {
-	w, err := v.watch()
-	if err != nil {
-		return err
-	}
-	return w.guard.decide(w.run)
+// ruling is one policy's answer: which of the guard's, about what, when.
+type ruling struct {
+	of     int
+	asked  asked
+	run    policy.Run
+	chain  policy.Chain
+	answer policy.Answer
 }
 
 // decide refuses what one of the policies denies, given what the lease's runs
-// have done.
-func (g guard) decide(run policy.Run) error {
-	chain := &policy.Chain{Height: g.p.ledger.Height()}
+// have done. Each answer is told to note, unless that is nil.
+func (g guard) decide(run policy.Run, note func(ruling)) error {
+	chain := policy.Chain{Height: g.p.ledger.Height()}
 	if g.p.cfg.Now != nil {
 		chain.Time = g.p.cfg.Now().Unix()
 	}
-	for _, a := range g.asked {
+	if note == nil {
+		note = func(ruling) {}
+	}
+	for i, a := range g.asked {
+		r := ruling{i, a, run, chain, policy.Answer{}}
 		if a.leg.Granted {
-			if _, err := g.p.granted(g.lease, a.context.Consumer, a.leg); err != nil {
+			_, err := g.p.granted(g.lease, a.context.Consumer, a.leg)
+			if errors.Is(err, mman.ErrPolicy) {
+				r.answer = policy.Answer{Effect: policy.Deny, Rule: policy.RuleRevoked}
+				note(r)
+			}
+			if err != nil {
 				return err
 			}
 		}
-		a.context.Run, a.context.Chain = &run, chain
-		if answer := a.program.Decide(a.context); !answer.Allowed() {
+		a.context.Run, a.context.Chain = &run, &chain
+		r.answer = a.program.Decide(a.context)
+		note(r)
+		if !r.answer.Allowed() {
 			why := ""
-			if answer.Reason != "" {
-				why = ": " + answer.Reason
+			if r.answer.Reason != "" {
+				why = ": " + r.answer.Reason
 			}
-			return fmt.Errorf("lease %s: %w: rule %q of the %s's policy%s", g.lease, mman.ErrPolicy, answer.Rule, a.role, why)
+			return fmt.Errorf("lease %s: %w: rule %q of the %s's policy%s", g.lease, mman.ErrPolicy, r.answer.Rule, a.role, why)
 		}
 	}
 	return nil
 }
 
+// allowed asks them about one more run, and logs what they say.
+func (v *visit) allowed(number uint64) error {
+	if err := v.account.room(v.lane); err != nil {
+		return err
+	}
+	w, err := v.watch(number)
+	if err != nil {
+		return err
+	}
+	var entries []decision.Entry
+	err = w.guard.decide(w.run, func(r ruling) { entries = append(entries, w.entry(decision.Start, r)) })
+	if lerr := v.log(entries); lerr != nil {
+		return errors.Join(err, lerr)
+	}
+	if err != nil { // no statement will bring it to disk
+		err = errors.Join(err, v.flush())
+	}
+	return err
+}
+
 // watched lets output through only as far as the policies do, and counts it.
 type watched struct {
-	guard guard
+	v      *visit
+	guard  guard
+	number uint64 // of the run
 
 	mu    sync.Mutex // standard output and error may come at once
 	run   policy.Run // with this run
 	bytes uint64     // of this run
+	// pieces are the latest decisions on output of each of the guard's policies,
+	// which are logged when another answer comes or the run is over.
+	pieces []decision.Entry
 }
 
 // watch returns what the policies see of a run that is about to begin.
-func (v *visit) watch() (*watched, error) {
+func (v *visit) watch(number uint64) (*watched, error) {
 	run, err := v.account.spent()
 	run.Calls++
-	return &watched{guard: v.guard, run: run}, err
+	return &watched{v: v, guard: v.guard, number: number, run: run, pieces: make([]decision.Entry, len(v.guard.asked))}, err
+}
+
+func (w *watched) entry(event decision.Event, r ruling) decision.Entry {
+	about := decision.Entry{Lease: w.guard.lease, Lane: w.v.lane, Run: w.number, Event: event, Leg: r.asked.place, Offer: r.asked.leg.Offer}
+	return decision.New(about, r.asked.digest, r.run, r.chain, r.answer)
 }
 
 // pass releases a piece of output.
@@ -150,11 +196,31 @@ func (w *watched) admit(n uint64) error {
 	defer w.mu.Unlock()
 	run := w.run
 	run.OutputBytes += n
-	if err := w.guard.decide(run); err != nil {
+	var over []decision.Entry
+	err := w.guard.decide(run, func(r ruling) {
+		e, last := w.entry(decision.Output, r), &w.pieces[r.of]
+		switch {
+		case last.Pieces > 0 && last.Same(r.answer):
+			e.Pieces += last.Pieces
+		case last.Pieces > 0:
+			over = append(over, *last)
+		}
+		*last = e
+	})
+	if err = errors.Join(err, w.v.log(over)); err != nil {
 		return err
 	}
 	w.run, w.bytes = run, w.bytes+n
 	return nil
+}
+
+// end logs the decisions on the last pieces.
+func (w *watched) end() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	last := slices.DeleteFunc(w.pieces, func(e decision.Entry) bool { return e.Pieces == 0 })
+	w.pieces = nil
+	return w.v.log(last)
 }
 
 // released is how much of the run's output went out.

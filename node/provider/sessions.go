@@ -160,7 +160,7 @@ func (v *visit) Missing(ctx context.Context, run session.Run) ([]mman.CID, error
 	if err := v.p.usable(lease); err != nil {
 		return nil, err
 	}
-	if err := v.allowed(); err != nil {
+	if err := v.allowed(run.Number); err != nil {
 		return nil, err
 	}
 	rec := v.account.snapshot(v.lane)
@@ -209,7 +209,7 @@ func (v *visit) Run(ctx context.Context, run session.Run, in resources.Input, ou
 	if err != nil {
 		return market.Signed{}, err
 	}
-	watch, err := v.watch()
+	watch, err := v.watch(run.Number)
 	if err != nil {
 		return market.Signed{}, err
 	}
@@ -224,11 +224,14 @@ func (v *visit) Run(ctx context.Context, run session.Run, in resources.Input, ou
 	}
 	done, err := v.p.worker.Run(ctx, job)
 	stop()
+	if lerr := watch.end(); lerr != nil {
+		return market.Signed{}, errors.Join(err, lerr)
+	}
 	if errors.Is(err, mman.ErrPolicy) {
 		return market.Signed{}, errors.Join(err, v.denied(watch.released()))
 	}
 	if err != nil {
-		return market.Signed{}, err
+		return market.Signed{}, errors.Join(err, v.flush())
 	}
 	return bill.state(done.Usage, &market.RunResult{
 		Run: run.Number, Algorithm: task.Algorithm, Code: done.Code, ExitCode: done.ExitCode,
@@ -365,7 +368,7 @@ func (b bill) state(used resources.Usage, result *market.RunResult) (signed mark
 		if result == nil && len(rec.Open) >= maxOpen {
 			return false, fmt.Errorf("%w: %d statements have no receipt", mman.ErrUnpaid, len(rec.Open))
 		}
-		st := market.Statement{Version: 1, Lease: v.lease.ID, Lane: v.lane, Seq: rec.Issued + 1, Usage: usage, Gross: gross, Factors: factors, Work: b.work, Result: result}
+		st := market.Statement{Version: 1, Lease: v.lease.ID, Lane: v.lane, Seq: rec.Issued + 1, Usage: usage, Gross: gross, Factors: factors, Work: b.work, Decisions: rec.Log.Head(), Result: result}
 		var id mman.CID
 		var err error
 		if signed, id, err = market.SignStatement(v.p.cfg.ChainID, st, v.p.host); err != nil {

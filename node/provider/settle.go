@@ -143,10 +143,15 @@ func (p *Provider) retire(ctx context.Context, height uint64) error {
 	return nil
 }
 
-// drop removes a lease's contents, then what says that they are here.
+// drop removes a lease's contents and logs, then what says that they are here.
 func (p *Provider) drop(ctx context.Context, retire []byte, id mman.LeaseID) error {
 	if err := p.stores.DropLease(ctx, id); err != nil {
 		return err
+	}
+	for _, prefix := range []byte{prefixDecision, prefixBlock} {
+		if err := p.dropAll(append([]byte{prefix}, id[:]...)); err != nil {
+			return err
+		}
 	}
 	from := append([]byte{prefixOutput}, id[:]...)
 	outputs, err := p.keys(from, append(slices.Clone(from), 0xff), math.MaxInt)
@@ -160,6 +165,28 @@ func (p *Provider) drop(ctx context.Context, retire []byte, id mman.LeaseID) err
 		}
 	}
 	return batch.Write()
+}
+
+// dropStep is how many records are dropped in one write.
+const dropStep = 4096
+
+// dropAll removes the records under a prefix.
+func (p *Provider) dropAll(prefix []byte) error {
+	for {
+		keys, err := p.keys(prefix, append(slices.Clone(prefix), 0xff), dropStep)
+		if err != nil || len(keys) == 0 {
+			return err
+		}
+		batch := p.records.NewBatch()
+		for _, key := range keys {
+			if err := batch.Delete(key); err != nil {
+				return err
+			}
+		}
+		if err := batch.Write(); err != nil {
+			return err
+		}
+	}
 }
 
 // keys lists at most n keys from start to before end.

@@ -11,6 +11,7 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
 	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/decision"
 )
 
 // maxListed is how much a list shows unless --limit says otherwise, mostListed
@@ -22,9 +23,9 @@ const (
 
 func (a *app) lease() *cobra.Command {
 	return console.Group(&cobra.Command{
-		Use: "lease", Short: "List, show and close leases",
+		Use: "lease", Short: "List, show and close leases; what policies decided while they ran",
 		Example: "  mman lease list\n  mman lease close 4f0c…",
-	}, a.leaseList(), a.leaseShow(), a.leaseClose())
+	}, a.leaseList(), a.leaseShow(), a.leaseDecisions(), a.leaseClose())
 }
 
 // leaseAnswer is a lease as the ledger has it, with what this home signed.
@@ -149,6 +150,69 @@ func legLine(leg market.Leg) string {
 		return fmt.Sprintf("%s %s, brought by the consumer", leg.Role, leg.Resource)
 	}
 	return fmt.Sprintf("%s %s from %s, %s", leg.Role, leg.Resource, leg.Provider, priceLine(leg.Price))
+}
+
+// decisionsAnswer is what a provider's policies decided on a lane.
+type decisionsAnswer struct {
+	Lease   mman.LeaseID     `json:"lease"`
+	Lane    uint64           `json:"lane"`
+	Head    decision.Head    `json:"head"`
+	First   uint64           `json:"first"`
+	Entries []decision.Entry `json:"entries"`
+	Again   int              `json:"decided_again"`
+}
+
+func (a *app) leaseDecisions() *cobra.Command {
+	var lane uint64
+	one := int64(-1)
+	cmd := &cobra.Command{
+		Use: "decisions ID", Short: "Show and verify what the provider's policies decided while an own lease ran",
+		Long: `Show and verify what the provider's policies decided while an own lease ran.
+
+The provider keeps each decision in a log whose Merkle root is in every Statement.
+This fetches the log, hashes it to the root that this home signed for last, and
+decides again what it can. With --entry it fetches one entry and the proof that
+it is in the log.`,
+		Example: "  mman lease decisions 4f0c…\n  mman lease decisions 4f0c… --entry 3 -o json",
+		Args:    console.Args(1, 1, "ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := parseLease(args[0])
+			if err != nil {
+				return err
+			}
+			if lane >= market.MaxLanes {
+				return console.Wrong("--lane %d is not between 0 and %d", lane, market.MaxLanes-1)
+			}
+			var index *uint64
+			if one >= 0 {
+				n := uint64(one)
+				index = &n
+			}
+			c, err := a.reader(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer func() { _ = c.Close() }() // nothing was written
+			d, err := c.Decisions(cmd.Context(), id, lane, index)
+			if err != nil {
+				return err
+			}
+			answer := decisionsAnswer{id, lane, d.Head, d.First, append([]decision.Entry{}, d.Entries...), d.Again}
+			if d.Head.Size == 0 {
+				return a.answer(answer, fmt.Sprintf("Nothing was signed for on lane %d of lease %s.", lane, id))
+			}
+			var rows [][]string
+			for i, e := range d.Entries {
+				rows = append(rows, []string{strconv.FormatUint(d.First+uint64(i), 10), strconv.FormatUint(e.Run, 10), string(e.Event), strconv.FormatUint(e.Leg, 10), string(e.Effect), e.Rule, strconv.FormatUint(e.Height, 10)})
+			}
+			lines := table([]string{"ENTRY", "RUN", "EVENT", "LEG", "ANSWER", "RULE", "HEIGHT"}, rows)
+			lines = append(lines, fmt.Sprintf("The log of %d entries has the root %s, which the provider signed; %d of %d shown were decided again here, alike.", d.Head.Size, d.Head.Root, d.Again, len(d.Entries)))
+			return a.answer(answer, lines...)
+		},
+	}
+	cmd.Flags().Uint64Var(&lane, "lane", lane, "which lane of the lease, 0 to 15")
+	cmd.Flags().Int64Var(&one, "entry", one, "only this entry, with its proof; -1 for all")
+	return cmd
 }
 
 // closeAnswer says whether a lease is closed, or when it will be.
