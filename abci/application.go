@@ -46,6 +46,12 @@ type Config struct {
 	// without one proposes no block that needs it; nil for one that is no
 	// validator.
 	Beacon Prover
+	// KeepBlocks is how many of the last blocks CometBFT keeps at least, beside
+	// those that evidence can still be about; 0, the default, keeps all.
+	KeepBlocks uint64
+	// Flushed returns a height whose state no power cut can take back. Without
+	// it all blocks are kept.
+	Flushed func() uint64
 }
 
 // Application is the chain's state machine behind CometBFT's ABCI. Its methods
@@ -66,6 +72,7 @@ type Application struct {
 	decided   *executed
 	staged    *state.Staged
 	arriving  *arrival
+	retain    retention
 
 	// joining guards what follows. It is taken last.
 	joining  sync.Mutex
@@ -100,7 +107,7 @@ func New(cfg Config) (*Application, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Application{log: cfg.Log, routes: r, verified: newVerifiedTxs(verifiedSize), store: store, beacon: cfg.Beacon}
+	a := &Application{log: cfg.Log, routes: r, verified: newVerifiedTxs(verifiedSize), store: store, beacon: cfg.Beacon, retain: retention{keep: cfg.KeepBlocks, flushed: cfg.Flushed}}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -357,7 +364,7 @@ func (a *Application) FinalizeBlock(_ context.Context, req *types.RequestFinaliz
 
 // Commit persists the decided block. An error halts the node.
 func (a *Application) Commit(context.Context, *types.RequestCommit) (*types.ResponseCommit, error) {
-	height, err := a.commit()
+	height, retain, err := a.commit()
 	if err != nil {
 		return nil, err
 	}
@@ -367,22 +374,27 @@ func (a *Application) Commit(context.Context, *types.RequestCommit) (*types.Resp
 	for _, fn := range hooks {
 		fn(height)
 	}
-	return &types.ResponseCommit{RetainHeight: 0}, nil
+	return &types.ResponseCommit{RetainHeight: wireInt(retain)}, nil
 }
 
-func (a *Application) commit() (uint64, error) {
+func (a *Application) commit() (height, retain uint64, err error) {
 	a.consensus.Lock()
 	defer a.consensus.Unlock()
 	if a.decided == nil {
-		return 0, fmt.Errorf("%w: commit without a decided block", mman.ErrInternal)
+		return 0, 0, fmt.Errorf("%w: commit without a decided block", mman.ErrInternal)
 	}
-	height := a.decided.height
+	height = a.decided.height
 	if err := a.store.Commit(a.staged, height, a.decided.aside); err != nil {
-		return 0, errors.Join(mman.ErrCorrupt, err)
+		return 0, 0, errors.Join(mman.ErrCorrupt, err)
 	}
+	params, err := readParams(a.store.Latest())
+	if err != nil {
+		return 0, 0, err
+	}
+	retain = a.retain.below(params, height, a.decided.at)
 	a.genesis, a.kept, a.decided, a.staged = nil, nil, nil, nil
 	a.publish()
-	return height, errors.Join(a.archive(a.store.Latest()), a.resetCheck())
+	return height, retain, errors.Join(a.archive(a.store.Latest()), a.resetCheck())
 }
 
 // InsertTx belongs to application-side mempools, which this chain does not use.

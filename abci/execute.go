@@ -21,6 +21,7 @@ const codespace = "mman"
 type executed struct {
 	hash    string
 	height  uint64
+	at      int64 // the block's time
 	overlay *state.Overlay
 	results []*types.ExecTxResult
 	events  []types.Event

@@ -168,7 +168,7 @@ type proposal struct {
 
 // consensus translates what the block says of validators.
 func (p proposal) consensus(aside []byte) *block.Consensus {
-	c := &block.Consensus{Aside: aside}
+	c := &block.Consensus{Proposer: consensusAddress(p.proposer), Aside: aside}
 	for _, v := range p.commit.Votes {
 		c.Votes = append(c.Votes, block.Vote{
 			Validator: consensusAddress(v.Validator.Address), Power: uint64(max(v.Validator.Power, 0)),
@@ -201,7 +201,7 @@ func (a *Application) execute(p proposal) (*executed, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &executed{hash: string(p.hash), height: next, overlay: o}
+	out := &executed{hash: string(p.hash), height: next, at: p.at.Unix(), overlay: o}
 	e := &execution{
 		routes: a.routes, gate: g, state: o, gas: g.params.MaxGasPerBlock, out: out, consensus: p.consensus(latest.Data()),
 		header: block.Header{ChainID: g.chainID, Height: next, Time: p.at.Unix()}, proposer: consensusAddress(p.proposer),

@@ -213,7 +213,11 @@ func TestDoubleSigning(t *testing.T) {
 	s.Accuse(votes(t, s.bob).Public().Bytes())
 	s.Accuse(votes(t, s.bob).Public().Bytes())
 	s.Accuse(votes(t, s.eve).Public().Bytes()) // nobody knows that key
+	s.Turn(votes(t, s.bob).Public().Bytes())   // the culprit reports itself
+	alice := s.validator(s.alice).Active.Tokens
 	s.Pass(1)
+	s.Turn(nil)
+	require.Equal(t, alice, s.validator(s.alice).Active.Tokens)
 	v := s.validator(s.bob)
 	require.True(t, v.Tombstoned)
 	require.Equal(t, 41*mman.MAN*5/100, s.supply().Burned-burned, "active and leaving stake, once")
@@ -312,6 +316,26 @@ func TestStakingQueries(t *testing.T) {
 		require.NotZero(t, code, path)
 		require.NotEmpty(t, log)
 	}
+}
+
+// TestReporter: who proves double signing gets a twentieth of what it costs, and
+// no more.
+func TestReporter(t *testing.T) {
+	t.Parallel()
+	s := newStaking(t, 2)
+	s.Do(s.dave, tx.MsgDelegate{Delegator: s.dave.Address, Validator: s.bob.Address, Amount: 30 * mman.MAN})
+	burned, staked := s.supply().Burned, s.supply().Staked
+	s.Accuse(votes(t, s.bob).Public().Bytes())
+	s.Turn(votes(t, s.alice).Public().Bytes())
+	events := s.Pass(1)
+	const cut = 2 * mman.MAN // 5 % of 40 MAN
+	require.Equal(t, 10*mman.MAN+cut/20, s.validator(s.alice).Active.Tokens)
+	require.Equal(t, cut-cut/20, s.supply().Burned-burned)
+	require.Equal(t, cut-cut/20, staked-s.supply().Staked)
+	paid, ok := abcitest.Attribute(events, "report", "amount")
+	require.True(t, ok)
+	require.Equal(t, block.Coins(cut/20), paid)
+	s.Replay(nil)
 }
 
 // TestStakingWorkload does random things, with every invariant checked after

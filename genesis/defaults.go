@@ -43,6 +43,7 @@ type Params struct {
 	MinSelfStake        uint64 `cbor:"min_self_stake"         json:"min_self_stake"`
 	SlashDoublePPM      uint64 `cbor:"slash_double_ppm"       json:"slash_double_ppm"`
 	SlashDowntimePPM    uint64 `cbor:"slash_downtime_ppm"     json:"slash_downtime_ppm"`
+	ReporterPPM         uint64 `cbor:"reporter_ppm"           json:"reporter_ppm"`
 	LivenessEpochs      uint64 `cbor:"liveness_epochs"        json:"liveness_epochs"`
 	MaxMissedBlocks     uint64 `cbor:"max_missed_blocks"      json:"max_missed_blocks"`
 	JailBlocks          uint64 `cbor:"jail_blocks"            json:"jail_blocks"`
@@ -279,6 +280,11 @@ func Table() []Parameter {
 			"slash_downtime_ppm", "millionths", 100, 100, 1, 1_000_000,
 			"what being offline costs: a hundredth of a percent",
 			func(p *Params) *uint64 { return &p.SlashDowntimePPM },
+		},
+		{
+			"reporter_ppm", "millionths", 50_000, 50_000, 1, 100_000,
+			"the part of what double signing costs that the validator gets whose block proves it, never the culprit; the rest is burned",
+			func(p *Params) *uint64 { return &p.ReporterPPM },
 		},
 		{
 			"liveness_epochs", "epochs", 20, 24, 1, 1000,

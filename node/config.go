@@ -43,6 +43,11 @@ type Config struct {
 	// SettleBlocks is how long receipts wait for company. Default 20.
 	SettleBlocks uint64 `yaml:"settle_blocks"`
 
+	// KeepBlocks is how many of the last blocks are kept at least, beside those
+	// that evidence can still be about; 0, the default, keeps all. Who keeps few
+	// cannot answer for old transactions.
+	KeepBlocks uint64 `yaml:"keep_blocks"`
+
 	// Sync is whom a node without a state believes about the chain, so that it
 	// fetches the ledger and not all blocks; mman-node join writes it.
 	Sync *consensus.Sync `yaml:"sync,omitempty"`

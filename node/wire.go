@@ -109,7 +109,9 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.app, err = abci.New(abci.Config{DB: n.store.State(), Log: cfg.Logger, Beacon: beacon}); err != nil {
+	if n.app, err = abci.New(abci.Config{
+		DB: n.store.State(), Log: cfg.Logger, Beacon: beacon, KeepBlocks: cfg.KeepBlocks, Flushed: n.store.State().Flushed,
+	}); err != nil {
 		return nil, err
 	}
 

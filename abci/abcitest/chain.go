@@ -110,6 +110,7 @@ type Chain struct {
 	guilty  []types.Misbehavior     // evidence for the next block
 	root    []byte
 	keys    map[string]sig.PrivateKey // of validators, by consensus key
+	turn    []byte                    // who proposes always, when set
 }
 
 // New starts a chain. It knows the consensus key of a validator of the genesis

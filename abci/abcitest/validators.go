@@ -56,9 +56,16 @@ func (c *Chain) elect(updates []types.ValidatorUpdate) {
 	c.sets = append(c.sets, next)
 }
 
+// Turn lets only the validator with the consensus key propose from now on; nil
+// lets all take turns again.
+func (c *Chain) Turn(key []byte) { c.turn = key }
+
 // proposer is the consensus key of who proposes the next block: the validators
 // of its height take turns. One whose key is not known is passed over.
 func (c *Chain) proposer() []byte {
+	if c.turn != nil {
+		return c.turn
+	}
 	set := c.sets[len(c.records)]
 	for i := range set {
 		s := set[(len(c.records)+i)%len(set)]

@@ -61,6 +61,8 @@ func NewConsensusAddress(key []byte) ConsensusAddress {
 // Consensus is what the validators did as far as the block tells, and what the
 // block tells them.
 type Consensus struct {
+	// Proposer made the block.
+	Proposer ConsensusAddress
 	// Votes are the last commit, one for each validator of that height.
 	Votes []Vote
 	// Misbehavior is what was proven in this block.

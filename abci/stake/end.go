@@ -45,7 +45,8 @@ func (m Module) EndBlock(ctx *block.Context) error {
 	return elect(ctx)
 }
 
-// punish slashes and tombstones the validator that evidence names, once.
+// punish slashes and tombstones the validator that evidence names, once, and
+// pays who reported it.
 func (m Module) punish(ctx *block.Context, e block.Misbehavior) error {
 	operator, ok, err := byKey(ctx.State, e.Validator)
 	if err != nil || !ok {
@@ -56,23 +57,54 @@ func (m Module) punish(ctx *block.Context, e block.Misbehavior) error {
 		return err
 	}
 	v.Tombstoned, v.Jailed = true, true
-	return m.slash(ctx, operator, v, ctx.Params.SlashDoublePPM, "double_sign")
-}
-
-// slash burns a part of both pools and writes the record.
-func (m Module) slash(ctx *block.Context, operator mman.Address, v Validator, ppm uint64, reason string) error {
-	active, err := v.Active.Slash(ppm)
+	cut, err := v.slash(ctx.Params.SlashDoublePPM)
 	if err != nil {
 		return err
+	}
+	reward, err := report(ctx, operator, cut)
+	if err != nil {
+		return err
+	}
+	return m.slashed(ctx, operator, v, cut-reward, "double_sign")
+}
+
+// report gives its part of what was slashed to the stake of the validator whose
+// block proves the fault. The culprit earns nothing by accusing itself.
+func report(ctx *block.Context, culprit mman.Address, cut mman.Amount) (mman.Amount, error) {
+	operator, ok, err := byKey(ctx.State, ctx.Consensus.Proposer)
+	if err != nil || !ok || operator == culprit {
+		return 0, err
+	}
+	v, err := known(ctx.State, operator)
+	if err != nil || v.Tombstoned || v.Active.Shares == 0 {
+		return 0, err
+	}
+	part, err := cut.MulDivFloor(ctx.Params.ReporterPPM, million)
+	if err != nil || part == 0 {
+		return 0, err
+	}
+	if v.Active.Tokens, err = v.Active.Tokens.Add(part); err != nil {
+		return 0, err
+	}
+	ctx.Emit("report", "validator", operator.ValidatorString(), "culprit", culprit.ValidatorString(), "amount", block.Coins(part))
+	return part, put(ctx.State, operator, v)
+}
+
+// slash takes a part of both pools.
+func (v *Validator) slash(ppm uint64) (mman.Amount, error) {
+	active, err := v.Active.Slash(ppm)
+	if err != nil {
+		return 0, err
 	}
 	leaving, err := v.Debonding.Slash(ppm)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	burned, err := active.Add(leaving)
-	if err != nil {
-		return err
-	}
+	return active.Add(leaving)
+}
+
+// slashed burns what was taken and writes the record.
+func (m Module) slashed(ctx *block.Context, operator mman.Address, v Validator, burned mman.Amount, reason string) error {
 	if err := m.bank.BurnStake(ctx, burned); err != nil {
 		return err
 	}
@@ -277,7 +309,11 @@ func (m Module) absent(ctx *block.Context, operator mman.Address, missed uint64)
 	}
 	if sum > ctx.Params.MaxMissedBlocks && !v.Jailed {
 		v.Jailed, v.JailedUntil = true, ctx.Height+ctx.Params.JailBlocks
-		if err := m.slash(ctx, operator, v, ctx.Params.SlashDowntimePPM, "downtime"); err != nil {
+		cut, err := v.slash(ctx.Params.SlashDowntimePPM)
+		if err != nil {
+			return err
+		}
+		if err := m.slashed(ctx, operator, v, cut, "downtime"); err != nil {
 			return err
 		}
 		kept = nil

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -592,4 +593,29 @@ func TestRunIsCanceledAtOnce(t *testing.T) {
 	cancel()
 	err = n.Run(ctx)
 	require.True(t, err == nil || errors.Is(err, context.Canceled), "%v", err)
+}
+
+// TestOldBlocksGo: a node that keeps few blocks forgets the others, once no
+// evidence can be about them and the state is on the disk.
+func TestOldBlocksGo(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	doc := document(t, "mman-local-prune", home)
+	doc.Params.EvidenceMaxBlocks, doc.Params.EvidenceMaxSeconds, doc.Params.EpochBlocks = 5, 1, 10
+	stores := openStores(t, t.TempDir())
+	var height atomic.Uint64
+	app, err := mmanabci.New(mmanabci.Config{DB: stores.State(), KeepBlocks: 7, Flushed: height.Load})
+	require.NoError(t, err)
+	app.OnCommit(height.Store)
+	cfg := testConfig(home, doc)
+	cfg.Timeouts.Quiet = 100 * time.Millisecond
+	n := run(t, cfg, app, stores.Data())
+	rpc := client(t, n)
+	require.Eventually(t, func() bool {
+		status, err := rpc.Status(t.Context())
+		return err == nil && status.SyncInfo.EarliestBlockHeight > 5
+	}, time.Minute, 20*time.Millisecond)
+	one := int64(1)
+	_, err = rpc.Block(t.Context(), &one)
+	require.Error(t, err)
 }

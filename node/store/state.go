@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -31,6 +32,10 @@ type State struct {
 	markers []versioned // ascending by height, at most KeepHeights
 	version uint64      // the newest version that was ever written
 	failed  error       // the write that failed; nothing is written after it
+
+	// applied is the newest height, synced the one of the last sync, flushed that
+	// of the sync before it.
+	applied, synced, flushed atomic.Uint64
 }
 
 // versioned is a marker and the version its block was written at.
@@ -73,6 +78,7 @@ func (s *State) recover() error {
 		s.markers = append(s.markers, m)
 	}
 	newest := s.find(math.MaxUint64)
+	s.applied.Store(newest.Height)
 	if newest.version < s.version {
 		return s.Rewind(newest.Height)
 	}
@@ -172,6 +178,7 @@ func (s *State) Apply(changes []state.Change, marker state.Marker) error {
 	}
 	s.version = m.version
 	s.markers = append(s.markers, m)
+	s.applied.Store(m.Height)
 	if n := len(s.markers); n > state.KeepHeights {
 		s.markers = slices.Clone(s.markers[n-state.KeepHeights:])
 	}
@@ -265,6 +272,9 @@ func markerName(height uint64) []byte {
 func (s *State) Rewind(height uint64) error {
 	doing := fmt.Sprintf("return state to height %d", height)
 	m := s.find(height)
+	s.applied.Store(m.Height)
+	s.synced.Store(min(s.synced.Load(), m.Height))
+	s.flushed.Store(min(s.flushed.Load(), m.Height))
 	undo, err := s.changesSince(m.version)
 	if err != nil {
 		return wrap(doing, err)
@@ -326,6 +336,22 @@ func (s *State) changesSince(version uint64) ([]state.Change, error) {
 		undo = append(undo, c)
 	}
 	return undo, nil
+}
+
+// Flushed returns a height whose blocks are on the disk for good: no power cut
+// takes them back. Apply does not sync, Store.RunGC does now and then. It may be
+// called at any time.
+func (s *State) Flushed() uint64 { return s.flushed.Load() }
+
+// sync makes what is written safe from a power cut. What the sync before this
+// one found in an older write buffer is in a table by now, so that one counts.
+func (s *State) sync() error {
+	height := s.applied.Load()
+	if err := s.db.Sync(); err != nil {
+		return wrap("sync state", err)
+	}
+	s.flushed.Store(s.synced.Swap(height))
+	return nil
 }
 
 // forget lets compaction drop what no kept marker can see.

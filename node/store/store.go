@@ -88,7 +88,7 @@ func (s *Store) Data() *Data { return s.data }
 func (s *Store) Close() error { return errors.Join(s.state.close(), s.data.close()) }
 
 // RunGC reclaims the disk space of deleted blocks and the memory of mapped files
-// once for each tick until ctx ends, and returns nil then. The caller owns the
+// and writes the state out for good, once for each tick until ctx ends, and returns nil then. The caller owns the
 // ticks; one in ten minutes is enough.
 func (s *Store) RunGC(ctx context.Context, ticks <-chan time.Time) error {
 	for {
@@ -96,7 +96,7 @@ func (s *Store) RunGC(ctx context.Context, ticks <-chan time.Time) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticks:
-			if err := s.data.collect(ctx); err != nil {
+			if err := errors.Join(s.state.sync(), s.data.collect(ctx)); err != nil {
 				return err
 			}
 			trim(s.dir)

@@ -3,13 +3,16 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -360,6 +363,65 @@ func TestDeleteAllInSteps(t *testing.T) {
 	count, size, err := b.Measure(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []int64{0, 0}, []int64{count, size})
+}
+
+// TestStateStopsGrowing overwrites the same keys for ever: versions that no kept
+// height can see leave the disk.
+func TestStateStopsGrowing(t *testing.T) {
+	t.Parallel()
+	cfg := config(t.TempDir())
+	cfg.MemTable = 1 << 20
+	s := open(t, cfg)
+	value := func(height uint64, i int) []byte {
+		return bytes.Repeat(fmt.Appendf(nil, "%8d%4d", height, i), 40)
+	}
+	size := func() (sum int64) {
+		require.NoError(t, filepath.WalkDir(filepath.Join(cfg.Dir, "state"), func(path string, e fs.DirEntry, err error) error {
+			if err == nil && strings.HasSuffix(path, ".sst") {
+				info, err := e.Info()
+				if errors.Is(err, fs.ErrNotExist) {
+					return nil // compaction removed it
+				}
+				require.NoError(t, err)
+				sum += info.Size()
+			}
+			return nil
+		}))
+		return sum
+	}
+	var written, most int64
+	for height := uint64(1); height <= 1200; height++ {
+		var changes []state.Change
+		for i := range 100 {
+			v := value(height, i)
+			changes, written = append(changes, state.Change{Key: fmt.Sprintf("bank/%04d", i), Value: v}), written+int64(len(v))
+		}
+		require.NoError(t, s.State().Apply(changes, state.Marker{Height: height}))
+		if height%50 == 0 {
+			most = max(most, size())
+		}
+	}
+	t.Logf("%d bytes written, at most %d in tables", written, most)
+	require.Less(t, most, written/3)
+}
+
+// TestFlushed: a height counts as flushed once it was synced twice.
+func TestFlushed(t *testing.T) {
+	t.Parallel()
+	s := open(t, config(t.TempDir()))
+	require.NoError(t, s.State().Apply(nil, state.Marker{Height: 1}))
+	ticks, ctx := make(chan time.Time), t.Context()
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() { done <- s.RunGC(ctx, ticks) }()
+	ticks <- time.Time{}
+	ticks <- time.Time{} // the first is done
+	ticks <- time.Time{} // the second is done
+	require.Equal(t, uint64(1), s.State().Flushed())
+	cancel()
+	require.NoError(t, <-done)
+	require.NoError(t, s.State().Rewind(0))
+	require.Zero(t, s.State().Flushed())
 }
 
 func TestRunGC(t *testing.T) {

@@ -64,6 +64,7 @@ func (p *program) start(use, short string) *cobra.Command {
 	flags.StringVar(&f.given.API, "api", "", "where the loopback API listens (default "+node.DefaultAPI+")")
 	flags.StringVar(&f.given.Account, "account", "", `name of the account's key (default "node")`)
 	flags.StringVar(&f.given.Moniker, "moniker", "", "name that other nodes see")
+	flags.Uint64Var(&f.given.KeepBlocks, "keep-blocks", 0, "blocks to keep beside those that evidence needs (default all)")
 	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "file with the passphrase of the account's key")
 	flags.BoolVar(&f.watch, strings.TrimPrefix(localnet.FlagWatch, "--"), false, "end when standard input ends")
 	cmd.Flags().Lookup(strings.TrimPrefix(localnet.FlagWatch, "--")).Hidden = true
@@ -167,6 +168,8 @@ func override(cfg, given node.Config, typed func(string) bool) node.Config {
 		"api":        func() { cfg.API = given.API },
 		"account":    func() { cfg.Account = given.Account },
 		"moniker":    func() { cfg.Moniker = given.Moniker },
+
+		"keep-blocks": func() { cfg.KeepBlocks = given.KeepBlocks },
 	} {
 		if typed(flag) {
 			set()
