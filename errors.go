@@ -83,6 +83,8 @@ var (
 	ErrQueueFull    = &Error{207, RetryHere, "too many queued requests"}
 	ErrDeadline     = &Error{208, RetryNever, "deadline has passed"}
 	ErrResourceGone = &Error{209, RetryElsewhere, "no offer for this resource"}
+	ErrBid          = &Error{210, RetryNever, "bid does not fit its commitment"}
+	ErrNoBid        = &Error{211, RetryElsewhere, "no bid"}
 )
 
 // Errors of running resources.

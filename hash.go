@@ -60,6 +60,9 @@ const (
 	SignBlocks    SignContext = "mman/blocks/1"    // node or lease key: asking for private blocks
 	SignDecisions SignContext = "mman/decisions/1" // node or lease key: asking for a log of decisions
 	SignValidator SignContext = "mman/validator/1" // consensus key: its operator
+	SignBid       SignContext = "mman/bid/1"       // account key: the commitment to a Bid
+	SignBidAck    SignContext = "mman/bidack/1"    // lease key: a commitment that came in time
+	SealBid       SignContext = "mman/sealed/1"    // no key: the digest that hides a Bid
 )
 
 // SignDigest returns SHA-512/256(context ‖ 0 ‖ chain id ‖ 0 ‖ payload), the

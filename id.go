@@ -25,9 +25,21 @@ func NewRequestID(chainID string, txHash Hash, index uint32) RequestID {
 }
 
 // Lease returns the id of the lease that fills the request. A request is
-// filled at most once, so the id is known before the match.
+// filled at most once, so the id is known before the match; see Takeover for the
+// exception.
 func (id RequestID) Lease() LeaseID {
 	sum := Sum256([]byte("lease"), []byte{0}, id[:])
+	return LeaseID(sum[:IDSize])
+}
+
+// Takeover returns the id of the n-th lease of a request that was put out to
+// bids: the first is Lease, each later one takes over from a bidder who did not
+// serve.
+func (id RequestID) Takeover(n uint64) LeaseID {
+	if n == 0 {
+		return id.Lease()
+	}
+	sum := Sum256([]byte("takeover"), []byte{0}, id[:], binary.BigEndian.AppendUint64(nil, n))
 	return LeaseID(sum[:IDSize])
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/match"
 	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/market/rfp"
 )
 
 // View is the committed state of one height for the node itself: a provider
@@ -57,6 +58,11 @@ func (v View) ActiveLeases(a mman.Address, after *mman.LeaseID, limit int) ([]ma
 func (v View) Request(id mman.RequestID) (request market.Request, outcome match.Outcome, ok bool, err error) {
 	request, record, ok, err := ledger.LookupRequest(v.snapshot, id)
 	return request, record.State, ok, err
+}
+
+// RFP returns the record of a request that was put out to bids.
+func (v View) RFP(id mman.RequestID) (record rfp.RFP, ok bool, err error) {
+	return ledger.LookupRFP(v.snapshot, id)
 }
 
 // Decision returns why a request was matched or not.

@@ -21,6 +21,8 @@ type Params struct {
 	WakeBlocks          uint64 `cbor:"wake_blocks"            json:"wake_blocks"`
 	OfferDeposit        uint64 `cbor:"offer_deposit"          json:"offer_deposit"`
 	AcceptBlocks        uint64 `cbor:"accept_blocks"          json:"accept_blocks"`
+	RFPPostBlocks       uint64 `cbor:"rfp_post_blocks"        json:"rfp_post_blocks"`
+	RFPRevealBlocks     uint64 `cbor:"rfp_reveal_blocks"      json:"rfp_reveal_blocks"`
 	MaxGrantBlocks      uint64 `cbor:"max_grant_blocks"       json:"max_grant_blocks"`
 	BurnPPM             uint64 `cbor:"burn_ppm"               json:"burn_ppm"`
 	BaseFeeMicro        uint64 `cbor:"base_fee_micro"         json:"base_fee_micro"`
@@ -69,6 +71,8 @@ type Gas struct {
 	CloseLease    uint64 `cbor:"close_lease"    json:"close_lease"`
 	AcceptLease   uint64 `cbor:"accept_lease"   json:"accept_lease"`
 	Grant         uint64 `cbor:"grant"          json:"grant"`
+	CommitBid     uint64 `cbor:"commit_bid"     json:"commit_bid"`
+	RevealBid     uint64 `cbor:"reveal_bid"     json:"reveal_bid"`
 	Stake         uint64 `cbor:"stake"          json:"stake"`
 
 	CreateValidator uint64 `cbor:"create_validator" json:"create_validator"`
@@ -158,6 +162,16 @@ func Table() []Parameter {
 			func(p *Params) *uint64 { return &p.AcceptBlocks },
 		},
 		{
+			"rfp_post_blocks", "blocks", 5, 60, 2, 3600,
+			"after the last height for commitments a bidder has so long to bring one that its consumer left out: a node must see the block and have a transaction in one",
+			func(p *Params) *uint64 { return &p.RFPPostBlocks },
+		},
+		{
+			"rfp_reveal_blocks", "blocks", 15, 120, 2, 3600,
+			"then bidders have so long to open their commitments; whoever does not loses its bond",
+			func(p *Params) *uint64 { return &p.RFPRevealBlocks },
+		},
+		{
 			"max_grant_blocks", "blocks", 2_592_000, 31_536_000, 1, 315_360_000,
 			"bounds how long one grant can count, so that forgotten ones leave the state",
 			func(p *Params) *uint64 { return &p.MaxGrantBlocks },
@@ -199,6 +213,8 @@ func Table() []Parameter {
 		gas("close_lease", 20_000, "the lease and its queue", func(p *Params) *uint64 { return &p.Gas.CloseLease }),
 		gas("accept_lease", 6000, "each lease: its record", func(p *Params) *uint64 { return &p.Gas.AcceptLease }),
 		gas("grant", 25_000, "a policy, a record and its indexes", func(p *Params) *uint64 { return &p.Gas.Grant }),
+		gas("commit_bid", 30_000, "each commitment: one signature, a bond and its indexes", func(p *Params) *uint64 { return &p.Gas.CommitBid }),
+		gas("reveal_bid", 150_000, "the record, and a look of every award at the bid and at what stands beside it", func(p *Params) *uint64 { return &p.Gas.RevealBid }),
 		gas("stake", 25_000, "a validator, a delegation and its index or queue", func(p *Params) *uint64 { return &p.Gas.Stake }),
 		gas("create_validator", 60_000, "one signature, a validator and what belongs to it", func(p *Params) *uint64 { return &p.Gas.CreateValidator }),
 		{

@@ -40,6 +40,9 @@ func accept(ctx *block.Context, l market.Lease) error {
 	if err := leases().Set(ctx.State, l.ID[:], l); err != nil {
 		return err
 	}
+	if err := hasten(ctx, l, mman.Address{}); err != nil {
+		return err
+	}
 	return missed(ctx, l, func(uint64) uint64 { return 0 })
 }
 
@@ -73,9 +76,16 @@ func (m Module) cancelLease(ctx *block.Context, id mman.LeaseID) error {
 	case ctx.Height < due:
 		return fmt.Errorf("lease %s: %w: its provider has until height %d to accept, this is %d", id, mman.ErrLeaseState, due, ctx.Height)
 	}
-	ctx.Emit("mman.cancel", "request", l.Request.String(), "lease", id.String(), "refund_uman", digits(l.Escrow()))
-	if err := m.end(ctx, l); err != nil {
-		return err
+	return m.abandon(ctx, l)
+}
+
+// abandon ends a lease that its provider does not serve, and counts that.
+func (m Module) abandon(ctx *block.Context, l market.Lease) error {
+	ctx.Emit("mman.cancel", "request", l.Request.String(), "lease", l.ID.String(), "refund_uman", digits(l.Escrow()))
+	if l.State != market.LeaseClosed {
+		if err := m.end(ctx, l); err != nil {
+			return err
+		}
 	}
 	if err := missed(ctx, l, func(n uint64) uint64 { return n + 1 }); err != nil {
 		return err

@@ -6,8 +6,8 @@
 // the queues and the escrow, and calls those rules at the right height. It
 // moves money only through Bank, which the application hands in.
 //
-// Invariants: the caps of queued requests and the rest of all leases that are
-// not closed add up to the bank's escrow; a line's open count is the number of
+// Invariants: the caps of queued requests, the bonds of bids that are not decided
+// and the rest of all leases that are not closed add up to the bank's escrow; a line's open count is the number of
 // its leases that are not closed; work in a block is bounded, and what does not
 // fit is done in the next; a block without messages in which nothing is due
 // writes nothing.

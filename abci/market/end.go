@@ -12,8 +12,9 @@ import (
 	"github.com/limboid/massive-man/market/policy"
 )
 
-// EndBlock closes leases and removes offers whose time has come, matches
-// requests, and then expires those whose last height this was.
+// EndBlock closes leases and removes offers whose time has come, takes the next
+// step of RFPs, matches requests, and then expires those whose last height this
+// was.
 func (m Module) EndBlock(ctx *block.Context) error {
 	if err := m.closeDue(ctx); err != nil {
 		return err
@@ -28,6 +29,9 @@ func (m Module) EndBlock(ctx *block.Context) error {
 		return err
 	}
 	if err := wake(ctx); err != nil {
+		return err
+	}
+	if err := m.awardRFPs(ctx); err != nil {
 		return err
 	}
 	if err := m.match(ctx); err != nil {

@@ -30,6 +30,14 @@ func (m Module) Execute(ctx *block.Context, msg tx.Msg) error {
 		return m.closeLease(ctx, msg)
 	case tx.MsgAcceptLeases:
 		return acceptLeases(ctx, msg)
+	case tx.MsgOpenRFP:
+		return m.openRFP(ctx, msg)
+	case tx.MsgCommitBids:
+		return m.commitBids(ctx, msg)
+	case tx.MsgPostBid:
+		return m.postBid(ctx, msg)
+	case tx.MsgRevealBid:
+		return revealBid(ctx, msg)
 	case tx.MsgGrant:
 		return m.grant(ctx, msg)
 	case tx.MsgRevoke:
@@ -246,29 +254,14 @@ func (m Module) request(ctx *block.Context, msg tx.MsgRequest) error {
 	if err := acceptable(ctx, r, msg.Consumer); err != nil {
 		return err
 	}
-	id := mman.NewRequestID(ctx.ChainID, ctx.TxHash, ctx.Message)
-	byAccount := state.NewIndex(state.MarketRequestsByAccount)
-	most := min(int(ctx.Params.MaxQueuedPerAccount), state.MaxPage) //nolint:gosec // at most 1024
-	queued, err := byAccount.Page(ctx.State, accountKey(r.Consumer, active, nil), nil, most)
+	id, err := m.enter(ctx, r, RequestRecord{Bytes: msg.Request, State: match.Queued, Made: ctx.Height, Looks: msg.Looks + tx.IncludedLooks})
 	if err != nil {
-		return err
-	}
-	if len(queued) == most {
-		return fmt.Errorf("%w: %s has %d queued requests: cancel one or wait", mman.ErrQueueFull, r.Consumer, most)
-	}
-	if err := m.bank.Hold(ctx, r.Consumer, r.Cap); err != nil {
-		return fmt.Errorf("request %s: escrow of its cap: %w", id, err)
-	}
-	if err := requests().Set(ctx.State, id[:], RequestRecord{
-		Bytes: msg.Request, State: match.Queued, Made: ctx.Height, Looks: msg.Looks + tx.IncludedLooks,
-	}); err != nil {
 		return err
 	}
 	for _, x := range []struct {
 		family state.Prefix
 		key    []byte
 	}{
-		{state.MarketRequestsByAccount, accountKey(r.Consumer, active, id[:])},
 		{state.MarketRequestsByDeadline, heightKey(r.Deadline, id[:])},
 		{state.MarketRequestQueue, heightKey(0, id[:])},
 	} {
@@ -278,6 +271,27 @@ func (m Module) request(ctx *block.Context, msg tx.MsgRequest) error {
 	}
 	ctx.Emit("mman.request", "id", id.String(), "consumer", r.Consumer.String())
 	return nil
+}
+
+// enter gives a request its id, its escrow and its place among the consumer's.
+func (m Module) enter(ctx *block.Context, r market.Request, record RequestRecord) (mman.RequestID, error) {
+	id := mman.NewRequestID(ctx.ChainID, ctx.TxHash, ctx.Message)
+	byAccount := state.NewIndex(state.MarketRequestsByAccount)
+	most := min(int(ctx.Params.MaxQueuedPerAccount), state.MaxPage) //nolint:gosec // at most 1024
+	queued, err := byAccount.Page(ctx.State, accountKey(r.Consumer, active, nil), nil, most)
+	if err != nil {
+		return id, err
+	}
+	if len(queued) == most {
+		return id, fmt.Errorf("%w: %s has %d queued requests: cancel one or wait", mman.ErrQueueFull, r.Consumer, most)
+	}
+	if err := m.bank.Hold(ctx, r.Consumer, r.Cap); err != nil {
+		return id, fmt.Errorf("request %s: escrow of its cap: %w", id, err)
+	}
+	if err := requests().Set(ctx.State, id[:], record); err != nil {
+		return id, err
+	}
+	return id, byAccount.Add(ctx.State, accountKey(r.Consumer, active, id[:]))
 }
 
 func acceptable(ctx *block.Context, r market.Request, signer mman.Address) error {
@@ -304,6 +318,8 @@ func (m Module) cancelRequest(ctx *block.Context, msg tx.MsgCancelRequest) error
 		return fmt.Errorf("%w: request %s", mman.ErrNotFound, msg.Request)
 	case r.Consumer != msg.Consumer:
 		return fmt.Errorf("request %s: %w: it belongs to %s", msg.Request, mman.ErrDenied, r.Consumer)
+	case record.RFP:
+		return m.cancelRFP(ctx, msg.Request, r, record)
 	case record.State == match.Matched:
 		return m.cancelLease(ctx, msg.Request.Lease())
 	case record.State != match.Queued:

@@ -9,6 +9,7 @@ import (
 	"github.com/limboid/massive-man/genesis"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/match"
+	"github.com/limboid/massive-man/market/rfp"
 )
 
 // InitGenesis has nothing to write: a market starts empty.
@@ -38,9 +39,9 @@ func (Module) ExportGenesis(r state.Reader, doc *genesis.Document) error {
 	})
 }
 
-// walkEscrow calls fn for every queued request and every lease that is not
-// closed.
-func walkEscrow(r state.Reader, fn func(consumer mman.Address, held mman.Amount) error) error {
+// walkEscrow calls fn for every queued request, every bond of a bid that is not
+// decided and every lease that is not closed.
+func walkEscrow(r state.Reader, fn func(account mman.Address, held mman.Amount) error) error {
 	err := requests().Each(r, nil, func(_ []byte, record RequestRecord) error {
 		if record.State != match.Queued {
 			return nil
@@ -52,6 +53,9 @@ func walkEscrow(r state.Reader, fn func(consumer mman.Address, held mman.Amount)
 		return fn(req.Consumer, req.Cap)
 	})
 	if err != nil {
+		return err
+	}
+	if err := rfps().Each(r, nil, func(_ []byte, one rfp.RFP) error { return one.Held(fn) }); err != nil {
 		return err
 	}
 	return leases().Each(r, nil, func(_ []byte, l market.Lease) error {

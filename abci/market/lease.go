@@ -123,6 +123,9 @@ func (m Module) transfer(ctx *block.Context, l market.Lease, delta mman.Amount) 
 		return l, nil
 	}
 	l.Accepted = ctx.Height
+	if err := hasten(ctx, l, mman.Address{}); err != nil {
+		return l, err
+	}
 	return l, missed(ctx, l, func(uint64) uint64 { return 0 })
 }
 
@@ -142,6 +145,9 @@ func (m Module) closeNow(ctx *block.Context, id mman.LeaseID, sender mman.Addres
 	case l.State == market.LeaseClosed:
 		skip(ctx, id, fmt.Errorf("%w: it is closed", mman.ErrLeaseState))
 		return nil
+	}
+	if err := hasten(ctx, l, sender); err != nil {
+		return err
 	}
 	owes, err := l.OwesOthers()
 	if err != nil {
@@ -167,6 +173,9 @@ func (Module) closeLease(ctx *block.Context, msg tx.MsgCloseLease) error {
 		return fmt.Errorf("%w: lease %s", mman.ErrNotFound, msg.Lease)
 	case !l.Involves(msg.Account):
 		return fmt.Errorf("lease %s: %w: %s is neither its consumer nor a provider of it", msg.Lease, mman.ErrDenied, msg.Account)
+	}
+	if err := hasten(ctx, l, msg.Account); err != nil {
+		return err
 	}
 	return beginClose(ctx, l)
 }

@@ -25,6 +25,8 @@ const (
 	// maxDue bounds how many leases close, offers expire and requests expire
 	// in one block, each.
 	maxDue = 1024
+	// maxRFPs bounds how many RFPs are looked at in one block.
+	maxRFPs = 64
 )
 
 // Bank is what the market needs of the bank.
@@ -68,5 +70,6 @@ func (Module) Messages() []string {
 	return []string{
 		tx.TypeBindNode, tx.TypeOffer, tx.TypeWithdrawOffer, tx.TypeRequest,
 		tx.TypeCancelRequest, tx.TypeSettle, tx.TypeCloseLease, tx.TypeAcceptLeases, tx.TypeGrant, tx.TypeRevoke,
+		tx.TypeOpenRFP, tx.TypeCommitBids, tx.TypePostBid, tx.TypeRevealBid,
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/match"
 	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/market/rfp"
 )
 
 // Bounds of one answer with offers.
@@ -43,16 +44,18 @@ type RequestAnswer struct {
 	Made    uint64          `json:"made"`
 	Lease   *mman.LeaseID   `json:"lease,omitempty"`
 	Reason  *match.Decision `json:"decision,omitempty"`
+	// RFP is how it stands when it was put out to sealed bids.
+	RFP *rfp.RFP `json:"rfp,omitempty"`
 }
 
 // Nouns returns the first path elements that the module answers.
 func (Module) Nouns() []string {
-	return []string{"nodes", "offers", "requests", "leases", "decisions", "grants"}
+	return []string{"nodes", "offers", "requests", "leases", "decisions", "grants", "rfps"}
 }
 
 // Query answers nodes/PEER, nodes?account=, offers, offers/CID, requests/ID,
-// requests?consumer=, leases/ID, leases?account=, decisions/ID, grants?offer= and
-// grants?grantee=. Lists take limit and after.
+// requests?consumer=, leases/ID, leases?account=, decisions/ID, grants?offer=,
+// grants?grantee=, rfps/ID, rfps and rfps?account=. Lists take limit and after.
 func (Module) Query(q block.Query) (any, error) {
 	if len(q.Path) == 2 {
 		if err := q.Allow(); err != nil {
@@ -74,6 +77,8 @@ func (Module) Query(q block.Query) (any, error) {
 		return listLeases(q)
 	case "grants":
 		return listGrants(q)
+	case "rfps":
+		return listRFPs(q)
 	default:
 		return nil, fmt.Errorf("%w: use /mman/%s/ID", mman.ErrInvalid, q.Path[0])
 	}
@@ -97,6 +102,13 @@ func one(q block.Query, name string) (any, error) {
 		return found(answer, ok, err, "offer", name)
 	case "requests":
 		return oneRequest(q, name)
+	case "rfps":
+		var id mman.RequestID
+		if err := id.UnmarshalText([]byte(name)); err != nil {
+			return nil, err
+		}
+		one, ok, err := LookupRFP(q.State, id)
+		return found(one, ok, err, "rfp", name)
 	case "leases":
 		var id mman.LeaseID
 		if err := id.UnmarshalText([]byte(name)); err != nil {
@@ -160,7 +172,15 @@ func requestAnswer(r state.Reader, id mman.RequestID) (RequestAnswer, bool, erro
 		return RequestAnswer{}, false, err
 	}
 	answer := RequestAnswer{ID: id, Request: req, State: record.State, Made: record.Made}
-	if record.State == match.Matched {
+	if record.RFP {
+		one, _, err := LookupRFP(r, id)
+		if err != nil {
+			return RequestAnswer{}, false, err
+		}
+		if answer.RFP = &one; one.Awards > 0 {
+			answer.Lease = &one.Lease
+		}
+	} else if record.State == match.Matched {
 		lease := id.Lease()
 		answer.Lease = &lease
 	}
@@ -312,6 +332,33 @@ func listRequests(q block.Query) (any, error) {
 	return list(q, state.MarketRequestsByAccount, a[:], func(rest []byte) (RequestAnswer, bool, bool, error) {
 		answer, ok, err := requestAnswer(q.State, mman.RequestID(rest[1:]))
 		return answer, ok, false, err
+	})
+}
+
+// listRFPs lists the requests that were put out to bids, of an account as
+// consumer or bidder or all, those that are not closed first.
+func listRFPs(q block.Query) (any, error) {
+	if err := q.Allow("account", "limit", "after"); err != nil {
+		return nil, err
+	}
+	family, prefix := state.RFPByState, []byte(nil)
+	if _, ok := q.Args["account"]; ok {
+		a, err := address(q, "account")
+		if err != nil {
+			return nil, err
+		}
+		family, prefix = state.RFPByAccount, a[:]
+	}
+	total := 0
+	return list(q, family, prefix, func(rest []byte) (rfp.RFP, bool, bool, error) {
+		if len(rest) != 1+mman.IDSize {
+			return rfp.RFP{}, false, false, fmt.Errorf("%w: after: use the next of an earlier page", mman.ErrInvalid)
+		}
+		one, ok, err := LookupRFP(q.State, mman.RequestID(rest[1:]))
+		for _, e := range one.Bids {
+			total += len(e.Bid) + len(e.Bidder) + len(e.Digest)
+		}
+		return one, ok, total > maxPageBytes, err
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/match"
 	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/market/rfp"
 	"github.com/limboid/massive-man/resources"
 )
 
@@ -66,6 +67,8 @@ type RequestRecord struct {
 	Wake uint64 `cbor:"wake,omitempty"`
 	// Looks is how many offers may be looked at, over all attempts.
 	Looks uint64 `cbor:"looks"`
+	// RFP: it was put out to sealed bids, and no queue of the match has it.
+	RFP bool `cbor:"rfp,omitempty"`
 	// Progress is absent before the first attempt and after the last.
 	Progress *match.Progress `cbor:"progress,omitempty"`
 }
@@ -79,6 +82,7 @@ const (
 	requestMaxBytes  = market.RequestMaxBytes + 4096
 	leaseMaxBytes    = 32 << 10
 	decisionMaxBytes = match.MaxDecisionBytes
+	rfpMaxBytes      = 48 << 10 // with the most bids as large as they can be
 )
 
 func bindings() state.Table[Binding] {
@@ -105,6 +109,10 @@ func leases() state.Table[market.Lease] {
 
 func decisions() state.Table[match.Decision] {
 	return state.NewTable[match.Decision](state.MarketDecisions, decisionMaxBytes)
+}
+
+func rfps() state.Table[rfp.RFP] {
+	return state.NewTable[rfp.RFP](state.RFPRecords, rfpMaxBytes)
 }
 
 // arrivals counts what came into the book: offers that were posted, and places
@@ -211,6 +219,11 @@ func LookupLease(r state.Reader, id mman.LeaseID) (market.Lease, bool, error) {
 // LookupDecision returns why a request was matched or not.
 func LookupDecision(r state.Reader, id mman.RequestID) (match.Decision, bool, error) {
 	return decisions().Get(r, id[:])
+}
+
+// LookupRFP returns the record of a request that was put out to bids.
+func LookupRFP(r state.Reader, id mman.RequestID) (rfp.RFP, bool, error) {
+	return rfps().Get(r, id[:])
 }
 
 // ActiveLeases returns up to limit leases (1 to state.MaxPage) of which the

@@ -79,6 +79,19 @@ const (
 	MarketTotals Prefix = "market/t"
 )
 
+// Families of requests that are put out to sealed bids.
+const (
+	// RFPRecords holds the record by the request's id.
+	RFPRecords Prefix = "rfp/r"
+	// RFPByDue queues them: height of the next due step (u64be), request id.
+	RFPByDue Prefix = "rfp/d"
+	// RFPByState indexes them: 0 until it is closed or 1, request id.
+	RFPByState Prefix = "rfp/s"
+	// RFPByAccount indexes them: address of consumer or bidder, 0 until it is
+	// closed or 1, request id.
+	RFPByAccount Prefix = "rfp/a"
+)
+
 // Families of staking.
 const (
 	// StakeValidators holds a validator's record by its operator address.
@@ -136,6 +149,7 @@ func Prefixes() []Prefix {
 		MarketRequests, MarketRequestQueue, MarketRequestsByWake, MarketRequestsByDeadline, MarketRequestsByAccount,
 		MarketLeases, MarketLeasesByAccount, MarketLeasesByExpiry, MarketDecisions,
 		MarketNodes, MarketNodesByAccount, MarketGrants, MarketGrantsByGrantee, MarketGrantsByExpiry, MarketUsage, MarketUsageByConsumer, MarketUsageByDay, MarketTotals,
+		RFPRecords, RFPByDue, RFPByState, RFPByAccount,
 		StakeValidators, StakeValidatorsByKey, StakeDelegations, StakeDelegationsByAccount, StakeUnbonding,
 		StakeUnbondingByAccount, StakeMissed, StakeTotals,
 		ParamsValues, RewardEpochs, RewardPoints, GovProposals, GovVotes, GovQueue,

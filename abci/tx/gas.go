@@ -52,6 +52,15 @@ func Gas(table genesis.Gas, signer sig.KeyType, msgs []Msg, size int) (uint64, e
 			add(uint64(len(m.Leases)), table.AcceptLease)
 		case MsgGrant, MsgRevoke:
 			add(1, table.Grant)
+		case MsgOpenRFP:
+			add(1, table.Request)
+		case MsgCommitBids:
+			add(1, table.Settle)
+			add(uint64(len(m.Bids)), table.CommitBid)
+		case MsgPostBid:
+			add(1, table.CommitBid)
+		case MsgRevealBid:
+			add(1, table.RevealBid)
 		case MsgCloseLease:
 			add(1, table.CloseLease)
 		case MsgDelegate, MsgUndelegate, MsgRedelegate, MsgEditValidator, MsgUnjail:

@@ -38,6 +38,12 @@ const (
 	MaxAccepts = 256
 	// MaxPolicyBytes bounds the DAG-CBOR form of a Policy.
 	MaxPolicyBytes = 8 << 10
+	// MaxCommittedBids bounds how many commitments a consumer brings,
+	// MaxCommitmentBytes and MaxBidBytes the DAG-CBOR forms of a Commitment and a
+	// Bid.
+	MaxCommittedBids   = 16
+	MaxCommitmentBytes = 256
+	MaxBidBytes        = 1 << 10
 	// MaxOutputs bounds how many accounts one message pays.
 	MaxOutputs = 1024
 	// MaxAddrs bounds how many multiaddrs a node's binding lists.
@@ -56,6 +62,7 @@ const (
 	maxSignerInfo    = 256
 	maxFeeBytes      = 256
 	maxSettleItem    = MaxReceiptBytes + sig.SignatureSize + 16
+	maxCommittedBid  = MaxCommitmentBytes + sig.SignatureSize + 16
 	maxHeight        = 1<<63 - 1
 	peerBytes        = len(mman.PeerID{})
 	signModeDirect   = 1

@@ -28,6 +28,7 @@ func TypeURLs() []string {
 	return []string{
 		TypeSend, TypeMultiSend, TypeOffer, TypeWithdrawOffer, TypeBindNode,
 		TypeRequest, TypeCancelRequest, TypeSettle, TypeCloseLease, TypeAcceptLeases, TypeGrant, TypeRevoke,
+		TypeOpenRFP, TypeCommitBids, TypePostBid, TypeRevealBid,
 		TypeDelegate, TypeUndelegate, TypeRedelegate, TypeCreateValidator, TypeEditValidator, TypeUnjail,
 	}
 }
@@ -257,6 +258,9 @@ func DecodeMsg(typeURL string, value []byte) (Msg, error) {
 	default:
 		var ok bool
 		if m, ok = decodeDeal(typeURL, r); !ok {
+			m, ok = decodeRFP(typeURL, r)
+		}
+		if !ok {
 			m, ok = decodeStaking(typeURL, r)
 		}
 		if !ok {

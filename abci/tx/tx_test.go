@@ -58,6 +58,10 @@ func samples(tb testing.TB) []tx.Msg {
 		tx.MsgAcceptLeases{Provider: a, Leases: []mman.LeaseID{{1}, {2}}},
 		tx.MsgGrant{Provider: a, Offer: mman.SumCID(mman.CodecDagCBOR, []byte{0xa0}), Grantee: address(tb, 6), Policy: []byte{0xa0}, Expires: 77},
 		tx.MsgRevoke{Provider: a, Offer: mman.SumCID(mman.CodecDagCBOR, []byte{0xa0}), Grantee: address(tb, 6)},
+		tx.MsgOpenRFP{Consumer: a, Request: []byte{0xa0}, Bond: 500, CommitBy: 12},
+		tx.MsgCommitBids{Consumer: a, Request: mman.RequestID{1, 2, 3}, Bids: []tx.CommittedBid{{[]byte{0xa0}, signature}, {[]byte{0xa1}, signature}}},
+		tx.MsgPostBid{Bidder: a, Commitment: []byte{0xa0}, Acknowledgement: signature},
+		tx.MsgRevealBid{Bidder: a, Request: mman.RequestID{1, 2, 3}, Bid: []byte{0xa0}, Salt: mman.Hash{7}},
 		tx.MsgDelegate{Delegator: a, Validator: address(tb, 4), Amount: 10},
 		tx.MsgUndelegate{Delegator: a, Validator: address(tb, 4), Amount: 1 << 40},
 		tx.MsgRedelegate{Delegator: a, From: address(tb, 4), To: address(tb, 5), Amount: 12},
@@ -383,7 +387,7 @@ func TestMessages(t *testing.T) {
 			for i := range a.Value {
 				_, err := tx.DecodeMsg(a.TypeURL, a.Value[:i])
 				if err == nil { // a settle that ends behind an item is one, an edit may set no commission
-					require.Contains(t, []string{tx.TypeSettle, tx.TypeRequest, tx.TypeAcceptLeases, tx.TypeGrant, tx.TypeEditValidator}, a.TypeURL)
+					require.Contains(t, []string{tx.TypeSettle, tx.TypeRequest, tx.TypeAcceptLeases, tx.TypeGrant, tx.TypeOpenRFP, tx.TypeCommitBids, tx.TypeEditValidator}, a.TypeURL)
 					continue
 				}
 				require.ErrorIs(t, err, mman.ErrTxDecode)

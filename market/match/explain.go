@@ -29,6 +29,8 @@ func (d Decision) Outline() string {
 		return "its consumer took it back"
 	case Exhausted:
 		return fmt.Sprintf("it looked at the %d offers that were paid for and none fits; ask for more with --looks", d.Scanned)
+	case Unawarded:
+		return "no bid was left that fits and serves"
 	case Queued:
 		if d.More {
 			return fmt.Sprintf("nothing fits among the first %d offers, the next ones are looked at in the next block", d.Scanned)

@@ -31,15 +31,16 @@ type Rejection struct {
 // Outcome is how a request stands.
 type Outcome string
 
-// The outcomes. Expired, canceled and exhausted are set by the ledger: its
-// deadline passed, its consumer took it back, it looked at all the offers that
-// were paid for.
+// The outcomes. Expired, canceled, exhausted and unawarded are set by the ledger:
+// its deadline passed, its consumer took it back, it looked at all the offers that
+// were paid for, it was put out to bids and none of them is left that serves.
 const (
 	Matched   Outcome = "matched"
 	Queued    Outcome = "queued"
 	Expired   Outcome = "expired"
 	Canceled  Outcome = "canceled"
 	Exhausted Outcome = "exhausted"
+	Unawarded Outcome = "unawarded"
 )
 
 // Decision is the record of the latest attempt to fill a request.
