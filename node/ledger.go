@@ -10,6 +10,7 @@ import (
 	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/market/rfp"
 	"github.com/limboid/massive-man/node/store"
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/sdk/submit"
@@ -42,6 +43,19 @@ func (l ledger) Grant(leg market.Leg, grantee mman.Address) (policy.Policy, erro
 		err = fmt.Errorf("grant to %s: %w", grantee, mman.ErrNotFound)
 	}
 	return p, err
+}
+
+func (l ledger) RFP(id mman.RequestID) (rfp.RFP, market.Request, error) {
+	view := l.app.View()
+	one, ok, err := view.RFP(id)
+	if err == nil && !ok {
+		err = fmt.Errorf("request %s put out to bids: %w", id, mman.ErrNotFound)
+	}
+	if err != nil {
+		return one, market.Request{}, err
+	}
+	req, _, _, err := view.Request(id)
+	return one, req, err
 }
 
 // waitingPage is how many leases are looked at for those that wait to be
@@ -93,6 +107,10 @@ func (s submitter) Address() mman.Address { return s.submit.Address() }
 
 func (s submitter) SignOffer(o market.Offer) (market.SignedOffer, mman.CID, error) {
 	return market.SignOffer(s.chainID, o, s.key)
+}
+
+func (s submitter) SignCommitment(c market.Commitment) (market.SignedCommitment, error) {
+	return market.SignCommitment(s.chainID, c, s.key)
 }
 
 func (s submitter) Submit(ctx context.Context, msgs ...tx.Msg) (mman.Hash, error) {

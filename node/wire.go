@@ -26,6 +26,7 @@ import (
 	"github.com/limboid/massive-man/p2p"
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/p2p/discovery"
+	"github.com/limboid/massive-man/p2p/protocol/bids"
 	"github.com/limboid/massive-man/p2p/protocol/blocks"
 	"github.com/limboid/massive-man/p2p/protocol/decisions"
 	"github.com/limboid/massive-man/p2p/protocol/offers"
@@ -313,7 +314,7 @@ func (n *Node) awaitChain(ctx context.Context) error {
 // host listens from the beginning, and without an answer they would take the node
 // for one that lends nothing.
 func (n *Node) postpone(ctx context.Context) {
-	for _, name := range []string{session.Protocol, blocks.Protocol, offers.Protocol, decisions.Protocol} {
+	for _, name := range []string{session.Protocol, blocks.Protocol, offers.Protocol, decisions.Protocol, bids.Protocol} {
 		n.host.Handle(ctx, name, func(ctx context.Context, s p2p.Stream) {
 			conn := wire.New(s, wire.Config{MaxRead: wire.MaxFrame, IdleTimeout: postponeWithin, FrameTimeout: postponeWithin})
 			_, err := conn.Read() // the answer to a question that is still being written may not arrive
@@ -347,7 +348,12 @@ func (n *Node) serve(ctx context.Context, lender *provider.Provider) error {
 	}
 	ocfg := offers.Default()
 	ocfg.Logger = n.log
-	return offers.Serve(ctx, n.host, lender, ocfg)
+	if err := offers.Serve(ctx, n.host, lender, ocfg); err != nil {
+		return err
+	}
+	icfg := bids.Default()
+	icfg.Logger = n.log
+	return bids.Serve(ctx, n.host, lender, icfg)
 }
 
 // mingle enters the peer-to-peer network through the validators that the ledger

@@ -7,6 +7,7 @@ import (
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/market/rfp"
 )
 
 // Ledger is the provider's view of the chain: its own node's committed state.
@@ -22,6 +23,8 @@ type Ledger interface {
 	// Waiting lists leases whose compute is the account's and which it must
 	// accept soon.
 	Waiting(provider mman.Address) ([]mman.LeaseID, error)
+	// RFP returns a request that was put out to bids.
+	RFP(id mman.RequestID) (rfp.RFP, market.Request, error)
 	// Bound reports the account and addresses that a peer is bound to.
 	Bound(peer mman.PeerID) (mman.Address, []string, error)
 }
@@ -31,6 +34,7 @@ type Ledger interface {
 type Submitter interface {
 	Address() mman.Address
 	SignOffer(o market.Offer) (market.SignedOffer, mman.CID, error)
+	SignCommitment(c market.Commitment) (market.SignedCommitment, error)
 	// Submit returns once the transaction is in a block and succeeded.
 	Submit(ctx context.Context, msgs ...tx.Msg) (mman.Hash, error)
 }

@@ -32,6 +32,8 @@ type Listing struct {
 	Price    price.Price
 	Capacity uint64
 	Region   string
+	// Bids is the rule by which the node bids for requests with it; nil for none.
+	Bids *Bidding
 }
 
 // listingFile is the YAML form of a Listing.
@@ -57,6 +59,11 @@ type listingFile struct {
 			Price string         `yaml:"price"`
 		} `yaml:"units"`
 	} `yaml:"price"`
+	Bids *struct {
+		DiscountBP uint64 `yaml:"discount_bp"`
+		Floor      string `yaml:"floor"`
+		MaxBond    string `yaml:"max_bond"`
+	} `yaml:"bids"`
 	Capacity uint64 `yaml:"capacity"`
 	Region   string `yaml:"region"`
 }
@@ -149,6 +156,9 @@ func ParseListing(b []byte) (Listing, error) {
 	if l.Price, err = f.price(); err != nil {
 		return Listing{}, err
 	}
+	if l.Bids, err = f.bidding(); err != nil {
+		return Listing{}, err
+	}
 	if l.Capacity == 0 {
 		l.Capacity = DefaultCapacity
 	}
@@ -176,6 +186,27 @@ func (f listingFile) price() (price.Price, error) {
 	return p, nil
 }
 
+func (f listingFile) bidding() (*Bidding, error) {
+	if f.Bids == nil {
+		return nil, nil //nolint:nilnil // the node does not bid with it
+	}
+	b := Bidding{DiscountBP: f.Bids.DiscountBP}
+	for _, one := range []struct {
+		name, text string
+		to         *mman.Amount
+	}{{"floor", f.Bids.Floor, &b.Floor}, {"max_bond", f.Bids.MaxBond, &b.MaxBond}} {
+		if one.text == "" {
+			continue
+		}
+		amount, err := mman.ParseAmount(one.text)
+		if err != nil {
+			return nil, fmt.Errorf("bids.%s: %w", one.name, err)
+		}
+		*one.to = amount
+	}
+	return &b, nil
+}
+
 func (l Listing) validate() error {
 	if !resources.ValidFacet(l.Manifest.Kind, l.Manifest.Facet) {
 		return fmt.Errorf("%w: resource.kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, compute/wasm and dataset/file", mman.ErrUnsupported, l.Manifest.Kind, l.Manifest.Facet)
@@ -188,6 +219,11 @@ func (l Listing) validate() error {
 	}
 	if err := l.Policy.Validate(); err != nil {
 		return err
+	}
+	if l.Bids != nil {
+		if err := l.Bids.validate(l.Manifest.Kind); err != nil {
+			return err
+		}
 	}
 	return l.Price.Validate(l.Manifest.Kind, l.Manifest.Facet)
 }

@@ -108,6 +108,7 @@ type Provider struct {
 	book     *ledgerBook
 	holdings *holdings
 	fetched  fetched
+	bidding  sync.Mutex  // one bid is made or acknowledged at a time
 	offering sync.Mutex  // one offer is signed at a time: by Publish, Withdraw or renew
 	heights  chan uint64 // the newest height, for Run
 	settleAt uint64      // the height at which all receipts are settled next; Run's own
@@ -212,6 +213,7 @@ func (p *Provider) Run(ctx context.Context) error {
 				{"settle", func(ctx context.Context, h uint64) error { return p.settle(ctx, h, false) }},
 				{"keep the node bound", p.bind},
 				{"keep the offers standing", p.renew},
+				{"move bids on", p.attend},
 				{"accept leases", p.accept},
 				{"drop what closed leases left", p.retire},
 			} {

@@ -23,6 +23,7 @@ import (
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/market/price"
+	"github.com/limboid/massive-man/market/rfp"
 	"github.com/limboid/massive-man/node/provider"
 	"github.com/limboid/massive-man/node/store"
 	"github.com/limboid/massive-man/node/worker"
@@ -62,6 +63,10 @@ type chain struct {
 	offers map[mman.CID]market.Offer
 	bound  map[mman.PeerID]mman.Address
 	addrs  map[mman.PeerID][]string
+
+	rfps     map[mman.RequestID]rfp.RFP
+	requests map[mman.RequestID]market.Request
+
 	key    sig.PrivateKey
 	sent   []tx.Msg
 	tries  int
@@ -74,6 +79,7 @@ func newChain(tb testing.TB) *chain {
 	return &chain{
 		height: 100, key: accountKey(tb, "provider"), leases: map[mman.LeaseID]market.Lease{}, offers: map[mman.CID]market.Offer{},
 		bound: map[mman.PeerID]mman.Address{}, addrs: map[mman.PeerID][]string{},
+		rfps: map[mman.RequestID]rfp.RFP{}, requests: map[mman.RequestID]market.Request{},
 	}
 }
 
@@ -117,6 +123,20 @@ func (c *chain) Offer(id mman.CID) (market.Offer, error) {
 
 func (c *chain) Grant(market.Leg, mman.Address) (policy.Policy, error) {
 	return policy.Policy{}, mman.ErrNotFound
+}
+
+func (c *chain) RFP(id mman.RequestID) (rfp.RFP, market.Request, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	one, ok := c.rfps[id]
+	if !ok {
+		return rfp.RFP{}, market.Request{}, mman.ErrNotFound
+	}
+	return one, c.requests[id], nil
+}
+
+func (c *chain) SignCommitment(m market.Commitment) (market.SignedCommitment, error) {
+	return market.SignCommitment(chainID, m, c.key)
 }
 
 func (c *chain) Waiting(mman.Address) ([]mman.LeaseID, error) { return nil, nil }

@@ -38,6 +38,8 @@ type holding struct {
 	Price      price.Price           `cbor:"price"`
 	Capacity   uint64                `cbor:"capacity"`
 	Region     string                `cbor:"region"`
+	// Bids is the rule for requests that are put out to bids; nil for none.
+	Bids *Bidding `cbor:"bids,omitempty"`
 	// Offer is the one that stands, with its signed bytes.
 	Offer   mman.CID            `cbor:"offer,omitzero"`
 	Signed  *market.SignedOffer `cbor:"signed,omitempty"`
@@ -183,7 +185,7 @@ func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
 func (p *Provider) hold(ctx context.Context, l Listing) (holding, []byte, error) {
 	h := holding{
 		Name: l.Manifest.Name, Kind: l.Manifest.Kind, Facet: l.Manifest.Facet, Private: l.Private,
-		Attributes: l.Manifest.Attributes, Policy: l.Policy, Price: l.Price, Capacity: l.Capacity, Region: l.Region,
+		Attributes: l.Manifest.Attributes, Policy: l.Policy, Price: l.Price, Capacity: l.Capacity, Region: l.Region, Bids: l.Bids,
 	}
 	if l.Content != "" {
 		size, err := p.holdContent(ctx, l, &h)

@@ -85,11 +85,19 @@ func (p *Provider) settle(ctx context.Context, height uint64, now bool) error {
 }
 
 func (p *Provider) submitSettle(ctx context.Context, batch []pending, closing []mman.LeaseID) (mman.Hash, error) {
+	var msgs []tx.Msg
+	for _, id := range closing {
+		if m, ok, err := p.stand(id); err != nil {
+			return mman.Hash{}, err
+		} else if ok {
+			msgs = append(msgs, m)
+		}
+	}
 	msg := tx.MsgSettle{Sender: p.submitter.Address(), Close: closing}
 	for _, one := range batch {
 		msg.Items = append(msg.Items, tx.SettleItem{Receipt: one.receipt.Bytes, Signature: one.receipt.Signature})
 	}
-	hash, err := p.submitter.Submit(ctx, msg)
+	hash, err := p.submitter.Submit(ctx, append(msgs, msg)...)
 	if err != nil {
 		return mman.Hash{}, fmt.Errorf("settle %d receipts: %w", len(batch), err)
 	}
@@ -102,6 +110,20 @@ func (p *Provider) submitSettle(ctx context.Context, batch []pending, closing []
 	}
 	p.log.LogAttrs(ctx, slog.LevelDebug, "receipts settled", slog.Int("receipts", len(batch)), slog.Int("leases_closed", len(closing)), slog.String("tx", hash.String()))
 	return hash, errors.Join(errs...)
+}
+
+// stand accepts a lease that was won by a bid before it is closed: who ends it
+// unaccepted did not stand by its bid.
+func (p *Provider) stand(id mman.LeaseID) (tx.Msg, bool, error) {
+	lease, err := p.ledger.Lease(id)
+	if err != nil || lease.Accepted > 0 {
+		return nil, false, err
+	}
+	_, _, err = p.ledger.RFP(lease.Request)
+	if notFound(err) {
+		return nil, false, nil
+	}
+	return tx.MsgAcceptLeases{Provider: p.submitter.Address(), Leases: []mman.LeaseID{id}}, err == nil, err
 }
 
 // settleAndClose settles one lease and ends it in the same transaction.
