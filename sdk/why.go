@@ -35,7 +35,14 @@ func (c *Client) Replay(ctx context.Context, r chain.RequestRecord) (looks int, 
 	if err != nil {
 		return 0, err
 	}
-	again, err := match.Decide(r.Request, *r.Decision, in, func(id mman.CID) (market.Offer, error) { return c.offer(ctx, id) })
+	again, err := match.Decide(r.Request, *r.Decision, in, func(id mman.CID) (market.Offer, error) {
+		o, err := c.offer(ctx, id)
+		if err != nil || r.RFP == nil {
+			return o, err
+		}
+		o.Price, err = r.RFP.PriceOf(o)
+		return o, err
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -57,10 +64,19 @@ func (c *Client) Replay(ctx context.Context, r chain.RequestRecord) (looks int, 
 // it does: what the decision says, and of a policy's rule what it read. Offers
 // that cannot be had any more are spoken of by their ids only.
 func (c *Client) Why(ctx context.Context, r chain.RequestRecord) ([]string, error) {
-	if r.Decision == nil {
-		return []string{"No block has looked at it yet."}, nil
+	var out []string
+	if r.RFP != nil {
+		for _, said := range r.RFP.Explain() {
+			out = append(out, sentence(said))
+		}
 	}
-	out := []string{sentence(r.Decision.Outline())}
+	if r.Decision == nil {
+		if r.RFP == nil {
+			out = append(out, "No block has looked at it yet.")
+		}
+		return out, nil
+	}
+	out = append(out, sentence(r.Decision.Outline()))
 	for _, reason := range r.Decision.Reasons() {
 		said := reason.Explain()
 		if reason.Code == mman.ErrPolicy.Code && policy.ByRule(reason.Rule) {

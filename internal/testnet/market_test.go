@@ -196,7 +196,13 @@ func TestMarket(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, session.Close(ctx))
 		require.NoError(t, owner.Unshare(ctx, offer, me.Address()))
-		_, err = consumer.Open(ctx, lease)
+		testnet.Eventually(t, "the provider's own node has the block", func() (bool, error) {
+			session, opening := consumer.Open(ctx, lease)
+			if err = opening; err == nil {
+				return false, session.Close(ctx)
+			}
+			return true, nil
+		})
 		require.ErrorIs(t, err, mman.ErrPolicy)
 		require.ErrorContains(t, err, "revoked")
 		w := wanted()

@@ -185,10 +185,10 @@ const (
 	prefixRetire   byte = 0x03 // u64be height ‖ lease → nothing: when its blocks go
 	prefixOutput   byte = 0x04 // lease ‖ content CID → nothing: a result of the lease
 	prefixOffer    byte = 0x05 // offer CID → u64be height at which it expires ‖ its bytes
-	prefixBid      byte = 0x07 // request → ownBid
 	prefixStored   byte = 0x06 // lease → u64be bytes that it may have stored here
 	prefixDecision byte = 0x07 // lease ‖ lane ‖ u64be index → decision.Entry
 	prefixBlock    byte = 0x08 // lease ‖ lane ‖ u64be number → hash of a block of the log
+	prefixBid      byte = 0x0a // request → ownBid
 )
 
 func (b *ledgerBook) account(id mman.LeaseID) *account {

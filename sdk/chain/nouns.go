@@ -12,6 +12,7 @@ import (
 	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/match"
+	"github.com/limboid/massive-man/market/rfp"
 	"github.com/limboid/massive-man/resources"
 )
 
@@ -75,6 +76,8 @@ type RequestRecord struct {
 	State    match.Outcome   `json:"state"`
 	Lease    *mman.LeaseID   `json:"lease,omitempty"`
 	Decision *match.Decision `json:"decision,omitempty"`
+	// RFP is how it stands when it was put out to sealed bids.
+	RFP *rfp.RFP `json:"rfp,omitempty"`
 }
 
 // Info is what the ledger remembers of its genesis.
@@ -216,6 +219,22 @@ func (c *Client) Leases(ctx context.Context, account mman.Address, limit int) ([
 // Requests lists at most limit requests of a consumer.
 func (c *Client) Requests(ctx context.Context, consumer mman.Address, limit int) ([]RequestRecord, error) {
 	return list[RequestRecord](ctx, c, "/mman/requests", url.Values{"consumer": {consumer.String()}}, limit)
+}
+
+// RFP returns a request that was put out to bids, or mman.ErrNotFound.
+func (c *Client) RFP(ctx context.Context, id mman.RequestID) (rfp.RFP, error) {
+	return get[rfp.RFP](ctx, c, "/mman/rfps/%s", id)
+}
+
+// RFPs lists at most limit requests that were put out to bids, of an account as
+// consumer or bidder, or with the zero address of all; those that are not closed
+// come first.
+func (c *Client) RFPs(ctx context.Context, account mman.Address, limit int) ([]rfp.RFP, error) {
+	args := url.Values{}
+	if !account.IsZero() {
+		args.Set("account", account.String())
+	}
+	return list[rfp.RFP](ctx, c, "/mman/rfps", args, limit)
 }
 
 const pageSize = 50

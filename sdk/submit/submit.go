@@ -145,6 +145,12 @@ func affordable(account chain.Account, t *tx.Tx, msgs []tx.Msg) error {
 				return err
 			}
 			out = r.Cap
+		case tx.MsgOpenRFP:
+			r, err := market.DecodeRequest(m.Request)
+			if err != nil {
+				return err
+			}
+			out = r.Cap
 		}
 		var err error
 		if need, err = need.Add(out); err != nil {
