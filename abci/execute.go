@@ -44,6 +44,10 @@ type execution struct {
 	out    *executed
 	// proposer made the block.
 	proposer block.ConsensusAddress
+	// taken are the transactions without the beacon's. doubtful says that one of
+	// them was not admitted.
+	taken    []entry
+	doubtful bool
 
 	consensus *block.Consensus
 }
@@ -58,6 +62,7 @@ func (e *execution) run(txs [][]byte) error {
 	if entries, err = e.advance(entries); err != nil {
 		return err
 	}
+	e.taken = entries
 	for _, entry := range entries {
 		result, err := e.deliver(entry)
 		if err != nil {
@@ -84,6 +89,25 @@ func (e *execution) context(w state.Writer, events *[]block.Event) *block.Contex
 	return &block.Context{Header: e.header, Params: e.gate.params, State: w, Events: events}
 }
 
+// inOrder returns why no honest proposer would have taken the transactions in this
+// order: it admits each after the others, above the state before the block, and
+// executes none. What a message did meanwhile is not the proposer's fault.
+func (e *execution) inOrder(before *state.Overlay) error {
+	for i, t := range e.taken {
+		if t.err != nil {
+			return t.err
+		}
+		admission := before.Nest()
+		if err := e.gate.admit(admission, t.opened, e.header.Height); err != nil {
+			return fmt.Errorf("transaction %d of the proposal: %w", i, err)
+		}
+		if err := admission.Commit(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // deliver executes one transaction and returns its result.
 func (e *execution) deliver(t entry) (*types.ExecTxResult, error) {
 	if t.err != nil {
@@ -99,6 +123,7 @@ func (e *execution) deliver(t entry) (*types.ExecTxResult, error) {
 	e.gas -= o.GasLimit
 	admission := e.state.Nest()
 	if err := e.gate.admit(admission, o, e.header.Height); err != nil {
+		e.doubtful = true
 		if errors.Is(err, mman.ErrBadSignature) {
 			e.refuse(err)
 		}

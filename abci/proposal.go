@@ -124,8 +124,8 @@ func wireSize(raw []byte) int64 { return int64(1 + protowire.SizeBytes(len(raw))
 
 // ProcessProposal executes the block on an overlay and keeps the result. It
 // rejects what no honest proposer makes: bytes that are no transaction, a
-// signature that does not verify, more gas than a block has, and whatever
-// panics.
+// signature that does not verify, transactions that cannot be admitted in their
+// order, more gas than a block has, and whatever panics.
 func (a *Application) ProcessProposal(_ context.Context, req *types.RequestProcessProposal) (answer *types.ResponseProcessProposal, _ error) {
 	a.consensus.Lock()
 	defer a.consensus.Unlock()
@@ -206,5 +206,16 @@ func (a *Application) execute(p proposal) (*executed, error) {
 		routes: a.routes, gate: g, state: o, gas: g.params.MaxGasPerBlock, out: out, consensus: p.consensus(latest.Data()),
 		header: block.Header{ChainID: g.chainID, Height: next, Time: p.at.Unix()}, proposer: consensusAddress(p.proposer),
 	}
-	return out, e.run(p.txs)
+	if err := e.run(p.txs); err != nil || !e.doubtful {
+		return out, err
+	}
+	before, err := a.begin()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.inOrder(before); err != nil {
+		e.refuse(err)
+		return out, fatal(err)
+	}
+	return out, nil
 }
