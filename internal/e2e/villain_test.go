@@ -134,8 +134,8 @@ func villainMain(home, deed string) error {
 	if err != nil {
 		return err
 	}
-	f := &forger{FilePV: signer, app: app, chain: doc.ChainID, deed: deed,
-		state: sm.NewStore(mmancons.NewDB(stores.Data().Namespace(store.NamespaceCometState)), sm.StoreOptions{})}
+	chainState := sm.NewStore(mmancons.NewDB(stores.Data().Namespace(store.NamespaceCometState)), sm.StoreOptions{})
+	f := &forger{FilePV: signer, app: app, chain: doc.ChainID, deed: deed, state: chainState}
 	n, err := node.NewNodeWithContext(context.Background(), c, f, key, proxy.NewConnSyncLocalClientCreator(app),
 		func() (*types.GenesisDoc, error) { return genesis, nil },
 		mmancons.DBProvider(stores.Data()), node.DefaultMetricsProvider(c.Instrumentation), log.NewNopLogger())
