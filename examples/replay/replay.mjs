@@ -750,6 +750,7 @@ export function replay(dir, show) {
   let exitCode = 0;
   let ended = true; // by the guest itself, or by the host in a host call
   try {
+    exports["mman.start"]?.(); // what was the module's start section
     exports._start();
   } catch (error) {
     if (error instanceof Stop) ({ code, exitCode } = error);

@@ -48,7 +48,7 @@ func TestModulesThatAreRefused(t *testing.T) {
 		"library":              {(&wasmtest.Builder{}).Function("run", 0), mman.ErrModule, "exports no function _start"},
 		"cut short":            {wasmtest.Echo()[:100], mman.ErrModule, "cut short"},
 		"too large":            {append(raw(), wasmtest.Section(0, make([]byte, wasm.ModuleMaxBytes))...), mman.ErrModule, "at most 33554432"},
-		"start section":        {raw(wasmtest.Section(8, []byte{0})), mman.ErrModule, "start section"},
+		"start of nothing":     {raw(wasmtest.Section(8, []byte{1})), mman.ErrModule, "function 1 of 1"},
 		"tag section":          {raw(wasmtest.Section(13, []byte{0})), mman.ErrModule, "kind 13"},
 		"bytes behind section": {raw(wasmtest.Section(6, []byte{0, 0})), mman.ErrModule, "1 bytes too many"},
 		"unknown function":     {importing(wasmtest.WASI, "fd_teleport", nil, nil), mman.ErrImport, `"fd_teleport"`},

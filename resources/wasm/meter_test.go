@@ -100,6 +100,7 @@ func hostile() map[string]struct {
 	}
 	// 0xfc 0x0f is table.grow, here by one reference to nothing.
 	growTable := []byte{0xd0, 0x70, 0x41, 1, 0xfc, 0x0f, 0, 0x1a}
+	zeros := append([]byte{0xfd, 12}, make([]byte, 16)...) // v128.const
 	indirect := &wasmtest.Builder{MinPages: 1, Table: 1}
 	return map[string]guest{
 		"br":           {builder().Command(0, wasmtest.Loop(wasmtest.Br(0))), mman.ErrFuel, "1000000000"},
@@ -108,6 +109,10 @@ func hostile() map[string]struct {
 		"recursion":    {builder().Command(0, wasmtest.Call(0)), mman.ErrGuestTrap, "words of stack"},
 		"huge locals":  {builder().Command(5000, wasmtest.Call(0)), mman.ErrGuestTrap, "words of stack"},
 		"indirect":     {indirect.Command(0, wasmtest.Const(0), []byte{0x11, 0, 0}), mman.ErrGuestTrap, "words of stack"},
+		"start":        {(&wasmtest.Builder{MinPages: 1, Raw: wasmtest.Section(8, []byte{0})}).Command(0, wasmtest.Loop(wasmtest.Br(0))), mman.ErrFuel, "1000000000"},
+		"start, deep":  {(&wasmtest.Builder{MinPages: 1, Raw: wasmtest.Section(8, []byte{0})}).Command(0, wasmtest.Call(0)), mman.ErrGuestTrap, "words of stack"},
+		"vectors":      {builder().Command(0, wasmtest.Loop(zeros, zeros, []byte{0xfd, 0xe4, 1}, wasmtest.Drop(), wasmtest.Br(0))), mman.ErrFuel, "1000000000"},
+		"deep nesting": {builder().Command(0, nested([]byte{0x02, 0x40}, 10_000), wasmtest.Loop(wasmtest.Br(0))), mman.ErrFuel, "1000000000"},
 		"memory":       {builder().Command(0, wasmtest.Loop(wasmtest.Grow(16), wasmtest.Drop(), wasmtest.Br(0))), mman.ErrMemory, "asked for more"},
 		"memory fills": {(&wasmtest.Builder{MinPages: 256}).Command(0, wasmtest.Loop(wasmtest.Const(0), wasmtest.Const(1), wasmtest.Const(1<<24), []byte{0xfc, 0x0b, 0}, wasmtest.Br(0))), mman.ErrFuel, "1000000000"},
 		"table": {

@@ -341,7 +341,11 @@ func (m *module) call(ctx context.Context, r *run) error {
 		r.gauge.stop()
 	})
 	stopFollowing := r.follow(ctx)
-	_, err = instance.ExportedFunction(startExport).Call(ctx)
+	for _, name := range []string{meter.StartFunction, startExport} {
+		if f := instance.ExportedFunction(name); f != nil && err == nil {
+			_, err = f.Call(ctx)
+		}
+	}
 	stopFollowing()
 	if !over() {
 		<-lowered

@@ -78,6 +78,7 @@ func (p program) onWasmtime(t *testing.T, engine *wasmtime.Engine) (stdout []byt
 	require.NoError(t, err)
 	limit := resources.DefaultLimits().Fuel
 	require.NoError(t, instance.GetExport(store, meter.LimitGlobal).Global().Set(store, wasmtime.ValI64(int64(limit))))
+	require.Nil(t, instance.GetFunc(store, meter.StartFunction), "no compiler of these makes one")
 	if _, err := instance.GetFunc(store, "_start").Call(store); err != nil {
 		require.True(t, w.exited, "%v", err)
 	}

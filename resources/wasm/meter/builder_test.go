@@ -12,6 +12,7 @@ const (
 	i64    byte = 0x7e
 	f32    byte = 0x7d
 	f64    byte = 0x7c
+	v128   byte = 0x7b
 	fref   byte = 0x70
 	xref   byte = 0x6f
 	nothin byte = 0x40
@@ -30,6 +31,7 @@ type builder struct {
 	datas    [][]byte
 	code     [][]byte
 	before   []byte // raw sections behind the type section
+	start    []byte // the start section
 	after    []byte // raw sections at the end
 	dataNote bool   // there is a data count section
 	imported uint32
@@ -145,6 +147,9 @@ func (b *builder) bytes() []byte {
 	}
 	add(6, b.globals)
 	add(7, b.exports)
+	if b.start != nil {
+		m = append(m, section(8, b.start)...)
+	}
 	add(9, b.elems)
 	if b.dataNote {
 		m = append(m, section(12, u(uint32(len(b.datas))))...)
@@ -176,6 +181,14 @@ func drop() []byte          { return []byte{0x1a} }
 func ret() []byte           { return []byte{0x0f} }
 func add32() []byte         { return []byte{0x6a} }
 func misc(n ...byte) []byte { return append([]byte{0xfc}, n...) }
+
+// simd is an operator on vectors, by its number, with its immediates.
+func simd(n uint32, immediates ...byte) []byte { return cat([]byte{0xfd}, u(n), immediates) }
+
+// cv128 pushes a vector with the same number in both halves.
+func cv128(half uint64) []byte {
+	return simd(12, cat(le64(half), le64(half))...)
+}
 
 func brTable(labels ...uint32) []byte {
 	b := append([]byte{0x0e}, u(uint32(len(labels)-1))...)

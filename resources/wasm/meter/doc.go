@@ -37,7 +37,7 @@
 // machine. What a memory starts with is not charged for; see Metered.MinPages.
 //
 // Stack. A call takes 8 words, one for each parameter and local, and as many as
-// the function has operands at a time at most. A call that would take the sum
+// the function has operands at a time at most; a vector counts twice. A call that would take the sum
 // above 65,536 words traps: StopGlobal is StopStack. A function that calls nothing
 // and takes at most 64 words does not count. The sum is below the limits of
 // engines that compile; wazero's interpreter gives up after 2,000 calls, whatever
@@ -49,10 +49,15 @@
 // the host or constant keep theirs when they are moved, negated, made absolute or
 // given a sign.
 //
-// Refused are vectors (SIMD, with the relaxed ones), threads, tail calls,
-// exceptions, garbage collection, typed function references, extended constant
-// expressions, 64-bit and several memories; start functions, which would run
-// before the limit is set; imports of anything but functions; element and data
+// Vectors (SIMD) cost 1 an operator like all others. A NaN lane that an operator
+// computes is made canonical at once.
+//
+// Start functions. A start section would run before the host can set the limit. The
+// function in it is exported as StartFunction instead, for the host to call.
+//
+// Refused are relaxed vectors, threads, tail calls, exceptions, garbage collection,
+// typed function references, extended constant expressions, 64-bit and several
+// memories; imports of anything but functions; element and data
 // segments that do not fit, which engines treat differently; names that begin
 // with ReservedPrefix; modules above 32 MiB, functions above 1 MiB of code or
 // 49,992 parameters and locals; functions whose frame is above the stack or whose
@@ -65,7 +70,8 @@
 //
 // # What a host does
 //
-// It sets LimitGlobal before the first call; at first the limit is 0. It may add
+// It sets LimitGlobal before the first call; at first the limit is 0. If there is a
+// StartFunction, that is the first call. It may add
 // to UsedGlobal inside a host call, which is how host calls are paid for. It may
 // raise or lower LimitGlobal at any time, also from another goroutine while the
 // guest computes; a lowered limit is seen within the time of some 130,000

@@ -24,7 +24,7 @@ type emitter struct {
 	wrapped  bool // the guest's code stands in a block
 
 	// The meter's own locals.
-	fuel, scratch, nan32, nan64 uint32
+	fuel, scratch, nan32, nan64, vector uint32
 }
 
 // access is one to a local, or several of which the first reads it or not.
@@ -94,6 +94,9 @@ func (e *emitter) declare() {
 	}
 	if e.floats {
 		e.nan32, e.nan64 = add(f32), add(f64)
+	}
+	if e.vectors {
+		e.vector = add(v128)
 	}
 	e.groups = groups              // keeps the capacity; the next function starts anew
 	e.index32(uint32(len(groups))) //nolint:gosec // below a function's bytes
@@ -217,6 +220,9 @@ func (e *emitter) guest() {
 		if !e.structure(in, live) {
 			if live {
 				e.operator(in)
+				if class := e.operators[in.op].nan; class == nanLanes32 || class == nanLanes64 {
+					e.canonicaliseLanes(class)
+				}
 			} else {
 				e.copy(in)
 			}

@@ -25,6 +25,10 @@ const (
 	StackGlobal = ReservedPrefix + "stack"
 	// StopGlobal is an i32: why the meter trapped, one of the Stop constants.
 	StopGlobal = ReservedPrefix + "stop"
+	// StartFunction is what the module has in its start section, if it has one: a
+	// function without parameters and results. The host calls it once, when it has
+	// set the limit and before anything else.
+	StartFunction = ReservedPrefix + "start"
 )
 
 // Values of StopGlobal. Running out of fuel has none: the host compares
@@ -121,8 +125,12 @@ type switches struct {
 	noStack   bool
 	noRange   bool // ranges and grows cost what one operator costs
 	noPieces  bool
+	noPauses  bool // the host does not run while a guest computes
 	noGrow    bool
 	noNaN     bool
+	noStart   bool // the engine calls the start function
+	noEntry   bool // entries of functions cost nothing
+	stepwise  bool // every operator is charged for itself, just before it
 	everyNaN  bool // NaNs are made canonical where they are made
 	otherNaNs bool // operators yield other NaNs than this processor's
 }
@@ -156,8 +164,8 @@ func instrument(module []byte, opts Options, sw switches) (Metered, error) {
 	if err != nil {
 		return Metered{}, fmt.Errorf("meter the module: %w", err)
 	}
-	o := newOutput(m)
-	b := newBody(m, operators())
+	o := newOutput(m, sw)
+	b := newBody(m, operators(), sw)
 	for i := range m.bodies {
 		if err := b.validate(i); err != nil {
 			return Metered{}, fmt.Errorf("meter the module: %w", err)

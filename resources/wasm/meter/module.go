@@ -69,6 +69,7 @@ type module struct {
 	dataCount int
 	bodies    []reader
 	exports   int
+	start     uint32 // the function, if there is a start section
 	seen      [sectionCount]bool
 	section   [sectionCount]reader
 	names     []reader // the name sections
@@ -184,7 +185,7 @@ func (m *module) parseSection(id int, r *reader, opts Options, sw switches) erro
 	case sectionExport:
 		m.parseExports(r)
 	case sectionStart:
-		return fmt.Errorf("%w: it has a start section (byte %d), which would run before its limits hold; export _start instead", mman.ErrModule, r.pos)
+		m.parseStart(r)
 	case sectionElement:
 		for range r.count() {
 			m.parseElement(r)
@@ -218,10 +219,8 @@ func (r *reader) valueType() byte {
 // checkType refuses what is not the type of a value.
 func checkType(t byte) error {
 	switch t {
-	case i32, i64, f32, f64, funcref, externref:
+	case i32, i64, f32, f64, v128, funcref, externref:
 		return nil
-	case 0x7b:
-		return errors.New("a value of type v128; vectors (SIMD) are not supported")
 	default:
 		return fmt.Errorf("%#x is not a type of WebAssembly 2.0", t)
 	}
@@ -409,6 +408,18 @@ func (m *module) parseExports(r *reader) {
 	}
 }
 
+func (m *module) parseStart(r *reader) {
+	start := r.pos
+	m.start = r.u32()
+	if uint64(m.start) >= uint64(len(m.funcs)) {
+		r.failf(start, "it starts with function %d of %d", m.start, len(m.funcs))
+		return
+	}
+	if t := m.types[m.funcs[m.start]]; len(t.params)+len(t.results) > 0 {
+		r.failf(start, "it starts with function %d, which has parameters or results", m.start)
+	}
+}
+
 // constant reads a constant expression that yields the given type. Of an i32
 // that the module itself tells, it returns the value.
 func (m *module) constant(r *reader, want byte) (v uint32, known bool) {
@@ -448,6 +459,12 @@ func (m *module) constantOperator(r *reader, start int, op byte) byte {
 	case opF64Const:
 		r.take(8)
 		return f64
+	case prefixVector:
+		if n := r.u32(); vectorial+n != opV128Const {
+			r.failf(start, "operator 0xfd %d in a constant expression", n)
+		}
+		r.take(16)
+		return v128
 	case opRefNull:
 		t := r.u8()
 		if !isReference(t) {

@@ -1,5 +1,7 @@
 package meter
 
+import "encoding/binary"
+
 // The types of values, as a module writes them. anyType stands for a value that
 // unreachable code takes from nowhere.
 const (
@@ -7,6 +9,7 @@ const (
 	i64        byte = 0x7e
 	f32        byte = 0x7d
 	f64        byte = 0x7c
+	v128       byte = 0x7b
 	funcref    byte = 0x70
 	externref  byte = 0x6f
 	noValue    byte = 0x40 // the type of a block without results
@@ -15,7 +18,7 @@ const (
 )
 
 // Operators that the meter has something to do with. Those behind the prefix
-// 0xfc are numbered from prefixed.
+// 0xfc are numbered from prefixed, those on vectors, behind 0xfd, from vectorial.
 const (
 	opUnreachable  = 0x00
 	opNop          = 0x01
@@ -67,19 +70,27 @@ const (
 	opRefIsNull    = 0xd1
 	opRefFunc      = 0xd2
 	prefixMisc     = 0xfc
+	prefixVector   = 0xfd
 
-	prefixed      = 0x100
-	opMemoryInit  = prefixed + 8
-	opDataDrop    = prefixed + 9
-	opMemoryCopy  = prefixed + 10
-	opMemoryFill  = prefixed + 11
-	opTableInit   = prefixed + 12
-	opElemDrop    = prefixed + 13
-	opTableCopy   = prefixed + 14
-	opTableGrow   = prefixed + 15
-	opTableSize   = prefixed + 16
-	opTableFill   = prefixed + 17
-	operatorCount = prefixed + 18
+	prefixed     = 0x100
+	opMemoryInit = prefixed + 8
+	opDataDrop   = prefixed + 9
+	opMemoryCopy = prefixed + 10
+	opMemoryFill = prefixed + 11
+	opTableInit  = prefixed + 12
+	opElemDrop   = prefixed + 13
+	opTableCopy  = prefixed + 14
+	opTableGrow  = prefixed + 15
+	opTableSize  = prefixed + 16
+	opTableFill  = prefixed + 17
+	miscCount    = 18
+
+	vectorial     = 0x200
+	opV128Const   = vectorial + 12
+	opF32x4Eq     = vectorial + 65
+	opF64x2Eq     = vectorial + 71
+	opV128Select  = vectorial + 82
+	operatorCount = vectorial + 0x100
 )
 
 // immediate says what follows an operator.
@@ -102,6 +113,10 @@ const (
 	immF32
 	immF64
 	immRefType
+	immVector
+	immShuffle
+	immLane
+	immAccessLane
 )
 
 // nanClass says what an operator does with the bits of a NaN.
@@ -116,6 +131,10 @@ const (
 	nanMakes
 	// nanNever: the result is no NaN.
 	nanNever
+	// nanLanes32 and nanLanes64: the lanes of the result may be any NaNs. They are
+	// made canonical at once, so that a vector's bits are the same everywhere.
+	nanLanes32
+	nanLanes64
 )
 
 // operator describes an operator whose types depend on nothing but itself.
@@ -123,15 +142,15 @@ type operator struct {
 	imm immediate
 	// in and out are the operands, the last on top, and the result; anyType for
 	// none.
-	in      [2]byte
+	in      [3]byte
 	out     byte
 	typed   bool // in and out say all
 	nan     nanClass
 	natural uint8 // alignment of an access, as a power of 2
+	lanes   uint8 // of what an immediate lane is chosen from
 }
 
-// operators returns the description of every operator of WebAssembly 2.0 but
-// those on vectors.
+// operators returns the description of every operator of WebAssembly 2.0.
 func operators() *[operatorCount]operator {
 	var t [operatorCount]operator
 	for op, imm := range map[int]immediate{
@@ -175,9 +194,9 @@ func operators() *[operatorCount]operator {
 		{i64, 1},
 		{i64, 2}, // stores
 	} {
-		op := operator{imm: immAccess, in: [2]byte{i32}, out: a.value, typed: true, natural: a.natural}
+		op := operator{imm: immAccess, in: [3]byte{i32}, out: a.value, typed: true, natural: a.natural}
 		if opFirstLoad+i >= opFirstStore {
-			op.in, op.out = [2]byte{i32, a.value}, anyType
+			op.in, op.out = [3]byte{i32, a.value}, anyType
 		}
 		t[opFirstLoad+i] = op //nolint:gosec // the list is as long as the range of opcodes
 	}
@@ -229,14 +248,16 @@ func operators() *[operatorCount]operator {
 		{prefixed + 6, prefixed + 7, [2]byte{f64}, i64, nanBlind},
 	} {
 		for op := f.first; op <= f.last; op++ {
-			t[op] = operator{imm: immNone, in: f.in, out: f.out, typed: true, nan: f.nan}
+			t[op] = operator{imm: immNone, in: [3]byte{f.in[0], f.in[1]}, out: f.out, typed: true, nan: f.nan}
 		}
 	}
+	addVectors(t[vectorial:])
 	return &t
 }
 
 // Price returns the fuel that version 1 takes for one operator, by its opcode;
-// an operator behind the prefix 0xfc has the opcode 0x100 plus its number.
+// an operator behind the prefix 0xfc has the opcode 0x100 plus its number, one on
+// vectors, behind 0xfd, 0x200 plus its number.
 // Operators on whole ranges cost more, by their size: see the package's text.
 func Price(op int) uint64 {
 	switch op {
@@ -258,8 +279,6 @@ func refusal(op byte) string {
 		return "typed function references"
 	case op == 0xfb:
 		return "garbage collection"
-	case op == 0xfd:
-		return "vectors (SIMD)"
 	case op == 0xfe:
 		return "threads"
 	default:
@@ -275,6 +294,7 @@ type instr struct {
 	// a and b are the immediates: indexes, the offset of an access, or for a
 	// br_table the number of labels before the default one.
 	a, b uint32
+	lane uint8
 	// labels is where a br_table's labels, or a block's type, begin.
 	labels int
 }
@@ -285,13 +305,21 @@ func (r *reader) next(t *[operatorCount]operator) instr {
 	in := instr{start: r.pos}
 	b := r.u8()
 	in.op = int(b)
-	if b == prefixMisc {
+	switch b {
+	case prefixMisc:
 		n := r.u32()
-		if n > operatorCount-prefixed-1 {
+		if n >= miscCount {
 			r.failf(in.start, "operator 0xfc %d is not one of WebAssembly 2.0", n)
 			return in
 		}
 		in.op = prefixed + int(n)
+	case prefixVector:
+		n := r.u32()
+		if n >= operatorCount-vectorial {
+			r.failf(in.start, "operator 0xfd %d is one of relaxed vectors (SIMD), which processors do differently", n)
+			return in
+		}
+		in.op = vectorial + int(n)
 	}
 	in.rest = r.pos
 	switch t[in.op].imm {
@@ -334,8 +362,19 @@ func (r *reader) next(t *[operatorCount]operator) instr {
 		r.take(8)
 	case immRefType:
 		in.a = uint32(r.u8())
+	case immVector:
+		r.take(16)
+	case immShuffle:
+		for _, lane := range r.take(16) {
+			in.lane = max(in.lane, lane)
+		}
+	case immLane:
+		in.lane = r.u8()
+	case immAccessLane:
+		in.b, in.a = r.u32(), r.u32()
+		in.lane = r.u8()
 	case immUnknown:
-		r.failf(in.start, "operator %#x belongs to %s; use the features of WebAssembly 2.0 without vectors", b, refusal(b))
+		r.failf(in.start, "operator %#x belongs to %s; use the features of WebAssembly 2.0", b, refusal(b))
 	}
 	in.end = r.pos
 	return in
@@ -344,12 +383,20 @@ func (r *reader) next(t *[operatorCount]operator) instr {
 // appendTo appends the operator as it stands in the module, but for its opcode,
 // which some engines only know in its shortest form.
 func (in *instr) appendTo(b, module []byte) []byte {
-	if in.op >= prefixed {
-		b = append(b, prefixMisc, byte(in.op-prefixed)) //nolint:gosec // an opcode
-	} else {
-		b = append(b, byte(in.op)) //nolint:gosec // an opcode
-	}
+	b = appendOp(b, in.op)
 	return append(b, module[in.rest:in.end]...)
+}
+
+// appendOp appends an operator's opcode.
+func appendOp(b []byte, op int) []byte {
+	switch {
+	case op >= vectorial:
+		return binary.AppendUvarint(append(b, prefixVector), uint64(op-vectorial)) //nolint:gosec // not negative
+	case op >= prefixed:
+		return append(b, prefixMisc, byte(op-prefixed)) //nolint:gosec // below miscCount
+	default:
+		return append(b, byte(op)) //nolint:gosec // below prefixed
+	}
 }
 
 // zero reads the index of the only memory.

@@ -21,6 +21,7 @@ type output struct {
 	helpers   []helper
 	helperIDs map[string]uint32
 	pauses    bool // some code calls the host's side of memory.grow
+	sw        switches
 
 	nodes, charges, checks, canonical int
 }
@@ -31,8 +32,8 @@ type helper struct {
 	body []byte
 }
 
-func newOutput(m *module) *output {
-	o := &output{m: m, typeIDs: make(map[string]uint32, len(m.types)), helperIDs: map[string]uint32{}}
+func newOutput(m *module, sw switches) *output {
+	o := &output{m: m, sw: sw, typeIDs: make(map[string]uint32, len(m.types)), helperIDs: map[string]uint32{}}
 	for i, t := range m.types {
 		key := string(typeKey(t))
 		if _, twice := o.typeIDs[key]; !twice {
@@ -141,14 +142,10 @@ func (o *output) section(id int) ([]byte, bool) {
 		}
 		return o.extended(id, len(m.globals)-m.imported[kindGlobal], 5, items)
 	case sectionExport:
-		var items []byte
-		for i, name := range []string{UsedGlobal, LimitGlobal, StackGlobal, StopGlobal} {
-			items = binary.AppendUvarint(items, uint64(len(name)))
-			items = append(items, name...)
-			items = append(items, kindGlobal)
-			items = binary.AppendUvarint(items, uint64(o.used)+uint64(i))
-		}
-		return o.extended(id, m.exports, 4, items)
+		return o.exports()
+	case sectionStart:
+		s := m.section[id]
+		return m.b[s.pos:s.end], m.seen[id] && o.sw.noStart
 	case sectionCode:
 		n := len(m.bodies) + len(o.helpers)
 		body := binary.AppendUvarint(make([]byte, 0, len(o.code)+64), uint64(n))
@@ -162,6 +159,26 @@ func (o *output) section(id int) ([]byte, bool) {
 		s := m.section[id]
 		return m.b[s.pos:s.end], m.seen[id]
 	}
+}
+
+// exports adds the meter's globals, and the start function, which a host calls when
+// it has set the limit.
+func (o *output) exports() ([]byte, bool) {
+	var items []byte
+	count := 0
+	add := func(name string, kind byte, index uint32) {
+		items = append(binary.AppendUvarint(items, uint64(len(name))), name...)
+		items = binary.AppendUvarint(append(items, kind), uint64(index))
+		count++
+	}
+	add(UsedGlobal, kindGlobal, o.used)
+	add(LimitGlobal, kindGlobal, o.limit)
+	add(StackGlobal, kindGlobal, o.stack)
+	add(StopGlobal, kindGlobal, o.stop)
+	if o.m.seen[sectionStart] && !o.sw.noStart {
+		add(StartFunction, kindFunction, o.m.start)
+	}
+	return o.extended(sectionExport, o.m.exports, count, items)
 }
 
 // extended returns a section's items with more behind them.

@@ -1,6 +1,7 @@
 package meter_test
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -16,28 +17,34 @@ import (
 // them, with control flow of every shape, on numbers of every type.
 type program struct {
 	*rand.Rand
-	b      *builder
-	sigs   []signature
-	locals []byte
-	labels []byte // the types of the open labels, the innermost last; nothin for none
-	loops  []bool // of the labels
-	result []byte
-	most   int // statements of a function
-	budget int
-	slots  uint32 // of the table
+	b       *builder
+	sigs    []signature
+	locals  []byte
+	labels  []byte // the types of the open labels, the innermost last; nothin for none
+	loops   []bool // of the labels
+	result  []byte
+	most    int // statements of a function
+	budget  int
+	slots   uint32 // of the table
+	longest int    // of the longest ranges, bytes
 }
 
 type signature struct{ params, results []byte }
 
-func randomModule(seed uint64) []byte { return randomModuleOf(seed, 150) }
+func randomModule(seed uint64) []byte { return randomModuleOf(seed, 150, longRange) }
+
+const (
+	longRange  = 140_000 // which is done in pieces
+	shortRange = 12_000
+)
 
 // randomModuleOf makes a module whose functions have up to 20 statements more
 // than asked for.
-func randomModuleOf(seed uint64, most int) []byte {
-	p := &program{most: most, Rand: rand.New(rand.NewPCG(seed, 7)), b: (&builder{}).mem(1, 3)}
+func randomModuleOf(seed uint64, most, length int) []byte {
+	p := &program{most: most, longest: length, Rand: rand.New(rand.NewPCG(seed, 7)), b: (&builder{}).mem(1, 3)}
 	p.b.dataNote = true
 	p.b.datas = [][]byte{cat([]byte{1}, blob(make([]byte, 100)))}
-	for _, t := range []byte{i32, i64, f32, f64} {
+	for _, t := range numberTypes() {
 		p.b.global(t, true, p.constant(t))
 	}
 	p.b.export("g0", 3, 0)
@@ -54,7 +61,21 @@ func randomModuleOf(seed uint64, most int) []byte {
 	return p.b.bytes()
 }
 
-func (p *program) number() byte { return []byte{i32, i64, f32, f64}[p.IntN(4)] }
+func numberTypes() []byte { return []byte{i32, i64, f32, f64, v128} }
+
+// globalOf is the global that holds values of a type.
+func globalOf(t byte) uint32 { return uint32(bytes.IndexByte(numberTypes(), t)) }
+
+func (p *program) number() byte { return numberTypes()[p.IntN(5)] }
+
+// load and store are the operators on memory for a type.
+func load(t byte) []byte {
+	return map[byte][]byte{i32: {0x28}, i64: {0x29}, f32: {0x2a}, f64: {0x2b}, v128: {0xfd, 0}}[t]
+}
+
+func store(t byte) []byte {
+	return map[byte][]byte{i32: {0x36}, i64: {0x37}, f32: {0x38}, f64: {0x39}, v128: {0xfd, 11}}[t]
+}
 
 func (p *program) numbers(most int) []byte {
 	t := make([]byte, p.IntN(most+1))
@@ -138,10 +159,10 @@ func (p *program) statement(depth int) (code []byte) {
 		return cat(p.expr(t, depth), drop())
 	case 4, 5:
 		t := p.number()
-		return cat(p.address(), p.expr(t, depth), ops(map[byte]byte{i32: 0x36, i64: 0x37, f32: 0x38, f64: 0x39}[t], 0), u(uint32(p.IntN(100))))
+		return cat(p.address(), p.expr(t, depth), store(t), ops(0), u(uint32(p.IntN(100))))
 	case 6:
-		g := uint32(p.IntN(4))
-		return cat(p.expr([]byte{i32, i64, f32, f64}[g], depth), gset(g))
+		t := p.number()
+		return cat(p.expr(t, depth), gset(globalOf(t)))
 	case 7, 8:
 		cond := p.expr(i32, depth)
 		p.under(nothin, false, func() {
@@ -234,7 +255,7 @@ func (p *program) address() []byte { return cat(p.expr(i32, 1), c32(0xffff-200),
 
 func (p *program) length() []byte {
 	if p.IntN(8) == 0 {
-		return c32(int64(p.IntN(140_000)))
+		return c32(int64(p.IntN(p.longest)))
 	}
 	return c32(int64(p.IntN(200)))
 }
@@ -269,6 +290,15 @@ func (p *program) constant(t byte) []byte {
 		return c64([]int64{0, 1, -1, -1 << 63, int64(p.Uint64())}[p.IntN(5)])
 	case f32:
 		return cf32([]uint32{0, 0x80000000, 0x3f800000, 0x7f800000, 0xff800000, 0x7fc00000, 0xffa00001, p.Uint32()}[p.IntN(8)])
+	case v128:
+		lanes := make([]byte, 0, 16)
+		for len(lanes) < 16 {
+			lanes = append(lanes, p.constant(f64)[1:]...)
+			if p.IntN(2) == 0 {
+				lanes = cat(lanes[:len(lanes)-8], p.constant(f32)[1:], p.constant(f32)[1:])
+			}
+		}
+		return simd(12, lanes...)
 	default:
 		return cat([]byte{0x44}, cf64(0)[1:1], le64([]uint64{0, 1 << 63, 0x3ff << 52, 0x7ff << 52, 0xfff << 52, 0x7ff8 << 48, 0xfff4000000000001, p.Uint64()}[p.IntN(8)]))
 	}
@@ -294,10 +324,9 @@ func (p *program) expr(t byte, depth int) (code []byte) {
 	depth--
 	switch p.IntN(9) {
 	case 0:
-		g := map[byte]uint32{i32: 0, i64: 1, f32: 2, f64: 3}[t]
-		return gget(g)
+		return gget(globalOf(t))
 	case 1:
-		return cat(p.address(), ops(map[byte]byte{i32: 0x28, i64: 0x29, f32: 0x2a, f64: 0x2b}[t], 0), u(uint32(p.IntN(100))))
+		return cat(p.address(), load(t), ops(0), u(uint32(p.IntN(100))))
 	case 2:
 		if l, ok := p.local(t); ok {
 			return cat(p.expr(t, depth), tee(l))
@@ -325,8 +354,14 @@ func (p *program) operator(t byte, depth int) []byte {
 	two := func(t byte) []byte { return cat(p.expr(t, depth), p.expr(t, depth)) }
 	one := func(t byte) []byte { return p.expr(t, depth) }
 	switch t {
+	case v128:
+		return p.vector(depth)
 	case i32:
-		switch p.IntN(9) {
+		switch p.IntN(11) {
+		case 9:
+			return cat(one(v128), simd([]uint32{83, 99, 100, 131, 132, 163, 164, 195, 196}[p.IntN(9)]))
+		case 10:
+			return cat(one(v128), []([]byte){simd(21, p.pick(0, 15)), simd(25, p.pick(0, 7)), simd(27, p.pick(0, 3))}[p.IntN(3)])
 		case 0:
 			return cat(two(i32), ops(p.pick(0x46, 0x4f)))
 		case 1:
@@ -347,7 +382,9 @@ func (p *program) operator(t byte, depth int) []byte {
 			return cat(two(i32), ops(p.pick(0x6a, 0x78)))
 		}
 	case i64:
-		switch p.IntN(4) {
+		switch p.IntN(5) {
+		case 3:
+			return cat(one(v128), simd(29, p.pick(0, 1)))
 		case 0:
 			return cat(one(i32), ops(p.pick(0xac, 0xad)))
 		case 1:
@@ -358,7 +395,9 @@ func (p *program) operator(t byte, depth int) []byte {
 			return cat(two(i64), ops(p.pick(0x7c, 0x8a)))
 		}
 	case f32:
-		switch p.IntN(5) {
+		switch p.IntN(6) {
+		case 5:
+			return cat(one(v128), simd(31, p.pick(0, 3)))
 		case 0:
 			return cat(one(f64), ops(0xb6))
 		case 1:
@@ -369,7 +408,9 @@ func (p *program) operator(t byte, depth int) []byte {
 			return cat(two(f32), ops(p.pick(0x92, 0x98)))
 		}
 	default:
-		switch p.IntN(5) {
+		switch p.IntN(6) {
+		case 5:
+			return cat(one(v128), simd(33, p.pick(0, 1)))
 		case 0:
 			return cat(one(f32), ops(0xbb))
 		case 1:
@@ -379,6 +420,43 @@ func (p *program) operator(t byte, depth int) []byte {
 		default:
 			return cat(two(f64), ops(p.pick(0xa0, 0xa6)))
 		}
+	}
+}
+
+// vector makes code that pushes a vector; of numbers more often than of integers.
+func (p *program) vector(depth int) []byte {
+	among := func(ranges ...[2]int) []byte {
+		r := ranges[p.IntN(len(ranges))]
+		return simd(uint32(p.pick(r[0], r[1])))
+	}
+	one := func(t byte) []byte { return p.expr(t, depth) }
+	switch p.IntN(10) {
+	case 0:
+		t := numberTypes()[p.IntN(4)]
+		return cat(one(t), simd(map[byte]uint32{i32: 15 + uint32(p.IntN(3)), i64: 18, f32: 19, f64: 20}[t]))
+	case 1:
+		t := numberTypes()[p.IntN(4)]
+		return cat(one(v128), one(t), map[byte][]byte{
+			i32: simd(23, p.pick(0, 15)), i64: simd(30, p.pick(0, 1)), f32: simd(32, p.pick(0, 3)), f64: simd(34, p.pick(0, 1)),
+		}[t])
+	case 2:
+		return cat(one(v128), one(v128), one(v128), simd(82))
+	case 3:
+		return cat(one(v128), one(i32), among([2]int{107, 109}, [2]int{139, 141}, [2]int{171, 173}, [2]int{203, 205}))
+	case 4:
+		lanes := make([]byte, 16)
+		for i := range lanes {
+			lanes[i] = p.pick(0, 31)
+		}
+		return cat(one(v128), one(v128), simd(13, lanes...))
+	case 5: // of one, integers
+		return cat(one(v128), among([2]int{77, 77}, [2]int{96, 98}, [2]int{124, 129}, [2]int{135, 138}, [2]int{160, 161}, [2]int{167, 170}, [2]int{192, 193}, [2]int{199, 202}))
+	case 6: // of one, numbers
+		return cat(one(v128), among([2]int{94, 95}, [2]int{103, 106}, [2]int{116, 117}, [2]int{148, 148}, [2]int{224, 225}, [2]int{227, 227}, [2]int{236, 237}, [2]int{239, 239}, [2]int{248, 255}))
+	case 7: // of two, integers
+		return cat(one(v128), one(v128), among([2]int{14, 14}, [2]int{35, 64}, [2]int{78, 81}, [2]int{101, 102}, [2]int{110, 115}, [2]int{118, 121}, [2]int{133, 134}, [2]int{142, 147}, [2]int{149, 153}, [2]int{155, 159}, [2]int{181, 186}, [2]int{213, 223}))
+	default: // of two, numbers
+		return cat(one(v128), one(v128), among([2]int{65, 76}, [2]int{228, 235}, [2]int{240, 247}))
 	}
 }
 
@@ -436,21 +514,38 @@ func TestRandomPrograms(t *testing.T) {
 	require.Greater(t, sum.ended, 50)
 }
 
+// atLeast is how many operators a random program must execute to be counted.
+const atLeast = 100
+
+// operators returns how many of a run's operators were executed, without those that
+// cost nothing: fuel that is paid operator by operator, without what ranges and
+// entries of functions cost beside.
+func operators(t *testing.T, e engine, module []byte, limit uint64, args []uint64) uint64 {
+	t.Helper()
+	sw := meter.Switches{Naive: true, EveryNaN: true, NoRange: true, NoEntry: true, Stepwise: true}
+	return e.invoke(t, instrument(t, module, sw), limit, "run", args...).used
+}
+
 // checkQuickly compares a random program with itself, metered in the other way on
 // the other engine.
 func checkQuickly(t *testing.T, fast, slow engine, seed uint64, sum *tally) {
 	t.Helper()
-	const limit = 20_000
-	// Of a range of 140,000 bytes, and of what is paid between two checks.
-	const over = 140_000/meter.RangeUnit + 4096
+	// Before its hundredth operator a run uses less than the limit, also when most
+	// of its operators are on ranges; so a run that is out of fuel has come so far.
+	limit, length := uint64(20_000), shortRange
+	if seed%16 == 0 {
+		limit, length = 80_000, longRange
+	}
+	// Of a range, and of what is paid between two checks.
+	over := uint64(length/meter.RangeUnit + 4096)
 	most := 10 + 10*int(seed%4) // large ones take long to compile
 	if seed%64 == 0 {
 		most = 150
 	}
-	module := randomModuleOf(seed, most)
+	module := randomModuleOf(seed, most, length)
 	args := []uint64{seed, 0x400921fb54442d18}
 	want := slow.invoke(t, instrument(t, module, meter.Switches{Naive: true, EveryNaN: true}), limit, "run", args...)
-	if want.used < 100 {
+	if want.used < atLeast || !want.outOfFuel(limit) && operators(t, slow, module, limit, args) < atLeast {
 		return
 	}
 	got := fast.invoke(t, instrument(t, module), limit, "run", args...)
@@ -458,7 +553,7 @@ func checkQuickly(t *testing.T, fast, slow engine, seed uint64, sum *tally) {
 	switch {
 	case got.outOfFuel(limit):
 		sum.exhausted++
-		require.Less(t, got.used, uint64(limit+over), "seed %d", seed)
+		require.Less(t, got.used, limit+over, "seed %d", seed)
 		// What is paid ahead may find the fuel out before a trap.
 		require.True(t, want.trap != "" || want.outOfFuel(limit), "seed %d", seed)
 	case got.trap != "":
@@ -509,8 +604,8 @@ func TestManyRandomPrograms(t *testing.T) { //nolint:tparallel // its parts take
 		sum = tally{sum.ended + s.ended, sum.trapped + s.trapped, sum.exhausted + s.exhausted, sum.long + s.long}
 	}
 	share := func(n int) float64 { return 100 * float64(n) / float64(max(sum.long, 1)) }
-	t.Logf("%d modules of at least 100 operators from seed %d: %.1f %% ended, %.1f %% trapped, %.1f %% ran out of fuel",
-		sum.long, from, share(sum.ended), share(sum.trapped), share(sum.exhausted))
+	t.Logf("%d modules that executed at least %d operators, from seed %d: %.1f %% ended, %.1f %% trapped, %.1f %% ran out of fuel",
+		sum.long, atLeast, from, share(sum.ended), share(sum.trapped), share(sum.exhausted))
 	require.GreaterOrEqual(t, sum.long, wanted)
 	require.Positive(t, sum.ended)
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tetratelabs/wazero"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources/wasm/meter"
@@ -39,6 +40,7 @@ func TestPrices(t *testing.T) {
 		"code behind a br":      {one(nil, nil, nil, block(br(0), c32(1), drop())), nil, 2},
 		"br_table":              {one([]byte{i32}, nil, nil, block(block(get(0), brTable(0, 1)), c32(1), drop())), []uint64{1}, 3},
 		"br_table, first label": {one([]byte{i32}, nil, nil, block(block(get(0), brTable(0, 1)), c32(1), drop())), []uint64{0}, 4},
+		"vectors":               {one(nil, nil, nil, cv128(1), cv128(2), simd(228), simd(77), drop()), nil, 5},
 		"fill of nothing":       {one(nil, nil, nil, c32(0), c32(0), c32(0), misc(11, 0)), nil, 5},
 		"fill of 1":             {one(nil, nil, nil, c32(0), c32(0), c32(1), misc(11, 0)), nil, 6},
 		"fill of 64":            {one(nil, nil, nil, c32(0), c32(0), c32(64), misc(11, 0)), nil, 6},
@@ -64,7 +66,63 @@ func TestPrices(t *testing.T) {
 		})
 	}
 	require.Equal(t, uint64(1), meter.Price(0x6a))
+	require.Equal(t, uint64(1), meter.Price(0x200+228))
 	require.Equal(t, uint64(0), meter.Price(0x0b))
+}
+
+func TestRuleEntriesCost(t *testing.T) {
+	t.Parallel()
+	b := &builder{}
+	f := b.fn("", nil, nil, nil)
+	b.fn("run", nil, nil, nil, call(f), call(f))
+	e := compiler(t)
+	require.Equal(t, uint64(3+2), e.invoke(t, instrument(t, b.bytes()), noLimit, "run").used)
+	require.Equal(t, uint64(2), e.invoke(t, instrument(t, b.bytes(), meter.Switches{NoEntry: true}), noLimit, "run").used)
+}
+
+// What is paid ahead is less to do than paying at every block, and comes to the
+// same.
+func TestRuleBlocksArePaidTogether(t *testing.T) {
+	t.Parallel()
+	module := one([]byte{i32}, nil, nil, get(0), iff(c32(1), drop(), els(), c32(2), drop()), c32(3), drop())
+	merged, err := meter.Instrument(module, meter.Options{})
+	require.NoError(t, err)
+	naive, err := meter.InstrumentWith(module, meter.Options{}, meter.Switches{Naive: true})
+	require.NoError(t, err)
+	require.Less(t, merged.Charges, naive.Charges)
+	e := compiler(t)
+	for _, way := range []uint64{0, 1} {
+		require.Equal(t, e.invoke(t, naive.Module, noLimit, "run", way).used, e.invoke(t, merged.Module, noLimit, "run", way).used)
+	}
+}
+
+// A start function runs when the host has set the limit, and is counted; without
+// the rule it would run, or meet a limit of 0, before.
+func TestRuleStartFunctionsAreTheHostsToCall(t *testing.T) {
+	t.Parallel()
+	started := func(code ...[]byte) []byte {
+		b := (&builder{}).mem(1, 1)
+		g := b.global(i32, true, c32(0))
+		f := b.fn("", nil, nil, nil, cat(code...), c32(68), gset(g))
+		b.fn("run", nil, []byte{i32}, nil, gget(g))
+		b.start = u(f)
+		return b.bytes()
+	}
+	e, slow := compiler(t), interpreter(t)
+	for _, e := range []engine{e, slow} {
+		m := e.instantiate(t, instrument(t, started()))
+		require.Equal(t, []uint64{0}, invokeIn(t, m, noLimit, "run").results)
+		require.Equal(t, uint64(2+1+2), invokeIn(t, m, noLimit, meter.StartFunction).used)
+		require.Equal(t, []uint64{68}, invokeIn(t, m, noLimit, "run").results)
+
+		endless := e.instantiate(t, instrument(t, started(loop(br(0)))))
+		got := invokeIn(t, endless, 1000, meter.StartFunction)
+		require.True(t, got.outOfFuel(1000))
+		require.Less(t, got.used, uint64(1010))
+	}
+	_, err := e.runtime.InstantiateWithConfig(t.Context(), instrument(t, started(loop(br(0))), meter.Switches{NoStart: true}), wazero.NewModuleConfig().WithName(""))
+	require.ErrorContains(t, err, "start")
+	require.Nil(t, e.instantiate(t, instrument(t, one(nil, nil, nil))).ExportedFunction(meter.StartFunction))
 }
 
 func TestRuleRangesAreChargedBySize(t *testing.T) {
@@ -112,6 +170,20 @@ func TestRuleStackIsCounted(t *testing.T) {
 		o := invokeIn(t, m, noLimit, "run")
 		require.Empty(t, o.trap, name)
 		require.Zero(t, m.ExportedGlobal(meter.StackGlobal).Get(), name)
+	}
+}
+
+func TestRuleVectorsTakeTwoWords(t *testing.T) {
+	t.Parallel()
+	b := &builder{}
+	g := b.global(i32, true, c32(0))
+	b.export("depth", 3, g)
+	b.fn("run", []byte{v128}, nil, repeat([]byte{v128}, 40), gget(g), c32(1), add32(), gset(g), cv128(0), cv128(0), simd(80), call(0))
+	for _, e := range []engine{compiler(t), interpreter(t)} {
+		m := e.instantiate(t, instrument(t, b.bytes()))
+		got := invokeIn(t, m, noLimit, "run", 0, 0)
+		require.Equal(t, uint64(meter.StopStack), got.stop)
+		require.Equal(t, uint64(meter.StackWords/(meter.FrameWords+2*41+4)), m.ExportedGlobal("depth").Get())
 	}
 }
 
@@ -172,26 +244,37 @@ func nanWitnesses() map[string][]byte {
 		return b, b.fn("", params, results, nil, code...)
 	}
 	witnesses := map[string][]byte{
-		"reinterpret":        run(inf, bits),
-		"store":              run(c32(0), inf, access(0x39), c32(0), access(0x29)),
-		"store of an f32":    run(c32(0), inf32, access(0x38), c32(0), access(0x28), ops(0xad)),
-		"local":              run(inf, set(0), get(0), bits),
-		"tee":                run(inf, tee(0), drop(), get(0), bits),
-		"value of a tee":     run(inf, tee(0), bits),
-		"local of a local":   run(inf, set(0), get(0), set(1), get(1), bits),
-		"negated":            run(inf, ops(0x9a), bits),
-		"sign by copysign":   run(cf64(1), inf, ops(0xa6), bits),
-		"body by copysign":   run(inf, cf64(1), ops(0xa6), bits),
-		"select":             run(inf, cf64(1), c32(1), ops(0x1b), bits),
-		"select, the second": run(cf64(1), inf, c32(0), ops(0x1b), bits),
-		"block result":       run(structured(0x02, []byte{f64}, inf), bits),
-		"branch":             run(structured(0x02, []byte{f64}, inf, br(0)), bits),
-		"branch by table":    run(structured(0x02, []byte{f64}, inf, c32(0), brTable(0, 0)), bits),
-		"branch not taken":   run(structured(0x02, []byte{f64}, inf, c32(0), brIf(0)), bits),
-		"promoted":           run(inf32, ops(0xbb), bits),
-		"demoted":            run(inf, ops(0xb6), ops(0xbc), ops(0xad)),
-		"square root":        run(cf64(-1), ops(0x9f), bits),
-		"computed twice":     run(inf, cf64(1), ops(0xa0), bits),
+		"reinterpret":         run(inf, bits),
+		"store":               run(c32(0), inf, access(0x39), c32(0), access(0x29)),
+		"store of an f32":     run(c32(0), inf32, access(0x38), c32(0), access(0x28), ops(0xad)),
+		"local":               run(inf, set(0), get(0), bits),
+		"tee":                 run(inf, tee(0), drop(), get(0), bits),
+		"value of a tee":      run(inf, tee(0), bits),
+		"local of a local":    run(inf, set(0), get(0), set(1), get(1), bits),
+		"negated":             run(inf, ops(0x9a), bits),
+		"sign by copysign":    run(cf64(1), inf, ops(0xa6), bits),
+		"body by copysign":    run(inf, cf64(1), ops(0xa6), bits),
+		"select":              run(inf, cf64(1), c32(1), ops(0x1b), bits),
+		"select, the second":  run(cf64(1), inf, c32(0), ops(0x1b), bits),
+		"block result":        run(structured(0x02, []byte{f64}, inf), bits),
+		"branch":              run(structured(0x02, []byte{f64}, inf, br(0)), bits),
+		"branch by table":     run(structured(0x02, []byte{f64}, inf, c32(0), brTable(0, 0)), bits),
+		"branch not taken":    run(structured(0x02, []byte{f64}, inf, c32(0), brIf(0)), bits),
+		"promoted":            run(inf32, ops(0xbb), bits),
+		"demoted":             run(inf, ops(0xb6), ops(0xbc), ops(0xad)),
+		"square root":         run(cf64(-1), ops(0x9f), bits),
+		"computed twice":      run(inf, cf64(1), ops(0xa0), bits),
+		"lanes of 32 bits":    run(cf32(0x7f800000), simd(19), cf32(0xff800000), simd(19), simd(228), simd(29, 1)),
+		"lanes of 64 bits":    run(cf64(math.Inf(1)), simd(20), cf64(math.Inf(-1)), simd(20), simd(240), simd(29, 1)),
+		"lanes, demoted":      run(cv128(0x7ff0_0000_0000_0000), cv128(0xfff0_0000_0000_0000), simd(240), simd(94), simd(29, 0)),
+		"lanes, promoted":     run(cv128(0x7f80_0000_7f80_0000), cv128(0xff80_0000_ff80_0000), simd(228), simd(95), simd(29, 0)),
+		"lanes, square roots": run(cv128(0xbf80_0000_bf80_0000), simd(227), simd(29, 0)),
+		"lanes, rounded":      run(cv128(0x7ff4_0000_0000_0001), simd(116), simd(29, 0)),
+		"a lane":              run(cv128(0x7ff0_0000_0000_0000), cv128(0xfff0_0000_0000_0000), simd(240), simd(33, 1), bits),
+		"a splat":             run(inf, simd(20), simd(29, 0)),
+		"a splat of an f32":   run(inf32, simd(19), simd(29, 0)),
+		"a replaced lane":     run(cv128(0), inf, simd(34, 1), simd(29, 1)),
+		"lanes, stored":       run(c32(0), cv128(0x7ff0_0000_0000_0000), cv128(0xfff0_0000_0000_0000), simd(240), simd(11, 0, 0), c32(8), access(0x29)),
 		"set later in a loop": run(c64(0), ops(0x1a), cf64(1), set(1), c32(2), ops(0x1a),
 			loop(get(1), set(0), get(1), get(1), ops(0x62), ops(0x45), iff(inf, set(1), br(1))), get(0), get(1), ops(0xa0), drop(), get(0), bits),
 	}
@@ -285,10 +368,9 @@ func TestRefusals(t *testing.T) {
 		b.export(name, 3, 0)
 		return b.bytes()
 	}
-	start := &builder{}
-	start.fn("", nil, nil, nil)
-	raw := start.bytes()
-	started := cat(raw[:len(raw)-6], section(8, u(0)), raw[len(raw)-6:])
+	start := &builder{start: u(0)}
+	start.fn("", nil, []byte{i32}, nil, c32(0))
+	started := start.bytes()
 	importing := &builder{}
 	importing.importFunc("env", "mman.used", nil, nil)
 	unknown := &builder{}
@@ -305,9 +387,10 @@ func TestRefusals(t *testing.T) {
 	}{
 		"nothing":              {nil, mman.ErrModule, "does not begin"},
 		"a component":          {[]byte("\x00asm\x0d\x00\x01\x00"), mman.ErrModule, "component"},
-		"vectors":              {body(ops(0xfd, 12), make([]byte, 16), drop()), mman.ErrModule, "SIMD"},
-		"a vector local":       {one(nil, nil, []byte{0x7b}), mman.ErrModule, "SIMD"},
-		"relaxed vectors":      {body(ops(0xfd, 0x80, 2)), mman.ErrModule, "SIMD"},
+		"relaxed vectors":      {body(cv128(0), cv128(0), simd(0x100), drop()), mman.ErrModule, "relaxed vectors (SIMD)"},
+		"an unknown vector":    {body(cv128(0), simd(154), drop()), mman.ErrModule, "nothing that is known"},
+		"a lane too high":      {body(cv128(0), simd(27, 4), drop()), mman.ErrModule, "lane 4 of 4"},
+		"a shuffle too high":   {body(cv128(0), cv128(0), simd(13, append(make([]byte, 15), 32)...), drop()), mman.ErrModule, "lane 32 of 32"},
 		"threads":              {body(ops(0xfe, 3, 0)), mman.ErrModule, "threads"},
 		"a shared memory":      {(&builder{memory: []byte{1, 3, 1, 2}}).bytes(), mman.ErrModule, "threads"},
 		"a 64-bit memory":      {(&builder{memory: []byte{1, 4, 1}}).bytes(), mman.ErrModule, "memory64"},
@@ -319,7 +402,9 @@ func TestRefusals(t *testing.T) {
 		"garbage collection":   {body(ops(0xfb, 0)), mman.ErrModule, "garbage collection"},
 		"an unknown operator":  {body(ops(0x27)), mman.ErrModule, "0x27"},
 		"an unknown long one":  {body(misc(18)), mman.ErrModule, "0xfc 18"},
-		"a start function":     {started, mman.ErrModule, "start section"},
+		"a start with results": {started, mman.ErrModule, "which has parameters or results"},
+		"a start of nothing":   {(&builder{start: u(0)}).bytes(), mman.ErrModule, "function 0 of 0"},
+		"two starts":           {cat((&builder{start: u(0), types: [][]byte{{0x60, 0, 0}}, funcs: [][]byte{{0}}}).bytes(), section(8, u(0))), mman.ErrModule, "out of order or there twice"},
 		"a reserved export":    {exporting(meter.LimitGlobal), mman.ErrModule, "meter's"},
 		"a reserved prefix":    {exporting("mman.anything"), mman.ErrModule, "meter's"},
 		"a reserved import":    {importing.bytes(), mman.ErrImport, "meter's"},

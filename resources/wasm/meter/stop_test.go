@@ -1,6 +1,7 @@
 package meter_test
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -79,6 +80,43 @@ func TestStopFromOutside(t *testing.T) {
 		t.Logf("%s: stopped after %v", name, late)
 		require.Less(t, late, 10*time.Second, "%s: a loaded machine is slow, but not like this", name)
 		require.Positive(t, global(m, meter.UsedGlobal).Get(), name)
+		require.NoError(t, m.Close(t.Context()))
+	}
+}
+
+// TestRulePauses: on one processor, another goroutine runs only when the guest lets
+// it, at the heads of its loops and between the pieces of a long range.
+func TestRulePauses(t *testing.T) { //nolint:paralleltest // it sets GOMAXPROCS
+	const size = 256 << 20 // of which nothing is written until the range is
+	fill := (&builder{}).mem(size>>16, size>>16)
+	fill.fn("run", nil, nil, nil, c32(0), c32(1), c32(size), misc(11, 0))
+	e := compiler(t)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const limit = 1 << 28
+	for name, tt := range map[string]struct {
+		module []byte
+		stops  bool
+	}{
+		"a loop":                         {instrument(t, endless()["br_if"]), true},
+		"a loop, without the rule":       {instrument(t, endless()["br_if"], meter.Switches{NoPauses: true}), false},
+		"a long range":                   {instrument(t, fill.bytes()), true},
+		"a long range, without the rule": {instrument(t, fill.bytes(), meter.Switches{NoPieces: true}), false},
+	} {
+		m := e.instantiate(t, tt.module)
+		setLimit(m, limit)
+		done := make(chan struct{})
+		runtime.Gosched() // a new slice of time
+		go func() {
+			defer close(done)
+			setLimit(m, 0)
+		}()
+		_, _ = m.ExportedFunction("run").Call(t.Context()) // ends by a limit, or the range does
+		last := byte(0)
+		if m.Memory().Size() == size {
+			last, _ = m.Memory().ReadByte(size - 1)
+		}
+		require.Equal(t, tt.stops, global(m, meter.UsedGlobal).Get() < limit && last == 0, name)
+		<-done
 		require.NoError(t, m.Close(t.Context()))
 	}
 }

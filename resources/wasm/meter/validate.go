@@ -14,6 +14,8 @@ type value struct {
 	// origin is where the value comes from, in body.origins, if it can be a NaN
 	// with any bits; otherwise kept or harmless.
 	origin int32
+	// top is how many words the stack has with it.
+	top int32
 }
 
 const (
@@ -47,24 +49,29 @@ type body struct {
 	sig       funcType
 	r         reader
 
-	locals  []byte
-	groups  []localGroup // as declared
-	stack   []value
-	frames  []frame
-	height  int // the highest of the stack
-	calls   bool
-	bulk    bool // has operators that charge and check by themselves
-	floats  bool
-	cur     int32 // the node that the next operator belongs to, -1 if none can be reached
-	graph   graph
-	pending []pendingNode
-	tables  int32 // br_tables so far
+	locals []byte
+	groups []localGroup // as declared
+	stack  []value
+	frames []frame
+	height int // the highest of the stack, words
+	// localWords is what parameters and locals take.
+	localWords int
+	vectors    bool // some operator makes vectors with NaNs
+	calls      bool
+	bulk       bool // has operators that charge and check by themselves
+	floats     bool
+	cur        int32 // the node that the next operator belongs to, -1 if none can be reached
+	graph      graph
+	pending    []pendingNode
+	tables     int32 // br_tables so far
 
 	origins []origin
 	flows   []flow
 	nans    []localNaNs
 
 	single [256]byte // the types, as slices of one
+
+	sw switches
 }
 
 type localGroup struct {
@@ -72,8 +79,8 @@ type localGroup struct {
 	typ   byte
 }
 
-func newBody(m *module, ops *[operatorCount]operator) *body {
-	b := &body{m: m, operators: ops}
+func newBody(m *module, ops *[operatorCount]operator, sw switches) *body {
+	b := &body{m: m, operators: ops, sw: sw}
 	for i := range b.single {
 		b.single[i] = byte(i)
 	}
@@ -87,12 +94,14 @@ func (b *body) validate(i int) error {
 	b.r = b.m.bodies[i]
 	b.stack, b.frames, b.pending = b.stack[:0], b.frames[:0], b.pending[:0]
 	b.origins, b.flows = b.origins[:0], b.flows[:0]
-	b.height, b.calls, b.bulk, b.floats, b.tables = 0, false, false, false, 0
+	b.height, b.calls, b.bulk, b.floats, b.vectors, b.tables = 0, false, false, false, false, 0
 	b.readLocals()
 	code := b.r
 	b.graph.reset()
 	b.cur = b.graph.add(code.pos)
-	b.graph.nodes[0].cost = costEntry
+	if !b.sw.noEntry {
+		b.graph.nodes[0].cost = costEntry
+	}
 	b.frames = append(b.frames, frame{op: opCall, results: b.sig.results, pending: -1, head: -1, ifNode: -1})
 	for len(b.frames) > 0 && b.r.err == nil {
 		in := b.r.next(b.operators)
@@ -115,10 +124,13 @@ func (b *body) validate(i int) error {
 }
 
 // words is what one call of the function takes of the stack.
-func (b *body) words() int { return FrameWords + len(b.locals) + b.height }
+func (b *body) words() int { return FrameWords + b.localWords + b.height }
 
 func (b *body) readLocals() {
-	b.locals, b.groups = append(b.locals[:0], b.sig.params...), b.groups[:0]
+	b.locals, b.groups, b.localWords = append(b.locals[:0], b.sig.params...), b.groups[:0], 0
+	for _, t := range b.sig.params {
+		b.localWords += width(t)
+	}
 	for range b.r.count() {
 		start := b.r.pos
 		n, t := b.r.u32(), b.r.valueType()
@@ -130,6 +142,7 @@ func (b *body) readLocals() {
 			return
 		}
 		b.groups = append(b.groups, localGroup{n, t})
+		b.localWords += int(n) * width(t)
 		for range n {
 			b.locals = append(b.locals, t)
 		}
@@ -142,12 +155,16 @@ func (b *body) failf(in instr, format string, args ...any) {
 
 // push and pop work on the operand stack; a failed pop returns anyType.
 
-func (b *body) push(t byte) { b.pushValue(value{t, kept}) }
+func (b *body) push(t byte) { b.pushValue(value{typ: t, origin: kept}) }
 
 func (b *body) pushValue(v value) {
+	v.top = int32(width(v.typ)) //nolint:gosec // 1 or 2
+	if n := len(b.stack); n > 0 {
+		v.top += b.stack[n-1].top
+	}
 	b.stack = append(b.stack, v)
 	if b.cur >= 0 {
-		b.height = max(b.height, len(b.stack))
+		b.height = max(b.height, int(v.top))
 	}
 	if len(b.stack) > StackWords {
 		b.r.failf(b.r.pos, "it has more than %d operands at a time", StackWords)
@@ -169,7 +186,7 @@ func (b *body) pop(in instr, want byte) value {
 		if !f.unreachable {
 			b.failf(in, "an operand is missing for operator %#x", in.op)
 		}
-		return value{want, kept}
+		return value{typ: want, origin: kept}
 	}
 	v := b.stack[len(b.stack)-1]
 	b.stack = b.stack[:len(b.stack)-1]
@@ -208,12 +225,12 @@ func (b *body) makes(in instr, typ byte, local int32) {
 		return
 	}
 	b.origins = append(b.origins, origin{pos: in.start, local: local})
-	b.pushValue(value{typ, int32(len(b.origins) - 1)}) //nolint:gosec // below a function's bytes
+	b.pushValue(value{typ: typ, origin: int32(len(b.origins) - 1)}) //nolint:gosec // below a function's bytes
 }
 
 // constant pushes a constant number, which is harmless or an odd NaN.
 func (b *body) constant(t byte, isHarmless bool) {
-	v := value{t, kept}
+	v := value{typ: t, origin: kept}
 	if isHarmless {
 		v.origin = harmless
 	}
@@ -236,9 +253,9 @@ func (b *body) unreachable(in instr) {
 func (b *body) step(in instr) {
 	if b.cur >= 0 {
 		n := &b.graph.nodes[b.cur]
-		if n.reach+n.cost >= checkEvery && n.pos < in.start {
+		if due := n.reach+n.cost >= checkEvery; (due || b.sw.stepwise) && n.pos < in.start {
 			// Straight code is checked now and then.
-			b.newNode(in.start, true)
+			b.newNode(in.start, due)
 			n = &b.graph.nodes[b.cur]
 		}
 		n.cost += int64(Price(in.op)) //nolint:gosec // 0 or 1
@@ -290,7 +307,10 @@ func (b *body) step(in instr) {
 
 // typed validates an operator that is described by its types.
 func (b *body) typed(in instr, op *operator) {
-	if op.imm == immAccess {
+	if op.lanes > 0 && in.lane >= op.lanes {
+		b.failf(in, "lane %d of %d", in.lane, op.lanes)
+	}
+	if op.imm == immAccess || op.imm == immAccessLane {
 		if b.m.memories == 0 {
 			b.failf(in, "operator %#x without a memory", in.op)
 		}
@@ -298,25 +318,25 @@ func (b *body) typed(in instr, op *operator) {
 			b.failf(in, "an access is aligned to 2^%d bytes, at most 2^%d are possible", in.b, op.natural)
 		}
 	}
-	var second, first value
-	if op.in[1] != anyType {
-		second = b.pop(in, op.in[1])
-	} else {
-		second.origin = kept
+	for _, t := range slices.Backward(op.in[:]) {
+		if t == anyType {
+			continue
+		}
+		if v := b.pop(in, t); op.nan == nanSees {
+			b.mark(v)
+		}
 	}
-	first = b.pop(in, op.in[0])
 	switch op.nan {
-	case nanSees:
-		b.mark(first)
-		b.mark(second)
+	case nanSees, nanBlind:
 	case nanMakes:
 		b.floats = true
 		b.makes(in, op.out, -1)
 		return
 	case nanNever:
-		b.pushValue(value{op.out, harmless})
+		b.pushValue(value{typ: op.out, origin: harmless})
 		return
-	case nanBlind:
+	case nanLanes32, nanLanes64:
+		b.vectors = b.vectors || b.cur >= 0
 	}
 	if op.out != anyType {
 		b.push(op.out)
@@ -615,7 +635,7 @@ func (b *body) local(in instr) {
 		b.flows = append(b.flows, flow{origin: v.origin, local: l})
 	}
 	if in.op == opLocalTee {
-		b.pushValue(value{t, v.origin})
+		b.pushValue(value{typ: t, origin: v.origin})
 	}
 }
 
