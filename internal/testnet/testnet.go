@@ -51,13 +51,19 @@ type Node struct {
 // consumer without a node. All nodes serve when it returns.
 func New(t *testing.T, validators int, providers ...string) *Net {
 	t.Helper()
+	return NewWith(t, genesis.Defaults(genesis.Local), validators, providers...)
+}
+
+// NewWith is New with other parameters.
+func NewWith(t *testing.T, params genesis.Params, validators int, providers ...string) *Net {
+	t.Helper()
 	n := &Net{dir: t.TempDir()}
 	key, err := sig.Generate(sig.Ed25519, rand.Reader)
 	require.NoError(t, err)
 	n.key = key
 	id, err := node.NewLocalChainID()
 	require.NoError(t, err)
-	n.Genesis = genesis.Document{ChainID: id, Network: genesis.Local, InitialHeight: 1, Params: genesis.Defaults(genesis.Local)}
+	n.Genesis = genesis.Document{ChainID: id, Network: genesis.Local, InitialHeight: 1, Params: params}
 	n.Genesis.Accounts = []genesis.Account{{Address: key.Public().Address(), Balance: 1000 * mman.MAN}}
 	for i := range validators {
 		n.Validators = append(n.Validators, n.add(t, "validator-"+strconv.Itoa(i), true))

@@ -42,7 +42,7 @@ func Exit(err error) int {
 	case mman.ErrPolicy.Code, mman.ErrDenied.Code, mman.ErrNotYourLease.Code, mman.ErrNotPublic.Code,
 		mman.ErrFunds.Code, mman.ErrFeeTooLow.Code, mman.ErrPrice.Code, mman.ErrCapExceeded.Code:
 		return Refused
-	case mman.ErrNotFound.Code, mman.ErrResourceGone.Code, mman.ErrOfferGone.Code, mman.ErrCapacity.Code,
+	case mman.ErrNotFound.Code, mman.ErrResourceGone.Code, mman.ErrOfferGone.Code, mman.ErrCapacity.Code, mman.ErrNoBid.Code,
 		mman.ErrLeaseUnknown.Code, mman.ErrUnreachable.Code, mman.ErrTimeout.Code, mman.ErrPeerVanished.Code:
 		return Missing
 	default:

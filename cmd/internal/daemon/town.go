@@ -151,6 +151,7 @@ price:
   units:
     - {unit: fuel, per: 1000000000, price: 0.0001MAN}
     - {unit: out_bytes, per: 1048576, price: 0.001MAN}
+bids: {discount_bp: 1000, max_bond: 1MAN}
 capacity: 64
 region: local
 `
