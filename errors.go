@@ -124,6 +124,7 @@ var (
 	ErrInvariant   = &Error{504, RetryNever, "ledger invariant broken"}
 	ErrGenesis     = &Error{505, RetryNever, "genesis is not valid"}
 	ErrOtherHolder = &Error{506, RetryHere, "another process holds it"}
+	ErrUpgrade     = &Error{507, RetryNever, "another version of the program is needed"}
 )
 
 // CodeOf returns the code of the first sentinel in err's chain, 0 for nil and

@@ -21,10 +21,7 @@ import (
 	"github.com/limboid/massive-man/genesis"
 )
 
-// Versions that Info reports.
 const (
-	// AppVersion is the version of the rules; it is in every header.
-	AppVersion = 1
 	// softwareName is what Info answers for data.
 	softwareName = "mman"
 
@@ -49,6 +46,12 @@ type Config struct {
 	// KeepBlocks is how many of the last blocks CometBFT keeps at least, beside
 	// those that evidence can still be about; 0, the default, keeps all.
 	KeepBlocks uint64
+	// Migrations are the changes of rules that this program knows, ascending.
+	// Default: those of Migrations.
+	Migrations []Migration
+	// Plan are upgrades on which the operators of the network agreed, beside
+	// those of its genesis.
+	Plan []genesis.Upgrade
 	// Flushed returns a height whose state no power cut can take back. Without
 	// it all blocks are kept.
 	Flushed func() uint64
@@ -73,6 +76,7 @@ type Application struct {
 	staged    *state.Staged
 	arriving  *arrival
 	retain    retention
+	changes   changes
 
 	// joining guards what follows. It is taken last.
 	joining  sync.Mutex
@@ -111,8 +115,14 @@ func New(cfg Config) (*Application, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	if a.changes, err = newChanges(cfg); err != nil {
+		return nil, err
+	}
 	a.publish()
 	if store.Height() > 0 {
+		if err := a.changes.fit(store.Latest(), store.Height()+1); err != nil {
+			return nil, err
+		}
 		if err := errors.Join(a.archive(store.Latest()), a.resetCheck()); err != nil {
 			return nil, err
 		}
@@ -152,28 +162,6 @@ func (a *Application) Invariants() error {
 	return nil
 }
 
-// Export returns the document from which a new chain could start with what
-// accounts hold now, without validators, who are to be named anew. Leases and
-// requests end and stake is free: what they hold goes back.
-func (a *Application) Export() (genesis.Document, error) {
-	snapshot := a.latest.Load().Latest()
-	c, err := readChain(snapshot)
-	if err != nil {
-		return genesis.Document{}, err
-	}
-	params, err := readParams(snapshot)
-	if err != nil {
-		return genesis.Document{}, err
-	}
-	doc := genesis.Document{ChainID: c.ID, Network: genesis.Network(c.Network), InitialHeight: 1, Params: params}
-	for _, m := range a.routes.modules {
-		if err := m.ExportGenesis(snapshot, &doc); err != nil {
-			return genesis.Document{}, fmt.Errorf("export %s: %w", m.Name(), err)
-		}
-	}
-	return doc, nil
-}
-
 // DropCaches forgets every cache and every kept proposal. Results do not
 // change; tests prove it.
 func (a *Application) DropCaches() {
@@ -186,19 +174,6 @@ func (a *Application) DropCaches() {
 			c.DropCaches()
 		}
 	}
-}
-
-// begin returns an overlay for the next block. Above an empty store it holds
-// the first state, which is persisted with the first block.
-func (a *Application) begin() (*state.Overlay, error) {
-	o := a.store.Begin()
-	if a.store.Height() > 0 {
-		return o, nil
-	}
-	if a.genesis == nil {
-		return nil, fmt.Errorf("%w: the chain is not initialised", mman.ErrBusy)
-	}
-	return o, initGenesis(a.routes.modules, o, *a.genesis)
 }
 
 // gate returns the gate of the block of that height, whose state before it r is.
@@ -220,7 +195,7 @@ func (a *Application) resetCheck() error {
 	if err != nil {
 		return err
 	}
-	height := a.store.Height() + 1
+	height := a.next()
 	g, err := a.gate(o, height)
 	if err != nil {
 		return err
@@ -234,7 +209,11 @@ func (a *Application) resetCheck() error {
 // Info answers the last committed height and root.
 func (a *Application) Info(context.Context, *types.RequestInfo) (*types.ResponseInfo, error) {
 	latest := a.latest.Load().Latest()
-	answer := &types.ResponseInfo{Data: softwareName, AppVersion: AppVersion, LastBlockHeight: wireInt(latest.Height())}
+	version, err := readVersion(latest)
+	if err != nil {
+		return nil, err
+	}
+	answer := &types.ResponseInfo{Data: softwareName, AppVersion: version, LastBlockHeight: wireInt(latest.Height())}
 	if latest.Height() > 0 {
 		root := latest.Root()
 		answer.LastBlockAppHash = root[:]
@@ -261,6 +240,11 @@ func (a *Application) InitChain(_ context.Context, req *types.RequestInitChain) 
 	a.genesis, a.kept = &doc, nil
 	o, err := a.begin()
 	if err != nil {
+		a.genesis = nil
+		return nil, err
+	}
+	if err := a.judge(o, doc); err != nil {
+		a.genesis = nil
 		return nil, err
 	}
 	staged, err := a.store.Stage(o)
@@ -270,9 +254,13 @@ func (a *Application) InitChain(_ context.Context, req *types.RequestInitChain) 
 	if err := a.resetCheck(); err != nil {
 		return nil, err
 	}
+	version, err := readVersion(o)
+	if err != nil {
+		return nil, err
+	}
 	root := staged.Root()
 	return &types.ResponseInitChain{
-		ConsensusParams: consensusParams(doc.Params), Validators: validatorUpdates(doc), AppHash: root[:],
+		ConsensusParams: consensusParams(doc.Params, version), Validators: validatorUpdates(doc), AppHash: root[:],
 	}, nil
 }
 
@@ -296,14 +284,14 @@ func wireUpdates(updates []block.Update) []types.ValidatorUpdate {
 }
 
 // consensusParams are the bounds that CometBFT itself enforces.
-func consensusParams(p genesis.Params) *cmtproto.ConsensusParams {
+func consensusParams(p genesis.Params, version uint64) *cmtproto.ConsensusParams {
 	return &cmtproto.ConsensusParams{
 		Block: &cmtproto.BlockParams{MaxBytes: wireInt(p.BlockMaxBytes), MaxGas: wireInt(p.MaxGasPerBlock)},
 		Evidence: &cmtproto.EvidenceParams{
 			MaxAgeNumBlocks: wireInt(p.EvidenceMaxBlocks), MaxAgeDuration: time.Duration(wireInt(p.EvidenceMaxSeconds)) * time.Second,
 			MaxBytes: wireInt(p.EvidenceMaxBytes),
 		},
-		Version: &cmtproto.VersionParams{App: AppVersion},
+		Version: &cmtproto.VersionParams{App: version},
 	}
 }
 
@@ -357,9 +345,13 @@ func (a *Application) FinalizeBlock(_ context.Context, req *types.RequestFinaliz
 	}
 	a.decided, a.staged = done, staged
 	root := staged.Root()
-	return &types.ResponseFinalizeBlock{
+	answer := &types.ResponseFinalizeBlock{
 		Events: done.events, TxResults: done.results, ValidatorUpdates: wireUpdates(done.updates), AppHash: root[:],
-	}, nil
+	}
+	if done.version > 0 {
+		answer.ConsensusParamUpdates = &cmtproto.ConsensusParams{Version: &cmtproto.VersionParams{App: done.version}}
+	}
+	return answer, nil
 }
 
 // Commit persists the decided block. An error halts the node.

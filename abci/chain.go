@@ -21,6 +21,8 @@ type Chain struct {
 const (
 	chainKey       = "chain"
 	paramsKey      = "params"
+	planKey        = "plan"
+	versionKey     = "version"
 	chainMaxBytes  = 8 << 10
 	paramsMaxBytes = 4 << 10
 )
@@ -55,6 +57,11 @@ func initGenesis(modules []Module, w state.Writer, doc genesis.Document) error {
 	if err != nil {
 		return err
 	}
+	if doc.State != nil {
+		if err := importState(w, *doc.State); err != nil {
+			return err
+		}
+	}
 	c := Chain{ID: doc.ChainID, Network: string(doc.Network), Genesis: hash}
 	for _, v := range doc.Canonical().Validators {
 		c.Operators = append(c.Operators, v.Operator)
@@ -65,8 +72,16 @@ func initGenesis(modules []Module, w state.Writer, doc genesis.Document) error {
 	if err := paramsTable().Set(w, []byte(paramsKey), doc.Params); err != nil {
 		return err
 	}
+	if len(doc.Upgrades) > 0 {
+		if err := plans().Set(w, []byte(planKey), doc.Upgrades); err != nil {
+			return err
+		}
+	}
+	if doc.State != nil {
+		return nil
+	}
 	ctx := &block.Context{
-		Header: block.Header{ChainID: doc.ChainID}, Params: doc.Params, State: w, Events: new([]block.Event),
+		Header: block.Header{ChainID: doc.ChainID, Version: firstVersion}, Params: doc.Params, State: w, Events: new([]block.Event),
 	}
 	for _, m := range modules {
 		if err := m.InitGenesis(ctx, doc); err != nil {

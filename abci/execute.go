@@ -19,9 +19,12 @@ const codespace = "mman"
 
 // executed is a block that was executed on an overlay and not decided yet.
 type executed struct {
-	hash    string
-	height  uint64
-	at      int64 // the block's time
+	hash   string
+	height uint64
+	at     int64 // the block's time
+	// version is that of the rules which begin with this block, 0 for a block
+	// that changes none.
+	version uint64
 	overlay *state.Overlay
 	results []*types.ExecTxResult
 	events  []types.Event
@@ -50,6 +53,8 @@ type execution struct {
 	doubtful bool
 
 	consensus *block.Consensus
+	// begun is what happened before the first transaction.
+	begun []block.Event
 }
 
 // run executes the transactions and what is due. Its error is one of the store
@@ -70,7 +75,7 @@ func (e *execution) run(txs [][]byte) error {
 		}
 		e.out.results = append(e.out.results, result)
 	}
-	var events []block.Event
+	events := e.begun
 	if err := bank.Collect(e.context(e.state, &events), e.gate.baseFee, e.fees, e.used); err != nil {
 		return fmt.Errorf("fees of block %d: %w", e.header.Height, err)
 	}

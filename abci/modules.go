@@ -31,9 +31,6 @@ type Module interface {
 	EndBlock(ctx *block.Context) error
 	// Invariants checks the module's whole state; mman.ErrInvariant.
 	Invariants(r state.Reader) error
-	// ExportGenesis adds the module's part to a document from which a new chain
-	// could start.
-	ExportGenesis(r state.Reader, doc *genesis.Document) error
 
 	Querier
 }

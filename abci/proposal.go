@@ -2,6 +2,7 @@ package abci
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -18,7 +19,8 @@ import (
 )
 
 // PrepareProposal selects, in the mempool's order, the transactions that would
-// be admitted one after the other and fit the block's bytes and gas.
+// be admitted one after the other and fit the block's bytes and gas. It fails
+// only where this program must not go on, mman.ErrUpgrade.
 func (a *Application) PrepareProposal(_ context.Context, req *types.RequestPrepareProposal) (answer *types.ResponsePrepareProposal, _ error) {
 	a.consensus.Lock()
 	defer a.consensus.Unlock()
@@ -31,6 +33,9 @@ func (a *Application) PrepareProposal(_ context.Context, req *types.RequestPrepa
 		}
 	}()
 	txs, err := a.selectTxs(req)
+	if errors.Is(err, mman.ErrUpgrade) {
+		return nil, err
+	}
 	if err != nil {
 		a.log.Error("cannot select transactions, proposing an empty block", slog.Int64("height", req.Height), slog.Any("error", err))
 		return answer, nil
@@ -54,6 +59,9 @@ func (a *Application) selectTxs(req *types.RequestPrepareProposal) ([][]byte, er
 	height := uint64(req.Height) //nolint:gosec // a height
 	o, err := a.begin()
 	if err != nil {
+		return nil, err
+	}
+	if _, err := a.changes.migrate(o, &block.Header{Height: height, Time: req.Time.Unix()}); err != nil {
 		return nil, err
 	}
 	g, err := a.gate(o, height)
@@ -125,7 +133,8 @@ func wireSize(raw []byte) int64 { return int64(1 + protowire.SizeBytes(len(raw))
 // ProcessProposal executes the block on an overlay and keeps the result. It
 // rejects what no honest proposer makes: bytes that are no transaction, a
 // signature that does not verify, transactions that cannot be admitted in their
-// order, more gas than a block has, and whatever panics.
+// order, more gas than a block has, and whatever panics. It fails as
+// PrepareProposal does.
 func (a *Application) ProcessProposal(_ context.Context, req *types.RequestProcessProposal) (answer *types.ResponseProcessProposal, _ error) {
 	a.consensus.Lock()
 	defer a.consensus.Unlock()
@@ -142,6 +151,9 @@ func (a *Application) ProcessProposal(_ context.Context, req *types.RequestProce
 	})
 	if err == nil {
 		err = done.refusal
+	}
+	if errors.Is(err, mman.ErrUpgrade) {
+		return nil, err
 	}
 	if err != nil {
 		a.log.Warn("rejecting a proposal", slog.Int64("height", req.Height), slog.Any("error", err))
@@ -188,12 +200,16 @@ func consensusAddress(address []byte) (a block.ConsensusAddress) {
 
 // execute runs a block on a new overlay above the last commit.
 func (a *Application) execute(p proposal) (*executed, error) {
-	latest := a.store.Latest()
-	next := latest.Height() + 1
+	next := a.next()
 	if p.height < 1 || uint64(p.height) != next {
 		return nil, fmt.Errorf("%w: block %d where %d is due", mman.ErrInvalid, p.height, next)
 	}
 	o, err := a.begin()
+	if err != nil {
+		return nil, err
+	}
+	header := block.Header{Height: next, Time: p.at.Unix()}
+	begun, err := a.changes.migrate(o, &header)
 	if err != nil {
 		return nil, err
 	}
@@ -203,14 +219,20 @@ func (a *Application) execute(p proposal) (*executed, error) {
 	}
 	out := &executed{hash: string(p.hash), height: next, at: p.at.Unix(), overlay: o}
 	e := &execution{
-		routes: a.routes, gate: g, state: o, gas: g.params.MaxGasPerBlock, out: out, consensus: p.consensus(latest.Data()),
-		header: block.Header{ChainID: g.chainID, Height: next, Time: p.at.Unix()}, proposer: consensusAddress(p.proposer),
+		routes: a.routes, gate: g, state: o, gas: g.params.MaxGasPerBlock, out: out, consensus: p.consensus(a.aside()), begun: begun,
+		header: header, proposer: consensusAddress(p.proposer),
+	}
+	if len(begun) > 0 {
+		out.version = header.Version
 	}
 	if err := e.run(p.txs); err != nil || !e.doubtful {
 		return out, err
 	}
 	before, err := a.begin()
 	if err != nil {
+		return nil, err
+	}
+	if _, err := a.changes.migrate(before, &header); err != nil {
 		return nil, err
 	}
 	if err := e.inOrder(before); err != nil {

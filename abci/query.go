@@ -162,7 +162,7 @@ type FeeAnswer struct {
 
 func (a *Application) ask(q block.Query) (any, error) {
 	switch q.Path[0] {
-	case "params", "fee", "chain", "bootstrap":
+	case "params", "fee", "chain", "bootstrap", "upgrades":
 		if err := q.Allow(); err != nil {
 			return nil, err
 		}
@@ -183,6 +183,8 @@ func (a *Application) askChain(q block.Query) (any, error) {
 	switch q.Path[0] {
 	case "chain":
 		return readChain(q.State)
+	case "upgrades":
+		return a.changes.answer(q.State)
 	case "bootstrap":
 		nodes, err := bootstrap(q.State)
 		return block.Page[ledger.Node]{Items: nodes}, err

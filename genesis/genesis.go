@@ -28,8 +28,9 @@ const (
 
 // Bounds of a document.
 const (
-	// MaxBytes bounds the JSON form.
-	MaxBytes = 8 << 20
+	// MaxBytes bounds the JSON form: with the state of a chain that goes on,
+	// some hundred thousand accounts.
+	MaxBytes = 64 << 20
 	// MaxAccounts bounds the accounts.
 	MaxAccounts = 65_536
 	// MaxValidators bounds the validators.
@@ -49,11 +50,16 @@ type Document struct {
 	ChainID string `json:"chain_id"`
 	// Network says which column of defaults applied and how strict a node is.
 	Network Network `json:"network"`
-	// InitialHeight is the height of the first block, 1.
+	// InitialHeight is the height of the first block: 1, or the one after State's.
 	InitialHeight uint64      `json:"initial_height"`
 	Params        Params      `json:"params"`
 	Accounts      []Account   `json:"accounts"`
 	Validators    []Validator `json:"validators"`
+	// Upgrades are the heights from which on other rules count.
+	Upgrades []Upgrade `json:"upgrades,omitempty"`
+	// State, when set, is what a chain that goes on had at its last height. It
+	// takes the place of the accounts.
+	State *State `json:"state,omitempty"`
 }
 
 // Account is an account that holds coins from the start.
@@ -161,14 +167,20 @@ func (d Document) Validate() error {
 	if d.Network != Local && d.Network != Test && d.Network != Public {
 		return fmt.Errorf("%w: network %.32q: use local, test or public", mman.ErrGenesis, d.Network)
 	}
-	if d.InitialHeight != 1 {
-		return fmt.Errorf("%w: initial_height %d: a chain starts at 1", mman.ErrGenesis, d.InitialHeight)
+	if err := d.validState(); err != nil {
+		return err
+	}
+	if err := ValidUpgrades(d.Upgrades); err != nil {
+		return err
 	}
 	if err := d.Params.Validate(); err != nil {
 		return err
 	}
 	if err := d.validValidators(); err != nil {
 		return err
+	}
+	if d.State != nil {
+		return nil // the application counts its money
 	}
 	_, err := d.Supply()
 	return err

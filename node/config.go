@@ -12,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/genesis"
 	"github.com/limboid/massive-man/node/consensus"
 )
 
@@ -47,6 +48,10 @@ type Config struct {
 	// that evidence can still be about; 0, the default, keeps all. Who keeps few
 	// cannot answer for old transactions.
 	KeepBlocks uint64 `yaml:"keep_blocks"`
+
+	// Upgrades are the changes of rules on which the operators of the network
+	// agreed, beside those of its genesis: every node must have the same.
+	Upgrades []genesis.Upgrade `yaml:"upgrades,omitempty"`
 
 	// Sync is whom a node without a state believes about the chain, so that it
 	// fetches the ledger and not all blocks; mman-node join writes it.

@@ -112,6 +112,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	}
 	if n.app, err = abci.New(abci.Config{
 		DB: n.store.State(), Log: cfg.Logger, Beacon: beacon, KeepBlocks: cfg.KeepBlocks, Flushed: n.store.State().Flushed,
+		Plan: cfg.Upgrades,
 	}); err != nil {
 		return nil, err
 	}

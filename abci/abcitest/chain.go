@@ -111,16 +111,18 @@ type Chain struct {
 	root    []byte
 	keys    map[string]sig.PrivateKey // of validators, by consensus key
 	turn    []byte                    // who proposes always, when set
+	change  []func(*abci.Config)
 }
 
-// New starts a chain. It knows the consensus key of a validator of the genesis
+// New starts a chain; change, when given, edits the configuration of each of its
+// applications. It knows the consensus key of a validator of the genesis
 // whose name is an actor's, when that is the actor's own or Votes of it; Learn
 // tells it others.
-func New(tb testing.TB, doc genesis.Document) *Chain {
+func New(tb testing.TB, doc genesis.Document, change ...func(*abci.Config)) *Chain {
 	tb.Helper()
 	c := &Chain{
 		tb: tb, Doc: doc, db: state.NewMemory(), signed: map[mman.Address]uint64{}, absent: map[mman.Address]bool{},
-		keys: map[string]sig.PrivateKey{},
+		keys: map[string]sig.PrivateKey{}, change: change,
 	}
 	c.found()
 	for _, v := range doc.Validators {
@@ -148,7 +150,11 @@ func (c *Chain) Prove(input []byte) []byte {
 
 func (c *Chain) open(db state.DB) *abci.Application {
 	c.tb.Helper()
-	app, err := abci.New(abci.Config{DB: db, Beacon: c})
+	cfg := abci.Config{DB: db, Beacon: c}
+	for _, fn := range c.change {
+		fn(&cfg)
+	}
+	app, err := abci.New(cfg)
 	require.NoError(c.tb, err)
 	return app
 }
@@ -157,14 +163,14 @@ func initChain(tb testing.TB, app *abci.Application, doc genesis.Document) []byt
 	tb.Helper()
 	b, err := doc.Encode()
 	require.NoError(tb, err)
-	answer, err := app.InitChain(tb.Context(), &types.RequestInitChain{ChainId: doc.ChainID, InitialHeight: 1, AppStateBytes: b})
+	answer, err := app.InitChain(tb.Context(), &types.RequestInitChain{ChainId: doc.ChainID, InitialHeight: int64(doc.InitialHeight), AppStateBytes: b})
 	require.NoError(tb, err)
 	require.NotEmpty(tb, answer.Validators)
 	return answer.AppHash
 }
 
 // Height returns the last height.
-func (c *Chain) Height() uint64 { return uint64(len(c.records)) }
+func (c *Chain) Height() uint64 { return c.Doc.InitialHeight - 1 + uint64(len(c.records)) }
 
 // Root returns the last root.
 func (c *Chain) Root() []byte { return c.root }
@@ -180,14 +186,14 @@ func (c *Chain) Restart() {
 		initChain(c.tb, c.App, c.Doc)
 		return
 	}
-	require.Equal(c.tb, int64(len(c.records)), info.LastBlockHeight)
+	require.Equal(c.tb, int64(c.Height()), info.LastBlockHeight)
 	require.Equal(c.tb, c.root, info.LastBlockAppHash)
 }
 
 // Request returns the decided block that Block would make of the transactions
 // next. Its hash does not depend on their order.
 func (c *Chain) Request(txs ...[]byte) types.RequestFinalizeBlock {
-	height := int64(len(c.records)) + 1
+	height := int64(c.Height()) + 1
 	return types.RequestFinalizeBlock{
 		Txs: txs, Height: height, Hash: blockHash(height, txs), Time: time.Unix(1_800_000_000+height, 0).UTC(),
 		DecidedLastCommit: c.commit(), Misbehavior: slices.Clone(c.guilty), ProposerAddress: c.proposerAddress(),
@@ -427,7 +433,7 @@ func (c *Chain) Replay(disturb Disturbance) {
 	initChain(c.tb, app, c.Doc)
 	for i, r := range c.records {
 		if disturb != nil {
-			restart, drop := disturb(uint64(i) + 1)
+			restart, drop := disturb(c.Doc.InitialHeight + uint64(i))
 			if restart {
 				if app = c.open(db); i == 0 {
 					initChain(c.tb, app, c.Doc)
@@ -444,12 +450,12 @@ func (c *Chain) Replay(disturb Disturbance) {
 		if !bytes.Equal(r.answer, b) {
 			var was types.ResponseFinalizeBlock
 			require.NoError(c.tb, was.Unmarshal(r.answer))
-			require.Equal(c.tb, fmt.Sprint(was), fmt.Sprint(*answer), "height %d", i+1)
-			require.Fail(c.tb, "answers differ", "height %d", i+1)
+			require.Equal(c.tb, fmt.Sprint(was), fmt.Sprint(*answer), "height %d", r.request.Height)
+			require.Fail(c.tb, "answers differ", "height %d", r.request.Height)
 		}
 		_, err = app.Commit(c.tb.Context(), &types.RequestCommit{})
 		require.NoError(c.tb, err)
-		if (uint64(i)+1)%c.Doc.Params.EpochBlocks == 0 {
+		if uint64(r.request.Height)%c.Doc.Params.EpochBlocks == 0 {
 			db = state.NewMemory()
 			app = c.join(app, db)
 		}
@@ -490,3 +496,6 @@ func (c *Chain) join(from *abci.Application, db state.DB) *abci.Application {
 
 // Validator returns the actor of the first validator of the genesis.
 func (c *Chain) Validator() Actor { return NewActor(c.tb, c.Doc.Validators[0].Name) }
+
+// DB returns the database below the application.
+func (c *Chain) DB() state.DB { return c.db }

@@ -108,7 +108,7 @@ func (c *Chain) Absent(key []byte, absent bool) {
 func (c *Chain) Accuse(key []byte) {
 	address := block.NewConsensusAddress(key)
 	c.guilty = append(c.guilty, types.Misbehavior{
-		Type: types.MisbehaviorType_DUPLICATE_VOTE, Validator: types.Validator{Address: address[:], Power: 1}, Height: int64(len(c.records)),
+		Type: types.MisbehaviorType_DUPLICATE_VOTE, Validator: types.Validator{Address: address[:], Power: 1}, Height: int64(c.Height()),
 	})
 }
 

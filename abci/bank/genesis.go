@@ -33,15 +33,6 @@ func (Module) InitGenesis(ctx *block.Context, doc genesis.Document) error {
 	return total(totalLiquid).Set(ctx.State, uint64(liquid))
 }
 
-// ExportGenesis fills in the accounts, in order of address.
-func (Module) ExportGenesis(r state.Reader, doc *genesis.Document) error {
-	doc.Accounts = nil
-	return walk(r, func(a mman.Address, account Account) error {
-		doc.Accounts = append(doc.Accounts, genesis.Account{Address: a, Balance: account.Balance})
-		return nil
-	})
-}
-
 // walk calls fn with every account in order of address.
 func walk(r state.Reader, fn func(mman.Address, Account) error) error {
 	var after []byte

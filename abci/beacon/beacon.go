@@ -165,9 +165,6 @@ func (Module) InitGenesis(ctx *block.Context, doc genesis.Document) error {
 	return latest().Set(ctx.State, []byte(latestKey), Beacon{doc.InitialHeight - 1, hash})
 }
 
-// ExportGenesis adds nothing: a new chain has a new first beacon.
-func (Module) ExportGenesis(state.Reader, *genesis.Document) error { return nil }
-
 // Invariants checks that the kept beacons are in order and end with the latest;
 // mman.ErrInvariant.
 func (Module) Invariants(r state.Reader) error {

@@ -24,6 +24,8 @@ type Header struct {
 	Height uint64
 	// Time is the block's time in seconds since 1970, UTC.
 	Time int64
+	// Version numbers the rules in force, from 1 on.
+	Version uint64
 	// Beacon is the latest randomness of the chain, the block's own when it
 	// carries any. The block's proposer knows it before it chooses the block's
 	// transactions, so ties are broken with it and no money is drawn: for that,

@@ -28,53 +28,16 @@ func (Module) InitGenesis(ctx *block.Context, doc genesis.Document) error {
 	return nil
 }
 
-// ExportGenesis gives all stake back, active and debonding: a new chain names
-// its validators anew. The bank exports before it. What rounding keeps in a pool
-// is lost.
-func (Module) ExportGenesis(r state.Reader, doc *genesis.Document) error {
-	index := make(map[mman.Address]int, len(doc.Accounts))
-	for i, a := range doc.Accounts {
-		index[a.Address] = i
-	}
-	give := func(to mman.Address, amount mman.Amount) error {
-		i, ok := index[to]
-		if !ok { // an operator of the first block may have had no account
-			i, index[to] = len(doc.Accounts), len(doc.Accounts)
-			doc.Accounts = append(doc.Accounts, genesis.Account{Address: to})
+// Electorate returns the validators with power, as a genesis names them.
+func Electorate(r state.Reader) ([]genesis.Validator, error) {
+	var out []genesis.Validator
+	err := validators().Each(r, nil, func(key []byte, v Validator) error {
+		if v.Power > 0 {
+			out = append(out, genesis.Validator{Operator: mman.Address(key), Name: v.Name, ConsensusKey: v.Key, BeaconKey: v.Beacon, Power: v.Power})
 		}
-		var err error
-		doc.Accounts[i].Balance, err = doc.Accounts[i].Balance.Add(amount)
-		return err
-	}
-	if err := delegations().Each(r, nil, func(key []byte, d Delegation) error {
-		operator, delegator := mman.Address(key[:mman.AddressSize]), mman.Address(key[mman.AddressSize:])
-		v, err := known(r, operator)
-		if err != nil {
-			return err
-		}
-		amount, err := v.Active.Value(d.Shares)
-		if err != nil {
-			return err
-		}
-		return give(delegator, amount)
-	}); err != nil {
-		return err
-	}
-	return unbondings().Each(r, nil, func(key []byte, u Unbonding) error {
-		e, err := parseExit(key)
-		if err != nil {
-			return err
-		}
-		v, err := known(r, e.operator)
-		if err != nil {
-			return err
-		}
-		amount, err := v.Debonding.Value(u.Shares)
-		if err != nil {
-			return err
-		}
-		return give(e.delegator, amount)
+		return nil
 	})
+	return out, err
 }
 
 // Invariants checks that the pools hold what the bank says is staked, that

@@ -86,12 +86,12 @@ func (a *application) CheckTx(ctx context.Context, req *abci.RequestCheckTx) (*a
 
 // PrepareProposal implements abci.Application.
 func (a *application) PrepareProposal(ctx context.Context, req *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal, error) {
-	return through(ctx, a, a.Application.PrepareProposal, req)
+	return decisive(ctx, a, fmt.Sprintf("block %d", req.Height), a.Application.PrepareProposal, req)
 }
 
 // ProcessProposal implements abci.Application.
 func (a *application) ProcessProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
-	return through(ctx, a, a.Application.ProcessProposal, req)
+	return decisive(ctx, a, fmt.Sprintf("block %d", req.Height), a.Application.ProcessProposal, req)
 }
 
 // ListSnapshots implements abci.Application.

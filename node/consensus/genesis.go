@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cometbft/cometbft/crypto/ed25519"
+	blockstore "github.com/cometbft/cometbft/store"
 	"github.com/cometbft/cometbft/types"
 
 	mman "github.com/limboid/massive-man"
@@ -37,8 +38,12 @@ func CometGenesis(doc genesis.Document) (*types.GenesisDoc, error) {
 		MaxAgeDuration:  time.Duration(p.EvidenceMaxSeconds) * time.Second, //nolint:gosec // bounded by Validate
 		MaxBytes:        int64(p.EvidenceMaxBytes),                         //nolint:gosec // bounded by Validate
 	}
+	begin := genesisTime()
+	if doc.State != nil && doc.State.Time > 0 {
+		begin = time.Unix(doc.State.Time, 0).UTC()
+	}
 	out := &types.GenesisDoc{
-		GenesisTime: genesisTime(), ChainID: doc.ChainID, InitialHeight: int64(doc.InitialHeight), //nolint:gosec // it is 1
+		GenesisTime: begin, ChainID: doc.ChainID, InitialHeight: int64(doc.InitialHeight), //nolint:gosec // bounded by Validate
 		ConsensusParams: params, AppState: state,
 	}
 	for _, v := range doc.Canonical().Validators {
@@ -76,4 +81,15 @@ func claimGenesis(home string, doc genesis.Document, data *store.Data) error {
 			mman.ErrHome, home, known, doc.ChainID, hash[:])
 	}
 	return nil
+}
+
+// BlockTime returns when a block was that the node has, in seconds since 1970;
+// mman.ErrNotFound. The node must not run.
+func BlockTime(data *store.Data, height uint64) (int64, error) {
+	blocks := blockstore.NewBlockStore(NewDB(data.Namespace(store.NamespaceCometBlocks)))
+	meta := blocks.LoadBlockMeta(int64(height)) //nolint:gosec // a height
+	if meta == nil {
+		return 0, fmt.Errorf("%w: block %d is not in the store: blocks %d to %d are", mman.ErrNotFound, height, blocks.Base(), blocks.Height())
+	}
+	return meta.Header.Time.Unix(), nil
 }

@@ -47,17 +47,14 @@ another node the home joins that node's network: start it with --peers and
 	return cmd
 }
 
-// maxGenesis bounds a genesis file.
-const maxGenesis = 16 << 20
-
 // initFrom makes a home on the network of a genesis file.
 func (p *program) initFrom(home, file string) error {
 	info, err := os.Stat(file)
 	if err != nil {
 		return fmt.Errorf("%w: --genesis: %w", mman.ErrNotFound, err)
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxGenesis {
-		return console.Wrong("--genesis %s is not a file of at most %d bytes", file, maxGenesis)
+	if !info.Mode().IsRegular() || info.Size() > genesis.MaxBytes {
+		return console.Wrong("--genesis %s is not a file of at most %d bytes", file, genesis.MaxBytes)
 	}
 	b, err := os.ReadFile(file) //nolint:gosec // the user names it
 	if err != nil {
