@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,7 +12,9 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/abcitest"
 	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/internal/dagcbor"
 	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/resources"
 )
 
@@ -22,8 +25,11 @@ type workload struct {
 	rng       *rand.Rand
 	providers []abcitest.Provider
 	offers    []mman.CID
+	own       map[mman.Address][]mman.CID
+	grants    map[mman.Address][]tx.MsgGrant
 	requests  []made
-	cost      int // operations so far
+	cost      int            // operations so far
+	kinds     map[string]int // messages that succeeded, by type
 }
 
 type made struct {
@@ -49,7 +55,7 @@ func pick[T any](rng *rand.Rand, list []T) (T, bool) {
 func (w *workload) message(p abcitest.Provider) (m tx.Msg, ok bool) {
 	rng, next := w.rng, w.Height()+1
 	resource := fmt.Sprint("box", rng.IntN(4))
-	switch rng.IntN(12) {
+	switch rng.IntN(20) {
 	case 0:
 		return p.Bind(chainID), true
 	case 1, 2:
@@ -58,24 +64,50 @@ func (w *workload) message(p abcitest.Provider) (m tx.Msg, ok bool) {
 			o = p.Dataset("words", next+5)
 			o.Sealed = rng.IntN(2) == 0
 		}
+		if rng.IntN(4) == 0 {
+			o = p.Algorithm("count", next+rng.Uint64N(40))
+			to, _ := pick(rng, w.providers)
+			o.Parents = []resources.Parent{{Resource: abcitest.Resource("count"), Owner: to.Address, Share: 1 + rng.Uint64N(3000)}}
+			o.Policy.Royalty = rng.Uint64N(2000)
+		}
+		switch rng.IntN(6) {
+		case 0:
+			o.Policy.Default = policy.Deny // but for those with whom it is shared
+		case 1:
+			o.Policy.Rules = []policy.Rule{{ID: "few", Effect: policy.Deny, Phase: policy.PhaseMatch, When: "usage.open >= 2 || usage.leases_1d > 5"}}
+		}
 		o.Capacity = 1 + rng.Uint64N(3)
 		o.Price.PerLease = mman.Amount(rng.Uint64N(3000))
 		m, id := p.Publish(w.t, chainID, o)
-		w.offers = append(w.offers, id)
+		w.offers, w.own[p.Address] = append(w.offers, id), append(w.own[p.Address], id)
 		return m, true
 	case 3:
-		id, ok := pick(rng, w.offers)
+		id, ok := pick(rng, w.own[p.Address])
 		return tx.MsgWithdrawOffer{Provider: p.Address, Offer: id}, ok
 	case 4, 5, 6:
 		return w.ask(p.Actor), true
 	case 7:
-		r, ok := pick(rng, w.requests)
-		return tx.MsgCancelRequest{Consumer: r.by.Address, Request: r.id}, ok && r.by.Address == p.Address
+		mine := slices.DeleteFunc(slices.Clone(w.requests), func(r made) bool { return r.by.Address != p.Address })
+		r, ok := pick(rng, mine[max(0, len(mine)-3):])
+		return tx.MsgCancelRequest{Consumer: p.Address, Request: r.id}, ok
 	case 8, 9:
 		return w.settle(p)
 	case 10:
 		r, ok := pick(rng, w.requests)
 		return tx.MsgCloseLease{Account: p.Address, Lease: r.id.Lease()}, ok
+	case 11, 12:
+		return w.accept(p)
+	case 13, 14:
+		id, ok := pick(rng, w.own[p.Address][max(0, len(w.own[p.Address])-2):])
+		to, _ := pick(rng, w.providers)
+		m := tx.MsgGrant{Provider: p.Address, Offer: id, Grantee: to.Address, Policy: w.policy(), Expires: next + rng.Uint64N(40)}
+		if ok {
+			w.grants[p.Address] = append(w.grants[p.Address], m)
+		}
+		return m, ok
+	case 15, 16, 17:
+		g, ok := pick(rng, w.grants[p.Address][max(0, len(w.grants[p.Address])-2):])
+		return tx.MsgRevoke{Provider: p.Address, Offer: g.Offer, Grantee: g.Grantee}, ok
 	default:
 		to, _ := pick(rng, w.providers)
 		return tx.MsgSend{From: p.Address, To: to.Address, Amount: 1 + mman.Amount(rng.Uint64N(uint64(mman.MAN)))}, true
@@ -92,10 +124,30 @@ func (w *workload) ask(by abcitest.Actor) tx.Msg {
 	if w.rng.IntN(4) == 0 {
 		r.Legs = []market.LegRequest{r.Legs[0], {Role: market.RoleData, Facet: resources.FacetFile, Resource: abcitest.Resource("words")}, r.Legs[1]}
 	}
+	if w.rng.IntN(4) == 0 {
+		r.Legs[0] = market.LegRequest{Role: market.RoleAlgorithm, Facet: resources.FacetWasm, Resource: abcitest.Resource("count")}
+	}
 	if id, ok := pick(w.rng, w.offers); ok && w.rng.IntN(4) == 0 {
 		r.Legs[len(r.Legs)-1].Offers = []mman.CID{id}
 	}
 	return abcitest.Submit(w.t, r)
+}
+
+// policy is the encoded policy of a grant.
+func (w *workload) policy() []byte {
+	b, err := dagcbor.Marshal(policy.Policy{Default: policy.Allow})
+	require.NoError(w.t, err)
+	return b
+}
+
+func (w *workload) accept(p abcitest.Provider) (tx.Msg, bool) {
+	m := tx.MsgAcceptLeases{Provider: p.Address}
+	for range 1 + w.rng.IntN(3) {
+		if r, ok := pick(w.rng, w.requests); ok && !slices.Contains(m.Leases, r.id.Lease()) {
+			m.Leases = append(m.Leases, r.id.Lease())
+		}
+	}
+	return m, len(m.Leases) > 0
 }
 
 func (w *workload) settle(p abcitest.Provider) (tx.Msg, bool) {
@@ -118,7 +170,7 @@ func (w *workload) settle(p abcitest.Provider) (tx.Msg, bool) {
 // block signs up to n transactions and decides a block of them.
 func (w *workload) block(n int) {
 	var raws [][]byte
-	var names []string
+	var names, kinds []string
 	var by []abcitest.Actor
 	for range n {
 		p := w.providers[w.rng.IntN(len(w.providers))]
@@ -126,6 +178,7 @@ func (w *workload) block(n int) {
 		if !ok {
 			continue
 		}
+		kinds = append(kinds, m.TypeURL())
 		raws, names, by = append(raws, w.Sign(p.Actor, []tx.Msg{m})), append(names, fmt.Sprint("lease", w.cost)), append(by, p.Actor)
 		w.cost++
 	}
@@ -133,6 +186,9 @@ func (w *workload) block(n int) {
 	for i, r := range b.Results {
 		if r == nil {
 			continue
+		}
+		if r.Code == 0 {
+			w.kinds[kinds[i]]++
 		}
 		if _, ok := abcitest.Attribute(r.Events, "mman.request", "id"); ok {
 			w.requests = append(w.requests, made{abcitest.RequestID(w.t, r.Events), names[i], by[i]})
@@ -142,7 +198,7 @@ func (w *workload) block(n int) {
 
 func runWorkload(t *testing.T, seed uint64, operations int) *workload {
 	t.Helper()
-	w := &workload{t: t, rng: rand.New(rand.NewPCG(seed, 7))}
+	w := &workload{t: t, rng: rand.New(rand.NewPCG(seed, 7)), kinds: map[string]int{}, own: map[mman.Address][]mman.CID{}, grants: map[mman.Address][]tx.MsgGrant{}}
 	var actors []abcitest.Actor
 	for i := range 8 {
 		p := abcitest.NewProvider(t, fmt.Sprint("actor", i))
@@ -150,6 +206,7 @@ func runWorkload(t *testing.T, seed uint64, operations int) *workload {
 	}
 	doc := abcitest.Genesis(t, 100*mman.MAN, actors...)
 	doc.Params.GraceBlocks, doc.Params.DisputeBlocks, doc.Params.MaxQueuedPerAccount = 5, 4, 6
+	doc.Params.AcceptBlocks = 3 // so that leases are canceled and offers suspended
 	w.Chain = abcitest.New(t, doc)
 	for w.cost < operations {
 		w.block(w.rng.IntN(24))
@@ -179,6 +236,21 @@ func TestWorkload(t *testing.T) {
 	t.Logf("%d blocks, %d requests, %d matched, %s paid", w.Height(), len(w.requests), matched, paid)
 	require.Greater(t, matched, 20, "the workload does what it is for")
 	require.Positive(t, paid)
+	t.Log(w.kinds)
+	for _, m := range []tx.Msg{
+		tx.MsgBindNode{},
+		tx.MsgOffer{},
+		tx.MsgWithdrawOffer{},
+		tx.MsgRequest{},
+		tx.MsgCancelRequest{},
+		tx.MsgSettle{},
+		tx.MsgCloseLease{},
+		tx.MsgAcceptLeases{},
+		tx.MsgGrant{},
+		tx.MsgRevoke{},
+	} {
+		require.Positive(t, w.kinds[m.TypeURL()], "%s: the workload does what it is for", m.TypeURL())
+	}
 	rng := rand.New(rand.NewPCG(seed, 8))
 	w.Replay(func(uint64) (restart, drop bool) { return rng.IntN(5) == 0, rng.IntN(3) == 0 })
 	// When nobody does anything any more, all that is due comes to an end.

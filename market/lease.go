@@ -47,6 +47,8 @@ type Leg struct {
 	// Granted: a grant of the holder's decided, not the offer's own rules. It
 	// must still stand when the work runs.
 	Granted bool `cbor:"granted,omitempty" json:"granted,omitempty"`
+	// Royalties go to owners of parents, of what the leg earns, in this order.
+	Royalties []Royalty `cbor:"royalties,omitempty" json:"royalties,omitempty"`
 	// Region and Attributes are copied from the offer when a policy of the
 	// bundle looks at its legs again while the work runs.
 	Region     string                `cbor:"region,omitempty"     json:"region,omitempty"`
@@ -197,9 +199,9 @@ func (l Lease) Settle(r Receipt) (Lease, mman.Amount, error) {
 	return l, delta, nil
 }
 
-// OwesOthers reports whether a close by the compute leg's provider alone could
-// leave the per-lease price of somebody else's leg unpaid: those prices are owed
-// once the compute leg accepted, and come first in what is paid.
+// OwesOthers reports whether the per-lease price of a leg that is not of the compute
+// leg's provider may be unpaid: those prices are owed once the compute leg
+// accepted, and come first in what is paid; see settle.Owed.
 func (l Lease) OwesOthers() (bool, error) {
 	fixed, err := l.Fixed()
 	if err != nil || l.Paid >= fixed {

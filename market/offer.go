@@ -41,8 +41,11 @@ type Offer struct {
 	Region string `cbor:"region"   json:"region,omitempty"` // a claim, nobody checks it
 	// Attributes are copied from the manifest so that the chain can see them.
 	Attributes []resources.Attribute `cbor:"attributes" json:"attributes,omitempty"`
-	Policy     policy.Policy         `cbor:"policy"   json:"policy"`
-	Price      price.Price           `cbor:"price"    json:"price"`
+	// Parents are copied from the manifest: those whose owners are paid a share of
+	// what the offer earns.
+	Parents []resources.Parent `cbor:"parents,omitempty" json:"parents,omitempty"`
+	Policy  policy.Policy      `cbor:"policy"   json:"policy"`
+	Price   price.Price        `cbor:"price"    json:"price"`
 	// Meter is the version of the meter that counts the fuel of its runs, 0
 	// where there is none.
 	Meter uint64 `cbor:"meter"    json:"meter,omitempty"`
@@ -107,6 +110,9 @@ func (o Offer) Validate() error {
 	}
 	if size > maxAttributesBytes {
 		return fmt.Errorf("offer: %w: attributes of %d bytes, at most %d are allowed", mman.ErrTooLarge, size, maxAttributesBytes)
+	}
+	if err := validOfferParents(o.Parents); err != nil {
+		return fmt.Errorf("offer: %w", err)
 	}
 	if err := o.Policy.Validate(); err != nil {
 		return fmt.Errorf("offer: %w", err)

@@ -124,6 +124,8 @@ type Parent struct {
 	Resource mman.CID `cbor:"resource" json:"resource"`
 	// Share of each sale, in basis points.
 	Share uint64 `cbor:"share"    json:"share"`
+	// Owner is the account that is paid; without one nobody is.
+	Owner mman.Address `cbor:"owner,omitzero" json:"owner,omitzero"`
 }
 
 // Encode returns the manifest's bytes and its CID. The manifest must be valid.
@@ -183,7 +185,7 @@ func (m Manifest) Validate() error {
 	if err := ValidAttributes(m.Attributes); err != nil {
 		return err
 	}
-	return validParents(m.Parents)
+	return ValidParents(m.Parents)
 }
 
 func (c Content) validate(needed bool) error {
@@ -245,7 +247,9 @@ func ValidAttributes(attributes []Attribute) error {
 	return nil
 }
 
-func validParents(parents []Parent) error {
+// ValidParents checks that each parent names a resource and that their shares are
+// at most half together.
+func ValidParents(parents []Parent) error {
 	if len(parents) > maxParents {
 		return fmt.Errorf("%w: parents: %d of them, at most %d are allowed", mman.ErrTooLarge, len(parents), maxParents)
 	}

@@ -19,7 +19,9 @@ type standing struct {
 	arrival uint64
 	program *policy.Program
 	line    []byte
-	raw     []byte // the record
+	// royalties are the record's.
+	royalties []market.Royalty
+	raw       []byte // the record
 }
 
 // cachedOffers is how many decoded offers each of the cache's two generations
@@ -64,7 +66,7 @@ func decodeStanding(r state.Reader, id mman.CID) (standing, error) {
 		return standing{}, err
 	}
 	program, err := o.Policy.Compile()
-	return standing{offer: o, arrival: record.Arrival, program: program, line: offerLine(o)}, err
+	return standing{offer: o, arrival: record.Arrival, program: program, line: offerLine(o), royalties: record.Royalties}, err
 }
 
 // book is the standing offers as one block's matching sees them.
@@ -87,7 +89,7 @@ func (b *book) Offer(id mman.CID) (match.Entry, bool, error) {
 	if err != nil || !ok || s.offer.Expires <= b.height {
 		return match.Entry{}, false, err
 	}
-	return match.Entry{ID: id, Offer: s.offer, Program: s.program, Arrival: s.arrival}, true, nil
+	return match.Entry{ID: id, Offer: s.offer, Program: s.program, Royalties: s.royalties, Arrival: s.arrival}, true, nil
 }
 
 // Open implements match.Records.

@@ -121,6 +121,10 @@ func (m Module) offer(ctx *block.Context, msg tx.MsgOffer) error {
 			return fmt.Errorf("offer %s: %w: %s has %d standing offers: withdraw one", id, mman.ErrTooLarge, o.Provider, maxOffersPerProvider)
 		}
 	}
+	royalties, err := owed(ctx.State, id, o)
+	if err != nil {
+		return err
+	}
 	deposit, err := depositOf(o, ctx.Params.OfferDeposit)
 	if err != nil {
 		return err
@@ -128,7 +132,7 @@ func (m Module) offer(ctx *block.Context, msg tx.MsgOffer) error {
 	if err := m.bank.Lock(ctx, o.Provider, deposit); err != nil {
 		return fmt.Errorf("offer %s: its deposit: %w", id, err)
 	}
-	if err := addOffer(ctx.State, id, o, OfferRecord{Bytes: msg.Offer, Key: key, Signature: msg.Signature, Deposit: deposit}, l.Open); err != nil {
+	if err := addOffer(ctx.State, id, o, OfferRecord{Bytes: msg.Offer, Key: key, Signature: msg.Signature, Deposit: deposit, Royalties: royalties}, l.Open); err != nil {
 		return err
 	}
 	ctx.Emit("mman.offer", "id", id.String(), "provider", o.Provider.String(), "kind", string(o.Kind), "facet", string(o.Facet), "resource", o.Resource.String())
@@ -171,6 +175,11 @@ func addOffer(w state.Writer, id mman.CID, o market.Offer, record OfferRecord, o
 	}
 	if err := setLine(w, offerLine(o), line{Offer: id, Open: open}); err != nil {
 		return err
+	}
+	if o.Policy.Royalty > 0 || len(o.Parents) > 0 {
+		if err := parents().Set(w, parentKey(o.Resource, o.Provider), id); err != nil {
+			return err
+		}
 	}
 	return arrive(w, id, o, record)
 }
@@ -217,6 +226,9 @@ func (m Module) removeOffer(ctx *block.Context, id mman.CID) error {
 		}
 	}
 	if err := state.NewIndex(state.MarketArrivals).Remove(w, arrivalKey(o, record.Arrival, id.Bytes())); err != nil {
+		return err
+	}
+	if err := orphan(w, id, o); err != nil {
 		return err
 	}
 	l, _, err := lines().Get(w, offerLine(o))

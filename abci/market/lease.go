@@ -109,12 +109,7 @@ func (m Module) transfer(ctx *block.Context, l market.Lease, delta mman.Amount) 
 	if err != nil {
 		return l, err
 	}
-	for _, p := range payments {
-		if err := m.bank.Release(ctx, p.To, p.Amount); err != nil {
-			return l, err
-		}
-	}
-	if err := m.bank.Burn(ctx, burned); err != nil {
+	if err := m.disburse(ctx, l, payments, burned); err != nil {
 		return l, err
 	}
 	l.Burned += burned // at most Paid
@@ -129,9 +124,37 @@ func (m Module) transfer(ctx *block.Context, l market.Lease, delta mman.Amount) 
 	return l, missed(ctx, l, func(uint64) uint64 { return 0 })
 }
 
-// closeNow closes a lease with the consent of its compute leg's provider. While
-// others may be owed their price per lease it only opens the dispute window, in
-// which whoever has a receipt can submit it.
+// disburse pays what a settlement gives to whom.
+func (m Module) disburse(ctx *block.Context, l market.Lease, payments []settle.Payment, burned mman.Amount) error {
+	for _, p := range payments {
+		if err := m.bank.Release(ctx, p.To, p.Amount); err != nil {
+			return err
+		}
+		if !p.Royalty.IsZero() {
+			ctx.Emit("mman.royalty", "lease", l.ID.String(), "resource", p.Royalty.String(), "to", p.To.String(), "amount_uman", digits(p.Amount))
+		}
+	}
+	return m.bank.Burn(ctx, burned)
+}
+
+// payOthers pays what an accepted lease still owes, at its end, to those who do
+// not see its sessions: their prices per lease.
+func (m Module) payOthers(ctx *block.Context, l market.Lease) (market.Lease, error) {
+	gross, payments, burned, err := settle.Owed(l, ctx.Params.BurnPPM)
+	if err != nil || gross == 0 {
+		return l, err
+	}
+	if err := m.disburse(ctx, l, payments, burned); err != nil {
+		return l, err
+	}
+	l.Paid, l.Burned = l.Paid+gross, l.Burned+burned // at most Cap
+	ctx.Emit("mman.settle", "lease", l.ID.String(), "paid_uman", digits(gross), "burned_uman", digits(burned))
+	return l, nil
+}
+
+// closeNow closes a lease with the consent of its compute leg's provider. One that
+// was never accepted, and whose other legs have a price per lease, only comes into
+// the dispute window, in which whoever has a receipt can submit it.
 func (m Module) closeNow(ctx *block.Context, id mman.LeaseID, sender mman.Address) error {
 	l, ok, err := LookupLease(ctx.State, id)
 	switch {
@@ -153,7 +176,7 @@ func (m Module) closeNow(ctx *block.Context, id mman.LeaseID, sender mman.Addres
 	if err != nil {
 		return err
 	}
-	if !owes {
+	if !owes || l.Accepted > 0 { // what is owed is paid at the end
 		return m.end(ctx, l)
 	}
 	if l.State == market.LeaseOpen {
@@ -213,8 +236,13 @@ func (m Module) openLease(ctx *block.Context, l market.Lease) error {
 	return m.takeCapacity(ctx.State, l, 1)
 }
 
-// end closes a lease: the rest of the escrow goes back, the capacity is free.
+// end closes a lease: what it owes is paid, the rest of the escrow goes back, the
+// capacity is free.
 func (m Module) end(ctx *block.Context, l market.Lease) error {
+	l, err := m.payOthers(ctx, l)
+	if err != nil {
+		return err
+	}
 	closed, refund, err := l.Close()
 	if err != nil {
 		return err

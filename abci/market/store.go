@@ -30,6 +30,9 @@ type OfferRecord struct {
 	Arrival uint64 `cbor:"arrival"`
 	// Deposit is locked until the offer goes.
 	Deposit mman.Amount `cbor:"deposit,omitempty"`
+	// Royalties are owed of what the offer earns, as its parents stood when it was
+	// posted.
+	Royalties []market.Royalty `cbor:"royalties,omitempty"`
 }
 
 // line counts the open leases of one provider's node for one resource. An offer
@@ -76,11 +79,12 @@ type RequestRecord struct {
 // Bounds of the records in bytes.
 const (
 	bindingMaxBytes  = 2 << 10
-	offerMaxBytes    = market.OfferMaxBytes + 256
+	offerMaxBytes    = market.OfferMaxBytes + 256 + market.MaxRoyalties*128
 	lineMaxBytes     = 128
+	parentMaxBytes   = 64
 	grantMaxBytes    = tx.MaxPolicyBytes + 256
 	requestMaxBytes  = market.RequestMaxBytes + 4096
-	leaseMaxBytes    = 32 << 10
+	leaseMaxBytes    = 64 << 10
 	decisionMaxBytes = match.MaxDecisionBytes
 	rfpMaxBytes      = 48 << 10 // with the most bids as large as they can be
 )
@@ -97,6 +101,16 @@ func lines() state.Table[line] { return state.NewTable[line](state.MarketUsage, 
 
 func grants() state.Table[GrantRecord] {
 	return state.NewTable[GrantRecord](state.MarketGrants, grantMaxBytes)
+}
+
+// parents says which offer of an owner's resource was posted last, of those that
+// ask for a royalty or owe one.
+func parents() state.Table[mman.CID] {
+	return state.NewTable[mman.CID](state.MarketParents, parentMaxBytes)
+}
+
+func parentKey(resource mman.CID, owner mman.Address) []byte {
+	return append(resource.Bytes(), owner[:]...)
 }
 
 func requests() state.Table[RequestRecord] {

@@ -69,6 +69,8 @@ const (
 	// MarketGrantsByExpiry queues grants: height (u64be), the line's hash, grantee
 	// address.
 	MarketGrantsByExpiry Prefix = "market/h"
+	// MarketParents holds which offer's royalty counts: resource CID, owner address.
+	MarketParents Prefix = "market/v"
 	// MarketUsageByConsumer counts leases by days: the line's hash, consumer
 	// address.
 	MarketUsageByConsumer Prefix = "market/k"
@@ -148,7 +150,7 @@ func Prefixes() []Prefix {
 		MarketOffers, MarketOffersByFacet, MarketOffersByResource, MarketOffersByProvider, MarketOffersByExpiry, MarketArrivals,
 		MarketRequests, MarketRequestQueue, MarketRequestsByWake, MarketRequestsByDeadline, MarketRequestsByAccount,
 		MarketLeases, MarketLeasesByAccount, MarketLeasesByExpiry, MarketDecisions,
-		MarketNodes, MarketNodesByAccount, MarketGrants, MarketGrantsByGrantee, MarketGrantsByExpiry, MarketUsage, MarketUsageByConsumer, MarketUsageByDay, MarketTotals,
+		MarketNodes, MarketNodesByAccount, MarketGrants, MarketGrantsByGrantee, MarketGrantsByExpiry, MarketParents, MarketUsage, MarketUsageByConsumer, MarketUsageByDay, MarketTotals,
 		RFPRecords, RFPByDue, RFPByState, RFPByAccount,
 		StakeValidators, StakeValidatorsByKey, StakeDelegations, StakeDelegationsByAccount, StakeUnbonding,
 		StakeUnbondingByAccount, StakeMissed, StakeTotals,

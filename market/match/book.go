@@ -18,6 +18,8 @@ type Entry struct {
 	// Program is the offer's policy, compiled; nil when the book has not done
 	// that.
 	Program *policy.Program
+	// Royalties are owed of what the offer earns; see market.Lineage.
+	Royalties []market.Royalty
 	// Arrival is the number of the offer's latest arrival: it was posted, or a
 	// place on it became free.
 	Arrival uint64

@@ -76,6 +76,7 @@ func (f *filling) agreed(chosen []*candidate) (Fit, bool, error) {
 			again = again || said.program.ReadsLegs(said.Record)
 			leg.Resource, leg.Offer, leg.Provider, leg.Peer = c.Offer.Resource, c.ID, c.Offer.Provider, c.Offer.Peer
 			leg.Sealed, leg.Price, leg.Meter, leg.Rules = c.Offer.Sealed, c.Offer.Price, c.Offer.Meter, said.Record
+			leg.Royalties = c.Royalties
 			leg.Factor, leg.Granted = price.Factor{Load: c.Offer.Price.LoadAt(open, c.Offer.Capacity)}, said.granted
 			fit.Limits = fit.Limits.Tighten(said.program.Limits().Run())
 			for _, rule := range said.Residual {

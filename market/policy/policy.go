@@ -47,6 +47,7 @@ const (
 	MaxAccounts   = 64
 	MaxAlgorithms = 64
 	maxID         = 64
+	maxRoyalty    = 5000 // basis points
 	// MaxWhenBytes bounds the conditions of all rules together.
 	MaxWhenBytes = condition.MaxBytes
 	// MaxCost bounds the cost of the worst evaluation of all conditions
@@ -66,7 +67,8 @@ type Policy struct {
 	Algorithms []mman.CID `cbor:"algorithms"  json:"algorithms,omitempty"`
 	// Obligations are what the consumer takes on by signing the request.
 	Obligations []Obligation `cbor:"obligations" json:"obligations,omitempty"`
-	// Royalty is the owner's share when a child is sold, in basis points.
+	// Royalty is the owner's share when a child is sold, in basis points, at most
+	// 5000: an offer of a child that names less is refused while this one stands.
 	Royalty uint64 `cbor:"royalty"     json:"royalty,omitempty"`
 }
 
@@ -171,8 +173,8 @@ func (p Policy) Validate() error {
 	if err := ValidObligations(p.Obligations); err != nil {
 		return fmt.Errorf("policy.obligations: %w", err)
 	}
-	if p.Royalty > 0 {
-		return fmt.Errorf("%w: policy.royalty: this version pays none, take it out", mman.ErrUnsupported)
+	if p.Royalty > maxRoyalty {
+		return fmt.Errorf("%w: policy.royalty %d: at most %d basis points", mman.ErrInvalid, p.Royalty, maxRoyalty)
 	}
 	if err := p.Limits.validate(); err != nil {
 		return err

@@ -97,7 +97,7 @@ func TestValidate(t *testing.T) {
 		{"too many algorithms", func(p *policy.Policy) { p.Algorithms = make([]mman.CID, policy.MaxAlgorithms+1) }, mman.ErrTooLarge},
 		{"zero algorithm", func(p *policy.Policy) { p.Algorithms = []mman.CID{{}} }, mman.ErrInvalid},
 		{"double algorithm", func(p *policy.Policy) { p.Algorithms = []mman.CID{algorithm("a"), algorithm("a")} }, mman.ErrInvalid},
-		{"royalty", func(p *policy.Policy) { p.Royalty = 1 }, mman.ErrUnsupported},
+		{"royalty", func(p *policy.Policy) { p.Royalty = 5001 }, mman.ErrInvalid},
 		{"wall", func(p *policy.Policy) { p.Limits.WallMs = resources.MaxLimits().WallMs + 1 }, mman.ErrInvalid},
 		{"memory", func(p *policy.Policy) { p.Limits.MemoryBytes = 1 << 63 }, mman.ErrInvalid},
 		{"input", func(p *policy.Policy) { p.Limits.InputBytes = 1 << 63 }, mman.ErrInvalid},

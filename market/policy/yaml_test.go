@@ -102,7 +102,7 @@ func TestParseYAMLRefuses(t *testing.T) {
 		{"obligation without its value", "policy: {obligations: [delete_after]}", mman.ErrInvalid, "24h"},
 		{"obligation twice", "policy: {obligations: [no_training, no_training]}", mman.ErrInvalid, "twice"},
 		{"obligation of two", "policy: {obligations: [{a: b, c: d}]}", mman.ErrInvalid, "policy"},
-		{"royalty", "policy: {royalty: 500}", mman.ErrUnsupported, "royalty"},
+		{"royalty", "policy: {royalty: 5001}", mman.ErrInvalid, "royalty"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

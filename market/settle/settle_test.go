@@ -134,3 +134,160 @@ func TestPayingOneselfLoses(t *testing.T) {
 		require.GreaterOrEqual(t, burned, whole)
 	}
 }
+
+// descend gives the legs of a lease random royalties.
+func descend(rng *rand.Rand, l *market.Lease) {
+	for i := range l.Legs {
+		left := uint64(market.RoyaltyWhole / 2)
+		for n := range rng.IntN(5) {
+			part := rng.Uint64N(left + 1)
+			left -= part
+			l.Legs[i].Royalties = append(l.Legs[i].Royalties, market.Royalty{
+				To: mman.Address{100, byte(i), byte(n)}, Resource: mman.SumCID(mman.CodecRaw, []byte{byte(n)}), Part: part, Depth: 1,
+			})
+		}
+	}
+}
+
+// TestRoyaltiesAreExact: what a leg gets is what it would get without royalties,
+// and of that each owner gets its part to within one uman, in the stated order.
+func TestRoyaltiesAreExact(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 4))
+	for range 20_000 {
+		prices := make([]price.Price, 2+rng.IntN(3))
+		for i := range prices {
+			prices[i] = fixed(mman.Amount(rng.Uint64N(1 << (1 + rng.IntN(40)))))
+		}
+		childless := lease(prices...)
+		l := lease(prices...)
+		descend(rng, &l)
+		total := mman.Amount(rng.Uint64N(1 << (1 + rng.IntN(48))))
+		delta := total - mman.Amount(rng.Uint64N(uint64(total)+1))
+		want, burnedWithout, err := settle.Split(childless, total, delta, 20_000)
+		require.NoError(t, err)
+		got, burned, err := settle.Split(l, total, delta, 20_000)
+		require.NoError(t, err)
+		require.Equal(t, burnedWithout, burned, "royalties come out of the provider's part")
+		byLeg, sum, at := map[int]mman.Amount{}, burned, [2]int{-1, -1}
+		for _, p := range got {
+			place := -1
+			for i, r := range l.Legs[p.Leg].Royalties {
+				if r.To == p.To {
+					place = i
+				}
+			}
+			require.True(t, p.Leg > at[0] || p.Leg == at[0] && place > at[1], "legs in order, the provider first")
+			at = [2]int{p.Leg, place}
+			byLeg[p.Leg] += p.Amount
+			sum += p.Amount
+		}
+		require.Equal(t, delta, sum)
+		for _, w := range want {
+			require.Equal(t, w.Amount, byLeg[w.Leg])
+		}
+		for _, p := range got {
+			for _, r := range l.Legs[p.Leg].Royalties {
+				if r.To != p.To {
+					continue
+				}
+				exact := new(big.Int).Mul(new(big.Int).SetUint64(uint64(byLeg[p.Leg])), new(big.Int).SetUint64(r.Part))
+				exact.Div(exact, big.NewInt(market.RoyaltyWhole))
+				require.LessOrEqual(t, uint64(p.Amount)-exact.Uint64(), uint64(1))
+			}
+		}
+	}
+	bad := lease(fixed(5), fixed(5))
+	bad.Legs[0].Royalties = []market.Royalty{{Part: market.RoyaltyWhole + 1}}
+	_, _, err := settle.Split(bad, 10, 10, 0)
+	require.ErrorIs(t, err, mman.ErrInvalid)
+}
+
+// TestOwed: what an accepted lease owes at its end to legs that do not see it, and
+// nothing to the compute's provider.
+func TestOwed(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		paid, escrow, accepted mman.Amount
+		same                   bool // the algorithm is of the compute's provider
+		gross                  mman.Amount
+		want                   []mman.Amount
+	}{
+		"not accepted":           {0, 10_000, 0, false, 0, nil},
+		"nothing paid":           {0, 10_000, 1, false, 1000, []mman.Amount{294, 686, 0}},
+		"half paid":              {1000, 10_000, 1, false, 500, []mman.Amount{147, 343, 0}},
+		"all paid":               {2000, 10_000, 1, false, 0, nil},
+		"compute's own provider": {0, 10_000, 1, true, 700, []mman.Amount{0, 686, 0}},
+		"an empty escrow":        {0, 100, 1, false, 100, []mman.Amount{29, 69, 0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := lease(fixed(300), fixed(700), fixed(1000))
+			l.Cap, l.Paid, l.Accepted = tc.paid+tc.escrow, tc.paid, uint64(tc.accepted)
+			if tc.same {
+				l.Legs[0].Provider = l.Compute().Provider
+			}
+			gross, payments, burned, err := settle.Owed(l, 20_000)
+			require.NoError(t, err)
+			require.Equal(t, tc.gross, gross)
+			var got []mman.Amount
+			sum := burned
+			for _, p := range payments {
+				if got == nil {
+					got = make([]mman.Amount, len(l.Legs))
+				}
+				got[p.Leg] += p.Amount
+				sum += p.Amount
+			}
+			require.Equal(t, tc.want, got)
+			require.Equal(t, gross, sum)
+		})
+	}
+}
+
+// TestOwedIsExact: for any lease, what leaves the escrow is what is paid and
+// burned, it is never above the escrow, and with it the others have at least their
+// prices per lease less the burn and a rounding.
+func TestOwedIsExact(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 5))
+	for range 20_000 {
+		l := lease(fixed(mman.Amount(rng.Uint64N(2000))), fixed(mman.Amount(rng.Uint64N(2000))), fixed(mman.Amount(rng.Uint64N(2000))))
+		descend(rng, &l)
+		l.Accepted, l.Cap = 1, mman.Amount(rng.Uint64N(10_000))
+		var had [3]mman.Amount
+		for range rng.IntN(4) {
+			delta := mman.Amount(rng.Uint64N(uint64(l.Escrow()) + 1))
+			l.Paid += delta
+			payments, _, err := settle.Split(l, l.Paid, delta, 20_000)
+			require.NoError(t, err)
+			for _, p := range payments {
+				had[p.Leg] += p.Amount
+			}
+		}
+		gross, payments, burned, err := settle.Owed(l, 20_000)
+		require.NoError(t, err)
+		require.LessOrEqual(t, gross, l.Escrow())
+		sum := burned
+		for _, p := range payments {
+			require.Less(t, p.Leg, 2)
+			sum += p.Amount
+			had[p.Leg] += p.Amount
+		}
+		require.Equal(t, gross, sum)
+		all, err := l.Fixed()
+		require.NoError(t, err)
+		if l.Cap < all {
+			continue // no such request is matched
+		}
+		for i := range 2 {
+			net, err := l.Legs[i].Price.PerLease.MulDivFloor(980_000, settle.PPM)
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, had[i]+8, net, "leg %d", i)
+		}
+	}
+}

@@ -48,6 +48,11 @@ type listingFile struct {
 		Content    string            `yaml:"content"`
 		Private    bool              `yaml:"private"`
 		Attributes map[string]string `yaml:"attributes"`
+		Parents    []struct {
+			Resource string `yaml:"resource"`
+			Owner    string `yaml:"owner"`
+			ShareBP  uint64 `yaml:"share_bp"`
+		} `yaml:"parents"`
 	} `yaml:"resource"`
 	Policy yaml.MapSlice `yaml:"policy"`
 	Price  struct {
@@ -159,6 +164,9 @@ func ParseListing(b []byte) (Listing, error) {
 	if l.Bids, err = f.bidding(); err != nil {
 		return Listing{}, err
 	}
+	if l.Manifest.Parents, err = f.parents(); err != nil {
+		return Listing{}, err
+	}
 	if l.Capacity == 0 {
 		l.Capacity = DefaultCapacity
 	}
@@ -205,6 +213,25 @@ func (f listingFile) bidding() (*Bidding, error) {
 		*one.to = amount
 	}
 	return &b, nil
+}
+
+// parents reads the resources that this one derives from.
+func (f listingFile) parents() ([]resources.Parent, error) {
+	var out []resources.Parent
+	for i, y := range f.Resource.Parents {
+		p := resources.Parent{Share: y.ShareBP}
+		var err error
+		if p.Resource, err = mman.ParseCID(y.Resource); err != nil {
+			return nil, fmt.Errorf("resource.parents[%d].resource: %w", i, err)
+		}
+		if y.Owner != "" {
+			if p.Owner, err = mman.ParseAddress(y.Owner); err != nil {
+				return nil, fmt.Errorf("resource.parents[%d].owner: %w", i, err)
+			}
+		}
+		out = append(out, p)
+	}
+	return out, resources.ValidParents(out)
 }
 
 func (l Listing) validate() error {

@@ -32,8 +32,9 @@ type holding struct {
 	Content  mman.CID        `cbor:"content,omitzero"`
 	Salt     mman.Hash       `cbor:"salt"`
 	Private  bool            `cbor:"private"`
-	// Attributes, Policy, Price, Capacity and Region go into each offer.
+	// Attributes, Parents, Policy, Price, Capacity and Region go into each offer.
 	Attributes []resources.Attribute `cbor:"attributes"`
+	Parents    []resources.Parent    `cbor:"parents,omitempty"`
 	Policy     policy.Policy         `cbor:"policy"`
 	Price      price.Price           `cbor:"price"`
 	Capacity   uint64                `cbor:"capacity"`
@@ -185,7 +186,7 @@ func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
 func (p *Provider) hold(ctx context.Context, l Listing) (holding, []byte, error) {
 	h := holding{
 		Name: l.Manifest.Name, Kind: l.Manifest.Kind, Facet: l.Manifest.Facet, Private: l.Private,
-		Attributes: l.Manifest.Attributes, Policy: l.Policy, Price: l.Price, Capacity: l.Capacity, Region: l.Region, Bids: l.Bids,
+		Attributes: l.Manifest.Attributes, Parents: market.PaidParents(l.Manifest), Policy: l.Policy, Price: l.Price, Capacity: l.Capacity, Region: l.Region, Bids: l.Bids,
 	}
 	if l.Content != "" {
 		size, err := p.holdContent(ctx, l, &h)
@@ -270,7 +271,7 @@ func (p *Provider) offer(ctx context.Context, h holding) (holding, error) {
 	height := p.ledger.Height()
 	o := market.Offer{
 		Version: 1, Provider: p.submitter.Address(), Peer: p.peer, Kind: h.Kind, Facet: h.Facet, Resource: h.Resource,
-		Sealed: h.Private && h.Kind == resources.KindDataset, Region: h.Region, Attributes: h.Attributes,
+		Sealed: h.Private && h.Kind == resources.KindDataset, Region: h.Region, Attributes: h.Attributes, Parents: h.Parents,
 		Policy: h.Policy, Price: h.Price, Capacity: h.Capacity, Expires: height + p.cfg.OfferBlocks,
 	}
 	if h.Kind == resources.KindCompute {
