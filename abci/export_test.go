@@ -40,7 +40,7 @@ func reborn(t *testing.T, c *abcitest.Chain, learn ...abcitest.Actor) *abcitest.
 	b, err := second.Encode()
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(first, b), "export, import, export")
-	t.Logf("%d bytes, %d pairs, height %d", len(first), len(doc.State.Pairs), c.Height())
+	t.Logf("G5: export, import, export: the same %d bytes, %d pairs, height %d", len(first), len(doc.State.Pairs), c.Height())
 	return next
 }
 
@@ -50,7 +50,7 @@ func TestExportGoesOn(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	w := runWorkload(t, seed, 400)
+	w := runWorkload(t, seed, min(number(t, "MMAN_OPERATIONS", 400), perChain))
 	next := reborn(t, w.Chain)
 	next.Pass(1)
 	require.Equal(t, w.Height()+1, next.Height())

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cometbft/cometbft/abci/types"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/abcitest"
@@ -17,10 +18,12 @@ import (
 )
 
 // TestHonestProposalsAreAccepted proposes from random pools: shuffled, doubled,
-// bent, cut, too dear, and with accounts that empty themselves on the way. What
-// one node prepares every other accepts, and it can be decided.
+// bent, cut, too dear, with accounts that empty themselves on the way, and with
+// requests, which need the beacon. What one node prepares every other accepts, and
+// it can be decided. MMAN_POOLS says how many pools.
 func TestHonestProposalsAreAccepted(t *testing.T) {
 	t.Parallel()
+	pools := number(t, "MMAN_POOLS", 400)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -29,53 +32,96 @@ func TestHonestProposalsAreAccepted(t *testing.T) {
 		actors = append(actors, abcitest.NewActor(t, strconv.Itoa(i)))
 	}
 	stranger := abcitest.NewActor(t, "stranger")
-	c := abcitest.New(t, abcitest.Genesis(t, mman.MAN, actors...))
+	c := abcitest.New(t, abcitest.Genesis(t, 10*mman.MAN, actors...))
 	c.Pass(1)
-	refused := 0
-	for range 150 {
-		var pool [][]byte
-		for range rng.IntN(20) {
-			from, to := actors[rng.IntN(len(actors))], actors[rng.IntN(len(actors))]
-			if rng.IntN(6) == 0 {
-				to = stranger
+	refused, taken, drawn := 0, 0, 0
+	for made := 0; made < pools; {
+		base := randomPool(t, rng, c, actors, stranger)
+		var last [][]byte
+		for range min(1+rng.IntN(40), pools-made) {
+			made++
+			pool := bend(rng, base)
+			next := c.Request()
+			room := rng.Int64N(8000)
+			prepared, err := c.App.PrepareProposal(t.Context(), &types.RequestPrepareProposal{
+				MaxTxBytes: room, Txs: pool, Height: next.Height, Time: next.Time, ProposerAddress: next.ProposerAddress,
+			})
+			require.NoError(t, err)
+			last = prepared.Txs
+			refused, taken = refused+len(pool)-len(last), taken+len(last)
+			size := int64(0)
+			for _, raw := range last {
+				size += int64(1 + protowire.SizeBytes(len(raw)))
 			}
-			amount := mman.Amount(1 + rng.Uint64N(50))
-			if rng.IntN(5) == 0 {
-				amount = max(1, c.Balance(from)-mman.Amount(rng.Uint64N(6000))) // nearly all
+			require.LessOrEqual(t, size, room)
+			if len(last) > 0 && tx.IsBeacon(last[0]) {
+				drawn++
 			}
-			raw := c.Sign(from, send(from, to, amount))
-			switch rng.IntN(12) {
-			case 0:
-				raw = bytes.Clone(raw)
-				raw[rng.IntN(len(raw))] ^= 1 << rng.IntN(8)
-			case 1:
-				raw = raw[:rng.IntN(len(raw))]
-			case 2:
-				pool = append(pool, raw)
-			case 3:
-				raw = abcitest.Unsent(c).Sign(stranger, send(stranger, from, 1))
-			case 4:
-				raw = c.Sign(from, send(from, to, 1), func(d *tx.Draft) { d.GasLimit, d.Fee = 15_000_000, 1_500_000 })
-			default:
-			}
-			pool = append(pool, raw)
+			c.App.DropCaches() // another node has not seen them in its mempool
+			answer, err := c.App.ProcessProposal(t.Context(), abcitest.Proposal(c.Request(last...)))
+			require.NoError(t, err)
+			require.True(t, answer.IsAccepted())
 		}
-		if rng.IntN(3) == 0 {
-			rng.Shuffle(len(pool), func(i, j int) { pool[i], pool[j] = pool[j], pool[i] })
-		}
-		next := c.Request()
-		prepared, err := c.App.PrepareProposal(t.Context(), &types.RequestPrepareProposal{MaxTxBytes: rng.Int64N(6000), Txs: pool, Height: next.Height, Time: next.Time})
-		require.NoError(t, err)
-		refused += len(pool) - len(prepared.Txs)
-		c.App.DropCaches() // another node has not seen them in its mempool
-		req := c.Request(prepared.Txs...)
-		answer, err := c.App.ProcessProposal(t.Context(), abcitest.Proposal(req))
-		require.NoError(t, err)
-		require.True(t, answer.IsAccepted())
-		c.Force(prepared.Txs...)
+		c.Force(last...)
 	}
+	t.Logf("G3: %d pools, %d transactions proposed, %d left out, %d beacons, height %d: every proposal was accepted", pools, taken, refused, drawn, c.Height())
 	require.Positive(t, refused)
-	c.Replay(nil)
+	require.Positive(t, drawn)
+	if pools < 1000 {
+		c.Replay(nil)
+	}
+}
+
+// randomPool signs what the accounts may want next.
+func randomPool(t *testing.T, rng *rand.Rand, c *abcitest.Chain, actors []abcitest.Actor, stranger abcitest.Actor) (pool [][]byte) {
+	t.Helper()
+	for range rng.IntN(20) {
+		from, to := actors[rng.IntN(len(actors))], actors[rng.IntN(len(actors))]
+		if rng.IntN(6) == 0 {
+			to = stranger
+		}
+		amount := mman.Amount(1 + rng.Uint64N(50))
+		if rng.IntN(12) == 0 {
+			amount = max(1, c.Balance(from)-mman.Amount(rng.Uint64N(60_000))) // nearly all
+		}
+		switch rng.IntN(12) {
+		case 0:
+			pool = append(pool, abcitest.Unsent(c).Sign(stranger, send(stranger, from, 1)))
+		case 1:
+			pool = append(pool, c.Sign(from, send(from, to, 1), func(d *tx.Draft) { d.GasLimit, d.Fee = 15_000_000, 1_500_000 }))
+		case 2, 3:
+			name := strconv.FormatUint(rng.Uint64(), 36)
+			pool = append(pool, c.Sign(from, []tx.Msg{abcitest.Submit(t, abcitest.Ask(t, from, name, 500, c.Height()+3))}))
+		default:
+			pool = append(pool, c.Sign(from, send(from, to, amount)))
+		}
+	}
+	return pool
+}
+
+// bend returns a pool made of that one.
+func bend(rng *rand.Rand, base [][]byte) (pool [][]byte) {
+	for _, raw := range base {
+		switch rng.IntN(14) {
+		case 0:
+			raw = bytes.Clone(raw)
+			raw[rng.IntN(len(raw))] ^= 1 << rng.IntN(8)
+		case 1:
+			raw = raw[:rng.IntN(len(raw))]
+		case 2:
+			pool = append(pool, raw)
+		case 3:
+			continue
+		case 4:
+			pool = append(pool, tx.EncodeBeacon(make([]byte, rng.IntN(90))))
+		default:
+		}
+		pool = append(pool, raw)
+	}
+	if rng.IntN(3) == 0 {
+		rng.Shuffle(len(pool), func(i, j int) { pool[i], pool[j] = pool[j], pool[i] })
+	}
+	return pool
 }
 
 // TestConcurrentReaders asks and checks from other goroutines while blocks are

@@ -3,8 +3,11 @@ package abci_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
+	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -55,7 +58,9 @@ func pick[T any](rng *rand.Rand, list []T) (T, bool) {
 func (w *workload) message(p abcitest.Provider) (m tx.Msg, ok bool) {
 	rng, next := w.rng, w.Height()+1
 	resource := fmt.Sprint("box", rng.IntN(4))
-	switch rng.IntN(20) {
+	switch rng.IntN(24) {
+	case 20, 21, 22, 23:
+		return w.stake(p.Actor), true
 	case 0:
 		return p.Bind(chainID), true
 	case 1, 2:
@@ -111,6 +116,43 @@ func (w *workload) message(p abcitest.Provider) (m tx.Msg, ok bool) {
 	default:
 		to, _ := pick(rng, w.providers)
 		return tx.MsgSend{From: p.Address, To: to.Address, Amount: 1 + mman.Amount(rng.Uint64N(uint64(mman.MAN)))}, true
+	}
+}
+
+// stake is a random message of staking, by and about any of the actors.
+func (w *workload) stake(by abcitest.Actor) tx.Msg {
+	rng := w.rng
+	other, third := w.providers[rng.IntN(len(w.providers))].Address, w.providers[rng.IntN(len(w.providers))].Address
+	amount := 1 + mman.Amount(rng.Uint64N(uint64(3*mman.MAN)))
+	switch rng.IntN(8) {
+	case 0:
+		votes := abcitest.Votes(w.t, by)
+		w.Learn(votes)
+		return tx.MsgCreateValidator{Operator: by.Address, Name: by.Name, CommissionPPM: rng.Uint64N(200_000), Stake: amount}.SignKey(votes, chainID)
+	case 1:
+		return tx.MsgEditValidator{Operator: by.Address, Name: by.Name, CommissionPPM: rng.Uint64N(300_000)}
+	case 2:
+		return tx.MsgUnjail{Operator: by.Address}
+	case 3, 4:
+		return tx.MsgUndelegate{Delegator: by.Address, Validator: other, Amount: 1 + amount/8}
+	case 5:
+		return tx.MsgRedelegate{Delegator: by.Address, From: other, To: third, Amount: 1 + amount/8}
+	default:
+		return tx.MsgDelegate{Delegator: by.Address, Validator: other, Amount: amount}
+	}
+}
+
+// disturb lets validators be absent, and now and then sign twice.
+func (w *workload) disturb() {
+	one := abcitest.Votes(w.t, w.providers[w.rng.IntN(len(w.providers))].Actor).Public().Bytes()
+	switch w.rng.IntN(60) {
+	case 0:
+		w.Accuse(one)
+	case 1, 2, 3:
+		w.Absent(one, true)
+	case 4, 5, 6, 7, 8, 9:
+		w.Absent(one, false)
+	default:
 	}
 }
 
@@ -196,6 +238,10 @@ func (w *workload) block(n int) {
 	}
 }
 
+// perChain is how many operations one chain takes: with more of them each
+// block's check of the whole state would take longer and longer.
+const perChain = 20_000
+
 func runWorkload(t *testing.T, seed uint64, operations int) *workload {
 	t.Helper()
 	w := &workload{t: t, rng: rand.New(rand.NewPCG(seed, 7)), kinds: map[string]int{}, own: map[mman.Address][]mman.CID{}, grants: map[mman.Address][]tx.MsgGrant{}}
@@ -204,12 +250,20 @@ func runWorkload(t *testing.T, seed uint64, operations int) *workload {
 		p := abcitest.NewProvider(t, fmt.Sprint("actor", i))
 		w.providers, actors = append(w.providers, p), append(actors, p.Actor)
 	}
-	doc := abcitest.Genesis(t, 100*mman.MAN, actors...)
-	doc.Params.GraceBlocks, doc.Params.DisputeBlocks, doc.Params.MaxQueuedPerAccount = 5, 4, 6
-	doc.Params.AcceptBlocks = 3 // so that leases are canceled and offers suspended
+	doc := abcitest.Genesis(t, mman.Amount(100+operations/10)*mman.MAN, actors...)
+	p := &doc.Params
+	p.GraceBlocks, p.DisputeBlocks, p.MaxQueuedPerAccount = 5, 4, 6
+	p.EpochBlocks, p.EvidenceMaxBlocks, p.EvidenceMaxSeconds, p.UnbondingBlocks, p.UnbondingSeconds = 10, 9, 9, 30, 31
+	p.LivenessEpochs, p.MaxMissedBlocks, p.JailBlocks, p.MaxValidators = 3, 15, 12, 4
+	p.AcceptBlocks = 3 // so that leases are canceled and offers suspended
 	w.Chain = abcitest.New(t, doc)
+	most := 24
+	if operations > 5000 {
+		most = 240
+	}
 	for w.cost < operations {
-		w.block(w.rng.IntN(24))
+		w.block(w.rng.IntN(most))
+		w.disturb()
 		if w.rng.IntN(30) == 0 {
 			w.Restart()
 		}
@@ -217,13 +271,51 @@ func runWorkload(t *testing.T, seed uint64, operations int) *workload {
 	return w
 }
 
+// number reads a number from the environment, with which the long forms of the
+// gates are run.
+func number(t *testing.T, name string, short int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return short
+	}
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err, name)
+	require.Positive(t, n, name)
+	return n
+}
+
 // TestWorkload runs random operations with every invariant checked after every
-// block, and replays the blocks into other applications.
+// block, and replays the blocks into other applications. MMAN_OPERATIONS says how
+// many, 20,000 on each chain.
 func TestWorkload(t *testing.T) {
 	t.Parallel()
+	operations := number(t, "MMAN_OPERATIONS", 2000)
 	seed := rand.Uint64()
+	if text := os.Getenv("MMAN_SEED"); text != "" {
+		var err error
+		seed, err = strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err)
+	}
+	var blocks, done atomic.Uint64
+	t.Cleanup(func() {
+		t.Logf("G6: %d operations in %d blocks, every invariant held after each; first seed %d", done.Load(), blocks.Load(), seed)
+	})
+	chains := (operations + perChain - 1) / perChain
+	for i := range chains {
+		t.Run(fmt.Sprint("chain ", i), func(t *testing.T) {
+			t.Parallel()
+			w := workloadComesToRest(t, seed+uint64(i), operations/chains)
+			blocks.Add(w.Height())
+			done.Add(uint64(w.cost))
+		})
+	}
+}
+
+func workloadComesToRest(t *testing.T, seed uint64, operations int) *workload {
+	t.Helper()
 	t.Logf("seed %d", seed)
-	w := runWorkload(t, seed, 2000)
+	w := runWorkload(t, seed, operations)
 	matched, paid := 0, mman.Amount(0)
 	for _, r := range w.requests {
 		l, ok, err := w.App.View().Lease(r.id.Lease())
@@ -254,7 +346,10 @@ func TestWorkload(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 8))
 	w.Replay(func(uint64) (restart, drop bool) { return rng.IntN(5) == 0, rng.IntN(3) == 0 })
 	// When nobody does anything any more, all that is due comes to an end.
-	w.Pass(60)
+	for _, p := range w.providers {
+		w.Absent(abcitest.Votes(t, p.Actor).Public().Bytes(), false)
+	}
+	w.Pass(80)
 	root := w.Root()
 	w.Pass(2)
 	require.Equal(t, root, w.Root())
@@ -264,18 +359,36 @@ func TestWorkload(t *testing.T) {
 	code, log := w.Query("/mman/supply", &s)
 	require.Zero(t, code, log)
 	require.Zero(t, s.Escrow)
+	return w
 }
 
-// TestDeterminism runs the same blocks on different numbers of processors.
+// TestDeterminism runs the same blocks through applications with different
+// numbers of processors, which are restarted at random heights, lose their caches
+// at random and join by archives on the way. MMAN_OPERATIONS says how many
+// operations.
 //
 //nolint:paralleltest // it changes GOMAXPROCS
 func TestDeterminism(t *testing.T) {
-	w := runWorkload(t, 42, 300)
+	operations := min(number(t, "MMAN_OPERATIONS", 300), perChain)
+	w := runWorkload(t, 42, operations)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	rng := rand.New(rand.NewPCG(rand.Uint64(), 8))
 	for _, procs := range []int{1, 2, 7} {
 		runtime.GOMAXPROCS(procs)
-		w.Replay(func(h uint64) (restart, drop bool) { return h%uint64(procs+2) == 0, h%2 == 0 })
+		restarts, drops := 0, 0
+		w.Replay(func(uint64) (restart, drop bool) {
+			restart, drop = rng.IntN(procs+2) == 0, rng.IntN(2) == 0
+			if restart {
+				restarts++
+			}
+			if drop {
+				drops++
+			}
+			return restart, drop
+		})
+		t.Logf("G1: %d operations in %d blocks on %d processors, %d restarts, caches dropped %d times, %d joined by archive: no root, result or event differs",
+			operations, w.Height(), procs, restarts, drops, w.Height()/w.Doc.Params.EpochBlocks)
 	}
-	again := runWorkload(t, 42, 300)
+	again := runWorkload(t, 42, operations)
 	require.Equal(t, w.Root(), again.Root())
 }
