@@ -50,7 +50,7 @@ func TestExportGoesOn(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	w := runWorkload(t, seed, min(number(t, "MMAN_OPERATIONS", 400), perChain))
+	w := runWorkload(t, seed, number(t, "MMAN_OPERATIONS", 400))
 	next := reborn(t, w.Chain)
 	next.Pass(1)
 	require.Equal(t, w.Height()+1, next.Height())

@@ -27,6 +27,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	mmanabci "github.com/limboid/massive-man/abci"
+	"github.com/limboid/massive-man/abci/block"
 	"github.com/limboid/massive-man/genesis"
 	"github.com/limboid/massive-man/node/consensus"
 	"github.com/limboid/massive-man/node/store"
@@ -618,4 +619,55 @@ func TestOldBlocksGo(t *testing.T) {
 	one := int64(1)
 	_, err = rpc.Block(t.Context(), &one)
 	require.Error(t, err)
+}
+
+// TestUpgradeAcrossRestart: a node whose program does not know the rules of a
+// height ends there with what to do; the newer program goes on from its state,
+// migrates it, and says so in the headers.
+func TestUpgradeAcrossRestart(t *testing.T) {
+	t.Parallel()
+	home, dir := t.TempDir(), t.TempDir()
+	doc := document(t, "mman-local-upgrade", home)
+	doc.Upgrades = []genesis.Upgrade{{Height: 5, Version: 2}}
+	begin := func(migrations ...mmanabci.Migration) (*consensus.Node, *store.Store, *mmanabci.Application, error) {
+		stores, err := store.Open(store.DefaultConfig(dir, slog.New(slog.DiscardHandler)))
+		require.NoError(t, err)
+		app, err := mmanabci.New(mmanabci.Config{DB: stores.State(), Migrations: migrations})
+		if err != nil {
+			return nil, nil, nil, errors.Join(err, stores.Close())
+		}
+		cfg := testConfig(home, doc)
+		cfg.Timeouts.Quiet = 100 * time.Millisecond
+		n, err := consensus.New(cfg, app, stores.Data())
+		require.NoError(t, err)
+		return n, stores, app, nil
+	}
+	n, stores, app, err := begin()
+	require.NoError(t, err)
+	err = n.Run(t.Context())
+	require.ErrorIs(t, err, mman.ErrUpgrade)
+	require.ErrorContains(t, err, "from height 5 on the rules have version 2, this program knows 1: install a newer mman-node")
+	require.Equal(t, uint64(4), app.View().Height())
+	require.NoError(t, stores.Close())
+	_, _, _, err = begin()
+	require.ErrorIs(t, err, mman.ErrUpgrade, "it does not start again")
+
+	n, stores, app, err = begin(mmanabci.Migration{Version: 2, Run: func(ctx *block.Context) error {
+		return ctx.State.Set("toys", []byte("toy"), []byte("new"))
+	}})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	require.Eventually(t, func() bool { return app.View().Height() > 7 }, time.Minute, 20*time.Millisecond)
+	answer, err := client(t, running{Node: n}).ABCIQuery(t.Context(), "/store/toys/key", []byte("toy"))
+	require.NoError(t, err)
+	require.Equal(t, "new", string(answer.Response.Value))
+	height := int64(6)
+	header, err := client(t, running{Node: n}).Header(t.Context(), &height)
+	require.NoError(t, err)
+	require.Equal(t, uint64(2), header.Header.Version.App)
+	stop()
+	require.NoError(t, <-done)
+	require.NoError(t, stores.Close())
 }
