@@ -151,6 +151,9 @@ func validLegs(legs []LegRequest) error {
 		}
 		named += len(leg.Offers)
 	}
+	if algorithm, compute := legs[0].Facet, legs[len(legs)-1].Facet; resources.RunsOn(algorithm) != compute {
+		return fmt.Errorf("%w: an algorithm of facet %s runs on compute/%s, not on compute/%s", mman.ErrInvalid, algorithm, resources.RunsOn(algorithm), compute)
+	}
 	if named > MaxCandidates {
 		return fmt.Errorf("%w: %d candidate offers, at most %d may be named", mman.ErrTooLarge, named, MaxCandidates)
 	}

@@ -31,15 +31,29 @@ const (
 	FacetJS     Facet = "js"     // algorithm: a script for its Interpreter
 	FacetPython Facet = "python" // algorithm: a script for its Interpreter
 	FacetFile   Facet = "file"   // dataset: one file
+	// FacetContainer is an image of a container, as an archive of docker save or of
+	// an OCI layout, and the compute that runs it.
+	FacetContainer Facet = "container"
 )
+
+// ContainerCPUs is how many processors a container may use.
+const ContainerCPUs = 1
+
+// RunsOn returns the facet of the compute that runs algorithms of a facet.
+func RunsOn(algorithm Facet) Facet {
+	if algorithm == FacetContainer {
+		return FacetContainer
+	}
+	return FacetWasm
+}
 
 // ValidFacet reports whether kind has the facet.
 func ValidFacet(kind Kind, facet Facet) bool {
 	switch kind {
 	case KindAlgorithm:
-		return facet == FacetWasm || facet == FacetJS || facet == FacetPython
+		return facet == FacetWasm || facet == FacetJS || facet == FacetPython || facet == FacetContainer
 	case KindCompute:
-		return facet == FacetWasm
+		return facet == FacetWasm || facet == FacetContainer
 	case KindDataset:
 		return facet == FacetFile
 	default:
@@ -163,7 +177,7 @@ func (m Manifest) Validate() error {
 		return fmt.Errorf("%w: version %d of the manifest format, this program reads 1", mman.ErrUnsupported, m.Version)
 	}
 	if !ValidFacet(m.Kind, m.Facet) {
-		return fmt.Errorf("%w: kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, compute/wasm and dataset/file", mman.ErrUnsupported, m.Kind, m.Facet)
+		return fmt.Errorf("%w: kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, algorithm/container, compute/wasm, compute/container and dataset/file", mman.ErrUnsupported, m.Kind, m.Facet)
 	}
 	if err := ValidName("name", m.Name); err != nil {
 		return err

@@ -3,6 +3,7 @@ package resources
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 
 	mman "github.com/limboid/massive-man"
 )
@@ -66,14 +67,12 @@ func (u Usage) Of(unit Unit) (uint64, error) {
 // Metered reports whether the executors of a facet report the unit. A price in
 // a unit that nobody meters would be a price of nothing.
 func Metered(facet Facet, unit Unit) bool {
-	if facet != FacetWasm {
-		return false
-	}
-	switch unit {
-	case UnitFuel, UnitWallMs, UnitInBytes, UnitOutBytes, UnitCalls:
-		return true
-	case UnitCPUMs, UnitMemoryMs, UnitTokens, UnitSteps:
-		return false
+	seen := []Unit{UnitWallMs, UnitInBytes, UnitOutBytes, UnitCalls}
+	switch facet { //nolint:exhaustive // only what runs something meters
+	case FacetWasm:
+		return unit == UnitFuel || slices.Contains(seen, unit)
+	case FacetContainer:
+		return unit == UnitCPUMs || unit == UnitMemoryMs || slices.Contains(seen, unit)
 	default:
 		return false
 	}

@@ -55,6 +55,7 @@ func Law() []Room {
 		// Drivers and network.
 		{In: "resources/resourcestest/...", May: []string{"resources"}, Why: "judges drivers, knows none"},
 		{In: "resources/wasm/...", May: []string{"resources", "resources/wasm/..."}, Why: "a driver knows a task, not a price or a peer"},
+		{In: "resources/container/...", May: []string{"resources", "resources/container/..."}, Why: "a driver knows a task, not a price or a peer"},
 		{In: "resources/dataset/...", May: []string{"resources", "resources/dataset/..."}, Why: "a driver knows a task, not a price or a peer"},
 		{In: "p2p/...", May: []string{"p2p/...", "market/...", "resources"}, Why: "the network carries bytes, it does not know the chain"},
 
@@ -101,6 +102,8 @@ func Homes() []Home {
 		home("github.com/cometbft/cometbft", "CometBFT's node and its RPC", "node/consensus", "node/light"),
 		home("github.com/tetratelabs/wazero", "the one WASM engine", "resources/wasm/..."),
 		home("github.com/paralin", "the one interpreter that is embedded", "resources/wasm/interpreter"),
+		home("github.com/moby", "the one container engine's client", "resources/container"),
+		home("github.com/containerd", "the errors of that client", "resources/container"),
 		home("github.com/dgraph-io", "the one store on disk", "node/store"),
 		home("cel.dev/cel-go", "tests only: policies have their own evaluator, so that an upgrade is no fork"),
 		home("github.com/fxamacker/cbor", "one strict codec", "internal/dagcbor"),
@@ -117,9 +120,9 @@ func Distances() []Distance {
 	inout := []string{
 		"net/http", "os/exec",
 		"github.com/libp2p/...", "github.com/ipfs/boxo/...", "github.com/dgraph-io/...",
-		"github.com/tetratelabs/...", "github.com/cometbft/...",
+		"github.com/tetratelabs/...", "github.com/cometbft/...", "github.com/moby/...",
 	}
-	client := []string{Module + "/node/...", "github.com/dgraph-io/...", "github.com/cometbft/cometbft/node", "github.com/cometbft/cometbft/consensus"}
+	client := []string{Module + "/node/...", "github.com/moby/...", "github.com/dgraph-io/...", "github.com/cometbft/cometbft/node", "github.com/cometbft/cometbft/consensus"}
 	return []Distance{
 		{".", []string{"net", "os/exec", "github.com/..."}, "primitives: standard library only"},
 		{"resources", inout, "pure"},

@@ -1,0 +1,83 @@
+package container
+
+import (
+	"context"
+	"errors"
+
+	"github.com/moby/moby/client"
+)
+
+// Undefended is which defences are switched off.
+type Undefended struct {
+	Memory, Processes, Disk, Scratch, Network, Devices, Capabilities, Privileges, Root, Seccomp, Sockets, ProcessesOf, Output, Kill, Names bool
+}
+
+// NewUndefended is New without some defences.
+func NewUndefended(ctx context.Context, config Config, off Undefended) (*Executor, error) {
+	return newExecutor(ctx, config, undefended{
+		memory: off.Memory, processes: off.Processes, disk: off.Disk, scratch: off.Scratch, network: off.Network, devices: off.Devices,
+		capabilities: off.Capabilities, privileges: off.Privileges, root: off.Root, seccomp: off.Seccomp, sockets: off.Sockets,
+		processesOf: off.ProcessesOf, output: off.Output, kill: off.Kill, names: off.Names,
+	})
+}
+
+// Purge removes everything that an owner has in an engine.
+func Purge(ctx context.Context, host, owner string) error {
+	c, err := dial(host)
+	if err != nil {
+		return err
+	}
+	e := &engine{Client: c, owner: owner, off: &undefended{}}
+	_, err = e.orphans(ctx)
+	images, listErr := c.ImageList(ctx, client.ImageListOptions{All: true, Filters: e.mine()})
+	err = errors.Join(err, listErr)
+	for _, i := range images.Items {
+		if _, removeErr := c.ImageRemove(ctx, i.ID, client.ImageRemoveOptions{Force: true, PruneChildren: true}); removeErr != nil && !gone(removeErr) {
+			err = errors.Join(err, removeErr)
+		}
+	}
+	return errors.Join(err, c.Close())
+}
+
+// Containers lists the containers of an owner.
+func Containers(ctx context.Context, host, owner string) ([]string, error) {
+	c, err := dial(host)
+	if err != nil {
+		return nil, err
+	}
+	e := &engine{Client: c, owner: owner}
+	got, err := c.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: e.mine()})
+	var ids []string
+	for _, i := range got.Items {
+		ids = append(ids, i.ID)
+	}
+	return ids, errors.Join(err, c.Close())
+}
+
+// Images lists the images of an owner, Name what a name stands for, "" for nothing.
+func Images(ctx context.Context, host, owner string) ([]string, error) {
+	c, err := dial(host)
+	if err != nil {
+		return nil, err
+	}
+	e := &engine{Client: c, owner: owner}
+	got, err := c.ImageList(ctx, client.ImageListOptions{All: true, Filters: e.mine()})
+	var ids []string
+	for _, i := range got.Items {
+		ids = append(ids, i.ID)
+	}
+	return ids, errors.Join(err, c.Close())
+}
+
+// Named returns the id of the image that bears a name, "" for none.
+func Named(ctx context.Context, host, name string) (string, error) {
+	c, err := dial(host)
+	if err != nil {
+		return "", err
+	}
+	got, err := c.ImageInspect(ctx, name)
+	if gone(err) {
+		return "", c.Close()
+	}
+	return got.ID, errors.Join(err, c.Close())
+}
