@@ -176,7 +176,16 @@ func (l Lease) findLane(lane uint64) (int, bool) {
 // so that anybody may submit any receipt again; of two with one number the
 // higher amount counts. What a receipt returns is not paid; what an earlier one
 // paid stays paid, so whoever pays ahead risks one window.
-func (l Lease) Settle(r Receipt) (Lease, mman.Amount, error) {
+func (l Lease) Settle(r Receipt) (Lease, mman.Amount, error) { return l.settle(r, highest) }
+
+// highest is which of a lane's receipts counts: the one that pays most, whatever
+// their numbers and their order.
+func highest(before LanePaid, r Receipt) LanePaid {
+	return LanePaid{Lane: r.Lane, Seq: max(before.Seq, r.Seq), Paid: max(before.Paid, r.Net())}
+}
+
+// settle applies a receipt; counts says what its lane has paid with it.
+func (l Lease) settle(r Receipt, counts func(before LanePaid, r Receipt) LanePaid) (Lease, mman.Amount, error) {
 	if l.State == LeaseClosed {
 		return l, 0, fmt.Errorf("lease %s: %w: it is closed", l.ID, mman.ErrLeaseState)
 	}
@@ -184,8 +193,8 @@ func (l Lease) Settle(r Receipt) (Lease, mman.Amount, error) {
 		return l, 0, fmt.Errorf("lease %s: %w: the receipt is for lease %s", l.ID, mman.ErrReceipt, r.Lease)
 	}
 	before := l.LanePaid(r.Lane)
-	after := LanePaid{Lane: r.Lane, Seq: max(before.Seq, r.Seq), Paid: max(before.Paid, r.Net())}
-	delta := after.Paid - before.Paid
+	after := counts(before, r)
+	delta := after.Paid - min(after.Paid, before.Paid)
 	if delta > l.Escrow() {
 		return l, 0, fmt.Errorf("lease %s: %w: the receipt asks for %s more, the escrow holds %s", l.ID, mman.ErrCapExceeded, delta, l.Escrow())
 	}

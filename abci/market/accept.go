@@ -73,7 +73,7 @@ func (m Module) cancelLease(ctx *block.Context, id mman.LeaseID) error {
 		return fmt.Errorf("lease %s: %w: it is %s", id, mman.ErrLeaseState, l.State)
 	case l.Accepted > 0 || l.Paid > 0:
 		return fmt.Errorf("lease %s: %w: its provider serves it, close it instead", id, mman.ErrLeaseState)
-	case ctx.Height < due:
+	case ctx.Height < due || m.off.accept:
 		return fmt.Errorf("lease %s: %w: its provider has until height %d to accept, this is %d", id, mman.ErrLeaseState, due, ctx.Height)
 	}
 	return m.abandon(ctx, l)

@@ -56,7 +56,7 @@ func due(ctx *block.Context, family state.Prefix) ([][]byte, error) {
 
 func (m Module) closeDue(ctx *block.Context) error {
 	ids, err := due(ctx, state.MarketLeasesByExpiry)
-	if err != nil {
+	if err != nil || m.off.expiry {
 		return err
 	}
 	for _, raw := range ids {
@@ -95,7 +95,7 @@ func (m Module) expireOffers(ctx *block.Context) error {
 
 func (m Module) expireRequests(ctx *block.Context) error {
 	ids, err := due(ctx, state.MarketRequestsByDeadline)
-	if err != nil {
+	if err != nil || m.off.expiry {
 		return err
 	}
 	for _, raw := range ids {
@@ -196,7 +196,7 @@ func (m Module) fill(ctx *block.Context, b *book, id mman.RequestID) (match.Atte
 		return match.Attempt{}, err
 	}
 	progress := match.Begin(r, record.Looks, b.arrived)
-	if record.Progress != nil {
+	if record.Progress != nil && !m.off.cursor {
 		progress = *record.Progress
 	}
 	a, err := match.Fill(id, r, b, policy.Chain{Height: ctx.Height, Time: ctx.Time}, progress, before.Rejections)

@@ -129,6 +129,9 @@ func (m Module) offer(ctx *block.Context, msg tx.MsgOffer) error {
 	if err != nil {
 		return err
 	}
+	if m.off.deposit {
+		deposit = 0
+	}
 	if err := m.bank.Lock(ctx, o.Provider, deposit); err != nil {
 		return fmt.Errorf("offer %s: its deposit: %w", id, err)
 	}

@@ -141,7 +141,7 @@ func (m Module) disburse(ctx *block.Context, l market.Lease, payments []settle.P
 // not see its sessions: their prices per lease.
 func (m Module) payOthers(ctx *block.Context, l market.Lease) (market.Lease, error) {
 	gross, payments, burned, err := settle.Owed(l, ctx.Params.BurnPPM)
-	if err != nil || gross == 0 {
+	if err != nil || gross == 0 || m.off.owed {
 		return l, err
 	}
 	if err := m.disburse(ctx, l, payments, burned); err != nil {
@@ -187,7 +187,7 @@ func (m Module) closeNow(ctx *block.Context, id mman.LeaseID, sender mman.Addres
 }
 
 // closeLease opens the dispute window: until it ends, later receipts count.
-func (Module) closeLease(ctx *block.Context, msg tx.MsgCloseLease) error {
+func (m Module) closeLease(ctx *block.Context, msg tx.MsgCloseLease) error {
 	l, ok, err := LookupLease(ctx.State, msg.Lease)
 	switch {
 	case err != nil:
@@ -196,6 +196,8 @@ func (Module) closeLease(ctx *block.Context, msg tx.MsgCloseLease) error {
 		return fmt.Errorf("%w: lease %s", mman.ErrNotFound, msg.Lease)
 	case !l.Involves(msg.Account):
 		return fmt.Errorf("lease %s: %w: %s is neither its consumer nor a provider of it", msg.Lease, mman.ErrDenied, msg.Account)
+	case m.off.window:
+		return m.end(ctx, l)
 	}
 	if err := hasten(ctx, l, msg.Account); err != nil {
 		return err

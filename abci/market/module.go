@@ -54,10 +54,22 @@ type Bank interface {
 type Module struct {
 	bank   Bank
 	offers *offerCache
+	off    undefended
+}
+
+// undefended switches defences off, one by one: tests show with it that each
+// attack works without its defence. It is all false.
+type undefended struct {
+	window  bool // a lease that its consumer closes is closed at once
+	owed    bool // what an accepted lease owes to others is forgotten at its end
+	accept  bool // a lease that nobody accepted cannot be canceled
+	expiry  bool // nothing ends by itself
+	cursor  bool // each attempt looks at the cheapest offers again
+	deposit bool // offers lock nothing
 }
 
 // New returns the module that pays through the bank.
-func New(bank Bank) Module { return Module{bank, &offerCache{}} }
+func New(bank Bank) Module { return Module{bank: bank, offers: &offerCache{}} }
 
 // DropCaches forgets the decoded offers.
 func (m Module) DropCaches() { *m.offers = offerCache{} }
