@@ -162,7 +162,7 @@ func (n *Node) buildNetwork(ctx context.Context) (err error) {
 	}
 	n.closers = append(n.closers, n.discovery.Close)
 	ccfg := content.Default()
-	ccfg.After = n.cfg.Clock.After
+	ccfg.After, ccfg.Bulk = n.cfg.Clock.After, blocks.Bulk(n.host, n.discovery, n.transfers())
 	public := content.NewPublicStore(n.store.Data().PublicBlocks())
 	if n.content, err = content.New(context.WithoutCancel(ctx), n.host, public, n.discovery, ccfg); err != nil {
 		return err
@@ -192,7 +192,7 @@ func (n *Node) buildProvider(rpc *chain.Client) (*provider.Provider, error) {
 	}
 	pcfg := provider.Default()
 	pcfg.ChainID, pcfg.Addrs, pcfg.SettleBlocks, pcfg.Logger = n.doc.ChainID, n.host.Addrs, n.cfg.SettleBlocks, n.log
-	pcfg.Now = n.cfg.Clock.Now
+	pcfg.Now, pcfg.Blocks = n.cfg.Clock.Now, n.transfers()
 	pcfg.OfferBlocks = min(pcfg.OfferBlocks, n.doc.Params.MaxOfferBlocks)
 	return provider.New(pcfg, provider.Parts{
 		Ledger:    ledger{n.app},
@@ -329,6 +329,13 @@ func (n *Node) postpone(ctx context.Context) {
 	}
 }
 
+// transfers returns how content moves in bulk.
+func (n *Node) transfers() blocks.Config {
+	cfg := blocks.Default()
+	cfg.Now, cfg.After, cfg.Logger = n.cfg.Clock.Now, n.cfg.Clock.After, n.log
+	return cfg
+}
+
 // serve answers the protocols of a provider.
 func (n *Node) serve(ctx context.Context, lender *provider.Provider) error {
 	sessions := &session.Server{Provider: lender, Idle: sessionIdle, Linger: sessionLinger}
@@ -337,9 +344,7 @@ func (n *Node) serve(ctx context.Context, lender *provider.Provider) error {
 			n.log.LogAttrs(ctx, slog.LevelDebug, "session ended", slog.String("peer", s.RemotePeer().String()), slog.Any("error", err))
 		}
 	})
-	bcfg := blocks.Default()
-	bcfg.Logger = n.log
-	if err := blocks.Serve(ctx, n.host, lender, bcfg); err != nil {
+	if err := blocks.Serve(ctx, n.host, lender, n.transfers()); err != nil {
 		return err
 	}
 	dcfg := decisions.Default()

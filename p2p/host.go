@@ -451,6 +451,22 @@ func (h *Host) Peers() []mman.PeerID {
 	return out
 }
 
+// Speaking returns at most limit connected peers that said they speak a
+// protocol.
+func (h *Host) Speaking(name string, limit int) []mman.PeerID {
+	var out []mman.PeerID
+	for _, id := range h.Peers() {
+		if len(out) == limit {
+			break
+		}
+		got, err := h.h.Peerstore().SupportsProtocols(peer.ID(id.Bytes()), protocol.ID(name))
+		if err == nil && len(got) > 0 {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 // Disconnect closes the connections to a peer.
 func (h *Host) Disconnect(id mman.PeerID) error {
 	if err := h.h.Network().ClosePeer(peer.ID(id.Bytes())); err != nil {

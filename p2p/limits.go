@@ -29,6 +29,17 @@ func resourceManager(l Limits) (network.ResourceManager, error) {
 			ConnsInbound:  rcmgr.LimitVal(conns),
 			ConnsOutbound: rcmgr.LimitVal(conns),
 		},
+		// A crowd that comes at once is let in: what is still shaking hands may be as
+		// many as the connections that we like to have.
+		Transient: rcmgr.ResourceLimits{
+			FD:              rcmgr.LimitVal(l.FileDescriptors / 2),
+			Conns:           rcmgr.LimitVal(l.HighConns),
+			ConnsInbound:    rcmgr.LimitVal(l.HighConns),
+			ConnsOutbound:   rcmgr.LimitVal(l.HighConns),
+			Streams:         rcmgr.LimitVal(4 * conns),
+			StreamsInbound:  rcmgr.LimitVal(4 * conns),
+			StreamsOutbound: rcmgr.LimitVal(4 * conns),
+		},
 		PeerDefault: rcmgr.ResourceLimits{
 			Memory:          rcmgr.LimitVal64(l.Memory / 4),
 			Conns:           16,

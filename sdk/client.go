@@ -15,6 +15,7 @@ import (
 	"github.com/limboid/massive-man/p2p"
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/p2p/discovery"
+	"github.com/limboid/massive-man/p2p/protocol/blocks"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/sdk/chain"
 	"github.com/limboid/massive-man/sdk/submit"
@@ -173,6 +174,9 @@ func (c *Client) assemble(ctx context.Context, host *p2p.Host) (*network, error)
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ccfg := content.Default()
 	ccfg.After, ccfg.BlockTimeout = c.cfg.After, manifestTime
+	bcfg := blocks.Default()
+	bcfg.Now, bcfg.After, bcfg.Logger = c.cfg.Now, c.cfg.After, c.log
+	ccfg.Bulk = blocks.Bulk(host, disc, bcfg)
 	service, err := content.New(life, host, content.NewPublicStore(content.Memory()), disc, ccfg)
 	if err != nil {
 		stop()

@@ -243,7 +243,9 @@ func (c contents) fetch(ctx context.Context, leg market.Leg, manifest resources.
 	req.Signature = c.p.host.Sign(mman.SignBlocks, c.p.cfg.ChainID, payload)
 	for {
 		next := c.p.blocks.next()
-		got, err := blocks.Fetch(ctx, c.p.host, leg.Peer, req, c.own, manifest.Content.Bytes, blocks.Default())
+		got, err := blocks.Fetch(ctx, c.p.host, blocks.Job{
+			Sources: []blocks.Source{{Peer: leg.Peer, Request: req}}, Into: c.own, MaxBytes: manifest.Content.Bytes,
+		}, c.p.cfg.Blocks)
 		if err == nil {
 			c.p.fetched.set(key, got.Root)
 			return got.Root, nil

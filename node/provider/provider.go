@@ -14,6 +14,7 @@ import (
 	"github.com/limboid/massive-man/p2p"
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/p2p/discovery"
+	"github.com/limboid/massive-man/p2p/protocol/blocks"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/wasm/interpreter"
 )
@@ -35,7 +36,10 @@ type Config struct {
 	// LeaseBytes is the most that one lease may have stored here, of what its
 	// consumer brings and of what its runs write. Default 8 GiB, at least 1.
 	LeaseBytes uint64
-	Logger     *slog.Logger
+	// Blocks sets how private content is fetched from other providers. Default
+	// blocks.Default().
+	Blocks blocks.Config
+	Logger *slog.Logger
 	// Now is the clock that policies read while work runs. Without one, a rule
 	// that asks for the time sees 1970.
 	Now func() time.Time
@@ -44,7 +48,7 @@ type Config struct {
 // Default returns the settings of a local network; ChainID and Addrs are left
 // to the caller.
 func Default() Config {
-	return Config{OfferBlocks: 20_000, SettleBlocks: 20, RetainBlocks: 86_400, LeaseBytes: 8 << 30, Logger: slog.New(slog.DiscardHandler)}
+	return Config{OfferBlocks: 20_000, SettleBlocks: 20, RetainBlocks: 86_400, LeaseBytes: 8 << 30, Blocks: blocks.Default(), Logger: slog.New(slog.DiscardHandler)}
 }
 
 // Validate reports the first setting out of its range.
@@ -58,7 +62,7 @@ func (c Config) Validate() error {
 	if c.OfferBlocks < 4 || c.SettleBlocks == 0 {
 		return fmt.Errorf("%w: provider: offers of %d blocks, settlement every %d: at least 4 and 1", mman.ErrInvalid, c.OfferBlocks, c.SettleBlocks)
 	}
-	return nil
+	return c.Blocks.Validate()
 }
 
 // Stores are the places of content that is not public.

@@ -26,10 +26,14 @@ func (p *Provider) Offers(_ context.Context, q offers.Query) ([]offers.Signed, e
 	return out, nil
 }
 
-// Authorize decides who may have private blocks; see blocks.Authorizer. Within
+// Authorize decides who may have blocks; see blocks.Authorizer. Everybody may have
+// public content. Within
 // an open lease the compute leg's node may fetch what this node lends to the
 // lease, and the consumer what this node keeps for it.
 func (p *Provider) Authorize(ctx context.Context, r blocks.Request, remote mman.PeerID) (blocks.Grant, error) {
+	if r.IsPublic() {
+		return blocks.Grant{Store: p.public.Public(), Root: r.Root}, nil
+	}
 	lease, err := p.ledger.Lease(r.Lease)
 	if err != nil {
 		return blocks.Grant{}, err

@@ -145,6 +145,10 @@ func (b *Blocks) PutMany(ctx context.Context, many []blocks.Block) error {
 	return batch.Write()
 }
 
+// Sync returns when every block that was put before is safe from a crash of the
+// machine.
+func (b *Blocks) Sync() error { return b.kv.Sync() }
+
 // DeleteBlock removes a block; a missing one is no error.
 func (b *Blocks) DeleteBlock(_ context.Context, c cid.Cid) error {
 	if !c.Defined() {

@@ -32,6 +32,13 @@ type Config struct {
 	// SearchDelay is how long a fetch asks connected peers only, before it
 	// searches for others. Default 50 ms.
 	SearchDelay time.Duration
+	// Bulk, if set, brings a whole file of at least BulkBytes into a store,
+	// faster than Bitswap; what it does not bring, Bitswap does. It is
+	// blocks.Bulk in a program.
+	Bulk func(ctx context.Context, root mman.CID, maxBytes uint64, into Store) error
+	// BulkBytes is the size of the smallest file for which Bulk is asked.
+	// Default 4 MiB.
+	BulkBytes uint64
 	// After is the clock behind BlockTimeout; time.After in a program.
 	// Required.
 	After func(time.Duration) <-chan time.Time
@@ -39,7 +46,7 @@ type Config struct {
 
 // Default returns the settings of a node; After is left to the caller.
 func Default() Config {
-	return Config{BlockTimeout: 30 * time.Second, SearchDelay: 50 * time.Millisecond}
+	return Config{BlockTimeout: 30 * time.Second, SearchDelay: 50 * time.Millisecond, BulkBytes: 4 << 20}
 }
 
 // Validate reports the first setting out of its range, as mman.ErrInvalid.
@@ -213,6 +220,9 @@ func (s *Service) Fetch(ctx context.Context, c mman.CID, maxBytes uint64) (uint6
 	}
 	ctx = blockservice.ContextWithSession(ctx, s.blocks)
 	walk := NewWalk(c, maxBytes)
+	if err := s.bulk(ctx, c, maxBytes); err != nil {
+		return 0, err
+	}
 	for {
 		batch := walk.Take(fetchBatch)
 		if len(batch) == 0 {
@@ -227,18 +237,32 @@ func (s *Service) Fetch(ctx context.Context, c mman.CID, maxBytes uint64) (uint6
 	}
 }
 
+// bulk fetches a large file in bulk where it can: what is missing after it is
+// left to Bitswap. The root, which says how large it is, comes by Bitswap.
+func (s *Service) bulk(ctx context.Context, c mman.CID, maxBytes uint64) error {
+	if s.cfg.Bulk == nil || c.Codec() != mman.CodecDagPB {
+		return nil
+	}
+	var size uint64
+	err := s.get(ctx, []mman.CID{c}, func(b Block) error {
+		node, err := ParseNode(b)
+		size = node.Size
+		return err
+	})
+	if err != nil || size < s.cfg.BulkBytes || size > maxBytes {
+		return err // a file that is too large is refused by the walk
+	}
+	err = s.cfg.Bulk(ctx, c, maxBytes, s.public)
+	if errors.Is(err, mman.ErrDiskFull) || ctx.Err() != nil {
+		return coded("fetch "+c.String(), err)
+	}
+	return nil
+}
+
 // hasLeaf reports whether a leaf is here. It does not read it: reading the file
 // checks it.
 func (s *Service) hasLeaf(ctx context.Context, child Child) bool {
-	if child.CID.Codec() != mman.CodecRaw {
-		return false
-	}
-	k, err := toCid(child.CID)
-	if err != nil {
-		return false
-	}
-	n, err := s.public.bs.GetSize(ctx, k)
-	return err == nil && n >= 0 && uint64(n) == child.Size
+	return HasLeaf(ctx, s.public, child)
 }
 
 // Open fetches the file c when it is not here, and opens it; ctx bounds every

@@ -63,6 +63,9 @@ type Reader interface {
 	Get(ctx context.Context, c mman.CID) (Block, error)
 	// Has reports whether the block is here.
 	Has(ctx context.Context, c mman.CID) (bool, error)
+	// Unchecked is Get without the comparison with the CID, for a holder whose
+	// asker compares. The disk's own checksum still stands.
+	Unchecked(ctx context.Context, c mman.CID) ([]byte, error)
 }
 
 // Store is a PublicStore or a PrivateStore, where it does not matter which.
@@ -71,8 +74,14 @@ type Store interface {
 	// Put stores blocks in one batch. A block above MaxBlock is
 	// mman.ErrTooLarge and nothing is stored; a full disk is mman.ErrDiskFull.
 	Put(ctx context.Context, list []Block) error
+	// Size returns the length of a block in bytes, and false when it is not
+	// here.
+	Size(ctx context.Context, c mman.CID) (uint64, bool, error)
 	// Delete removes a block; one that is not here is no error.
 	Delete(ctx context.Context, c mman.CID) error
+	// Sync returns when what was stored is safe from a crash of the machine.
+	// It does nothing for a store in memory.
+	Sync() error
 }
 
 // PublicStore holds what everybody may have. Only it can be served by Bitswap.
@@ -107,6 +116,40 @@ func (s store) Get(ctx context.Context, c mman.CID) (Block, error) {
 		return Block{}, coded("read block "+c.String(), err)
 	}
 	return Block{c, b.RawData()}, nil
+}
+
+func (s store) Unchecked(ctx context.Context, c mman.CID) ([]byte, error) {
+	k, err := toCid(c)
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.bs.Blockstore.Get(ctx, k)
+	if err != nil {
+		return nil, coded("read block "+c.String(), missing(k, err))
+	}
+	return b.RawData(), nil
+}
+
+func (s store) Size(ctx context.Context, c mman.CID) (uint64, bool, error) {
+	k, err := toCid(c)
+	if err != nil {
+		return 0, false, err
+	}
+	n, err := s.bs.GetSize(ctx, k)
+	if ipld.IsNotFound(err) {
+		return 0, false, nil
+	}
+	if err != nil || n < 0 {
+		return 0, false, coded("look for block "+c.String(), err)
+	}
+	return uint64(n), true, nil
+}
+
+func (s store) Sync() error {
+	if disk, ok := s.bs.Blockstore.(interface{ Sync() error }); ok {
+		return coded("sync blocks", disk.Sync())
+	}
+	return nil
 }
 
 func (s store) Has(ctx context.Context, c mman.CID) (bool, error) {
@@ -209,4 +252,14 @@ func toCid(c mman.CID) (cid.Cid, error) {
 		return cid.Undef, fmt.Errorf("%w: cid %s: %w", mman.ErrInvalid, c, err)
 	}
 	return k, nil
+}
+
+// HasLeaf reports whether a leaf is in a store with the size that its parent
+// says.
+func HasLeaf(ctx context.Context, in Store, child Child) bool {
+	if child.CID.Codec() != mman.CodecRaw {
+		return false
+	}
+	n, ok, err := in.Size(ctx, child.CID)
+	return err == nil && ok && n == child.Size
 }

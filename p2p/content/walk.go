@@ -19,13 +19,48 @@ type Walk struct {
 	raw   uint64
 	known map[mman.CID]uint64 // the size that the first parent gave
 	done  map[mman.CID]struct{}
-	stack []step
-	taken map[mman.CID]step
+	stack []Step
+	taken map[mman.CID]Step
 }
 
-type step struct {
-	cid   mman.CID
-	depth int
+// Step is one block of a walk, with its place.
+type Step struct {
+	// CID is the block.
+	CID mman.CID
+	// Size is how many bytes of the file its parent says it holds; 0 for the
+	// root, which nobody has described yet.
+	Size uint64
+
+	at *place
+}
+
+// place is where a block stands: which child of which node. The root has none.
+type place struct {
+	parent *place
+	index  uint32
+	depth  int
+}
+
+func (p *place) level() int {
+	if p == nil {
+		return 0
+	}
+	return p.depth
+}
+
+// Path returns the way to the block: the number of a child at each level, from
+// the root down; the root's is empty.
+func (s Step) Path() []uint32 {
+	path := make([]uint32, s.at.level())
+	for at := s.at; at != nil; at = at.parent {
+		path[at.depth-1] = at.index
+	}
+	return path
+}
+
+// Follows reports whether s is the next child after before of the same node.
+func (s Step) Follows(before Step) bool {
+	return s.at != nil && before.at != nil && s.at.parent == before.at.parent && s.at.index == before.at.index+1
 }
 
 // NewWalk returns a walk from root through a file of at most maxBytes.
@@ -34,8 +69,8 @@ func NewWalk(root mman.CID, maxBytes uint64) *Walk {
 		root: root, limit: maxBytes,
 		known: make(map[mman.CID]uint64),
 		done:  make(map[mman.CID]struct{}),
-		taken: make(map[mman.CID]step),
-		stack: []step{{root, 0}},
+		taken: make(map[mman.CID]Step),
+		stack: []Step{{CID: root}},
 	}
 }
 
@@ -43,18 +78,43 @@ func NewWalk(root mman.CID, maxBytes uint64) *Walk {
 // or waits for blocks that were taken and not accepted.
 func (w *Walk) Take(n int) []mman.CID {
 	var out []mman.CID
-	for len(out) < n && len(w.stack) > 0 {
-		next := w.stack[len(w.stack)-1]
-		w.stack = w.stack[:len(w.stack)-1]
-		if _, ok := w.done[next.cid]; ok {
-			continue
+	for len(out) < n {
+		next, ok := w.Next()
+		if !ok {
+			break
 		}
-		w.done[next.cid] = struct{}{}
-		w.taken[next.cid] = next
-		out = append(out, next.cid)
+		out = append(out, next.CID)
+		w.Pop()
 	}
 	return out
 }
+
+// Next returns the block that comes next and does not take it; false when the
+// walk is over or waits.
+func (w *Walk) Next() (Step, bool) {
+	for len(w.stack) > 0 {
+		next := w.stack[len(w.stack)-1]
+		if _, ok := w.done[next.CID]; !ok {
+			return next, true
+		}
+		w.stack = w.stack[:len(w.stack)-1]
+	}
+	return Step{}, false
+}
+
+// Pop takes the block that Next returned.
+func (w *Walk) Pop() {
+	next, ok := w.Next()
+	if !ok {
+		return
+	}
+	w.stack = w.stack[:len(w.stack)-1]
+	w.done[next.CID] = struct{}{}
+	w.taken[next.CID] = next
+}
+
+// Waiting returns how many blocks were taken and not accepted.
+func (w *Walk) Waiting() int { return len(w.taken) }
 
 // Accept checks a block that was taken, and makes its children next. Children
 // for which have returns true are left out; it may be nil.
@@ -68,7 +128,7 @@ func (w *Walk) Accept(b Block, have func(Child) bool) error {
 	if err != nil {
 		return err
 	}
-	if at.depth == 0 {
+	if at.at == nil {
 		w.size = node.Size
 		w.known[w.root] = node.Size
 	}
@@ -80,10 +140,10 @@ func (w *Walk) Accept(b Block, have func(Child) bool) error {
 		return tooLarge(w.root, w.size, w.limit)
 	case w.raw > rawLimit(w.limit):
 		return fmt.Errorf("%w: content %s needs more than %d bytes of blocks for a file of at most %d", mman.ErrTooLarge, w.root, rawLimit(w.limit), w.limit)
-	case len(node.Children) > 0 && at.depth == MaxDepth:
+	case len(node.Children) > 0 && at.at.level() == MaxDepth:
 		return fmt.Errorf("%w: content %s is more than %d levels deep", mman.ErrContent, w.root, MaxDepth)
 	}
-	for _, child := range slices.Backward(node.Children) {
+	for i, child := range slices.Backward(node.Children) {
 		if before, ok := w.known[child.CID]; ok && before != child.Size {
 			return fmt.Errorf("%w: two nodes give block %s the sizes %d and %d", mman.ErrContent, child.CID, before, child.Size)
 		}
@@ -91,7 +151,7 @@ func (w *Walk) Accept(b Block, have func(Child) bool) error {
 		if have != nil && have(child) {
 			continue
 		}
-		w.stack = append(w.stack, step{child.CID, at.depth + 1})
+		w.stack = append(w.stack, Step{child.CID, child.Size, &place{at.at, uint32(i), at.at.level() + 1}}) //nolint:gosec // ParseNode bounds the links
 	}
 	return nil
 }

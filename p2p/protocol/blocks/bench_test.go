@@ -34,7 +34,8 @@ func BenchmarkFetch(b *testing.B) {
 			b.SetBytes(int64(len(data)))
 			for b.Loop() {
 				into := content.NewPrivateStore(content.Memory())
-				_, err := blocks.Fetch(b.Context(), hosts[0], hosts[1].ID(), req, into, unlimited, config())
+				job := blocks.Job{Sources: []blocks.Source{{Peer: hosts[1].ID(), Request: req}}, Into: into, MaxBytes: unlimited}
+				_, err := blocks.Fetch(b.Context(), hosts[0], job, config())
 				require.NoError(b, err)
 			}
 		})

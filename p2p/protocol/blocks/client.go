@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"time"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/p2p"
@@ -12,8 +14,36 @@ import (
 	"github.com/limboid/massive-man/p2p/protocol/wire"
 )
 
-// batchBytes is how much is written to the store at a time.
-const batchBytes = 8 << 20
+const (
+	// batchBytes is how much is written to the store at a time.
+	batchBytes = 8 << 20
+	// maxFlights is how many wants an asker leaves with one source.
+	maxFlights = 64
+	// The pause before a source that vanished is asked again.
+	pauseMin, pauseMax = time.Second, 5 * time.Second
+)
+
+// Source is a peer that may have the content.
+type Source struct {
+	// Peer is who is asked.
+	Peer mman.PeerID
+	// Request is what it is asked. All sources of a job are asked for the same
+	// content.
+	Request Request
+}
+
+// Job is one file to fetch.
+type Job struct {
+	// Sources are asked all at a time. At least one.
+	Sources []Source
+	// Into takes the blocks; those that are there already are not fetched.
+	Into content.Store
+	// MaxBytes bounds the file.
+	MaxBytes uint64
+	// Progress, if set, is called now and then by one goroutine at a time, and
+	// must return soon.
+	Progress func(Progress)
+}
 
 // Result is what was fetched.
 type Result struct {
@@ -23,100 +53,228 @@ type Result struct {
 	Salt []byte
 	// Size is the length of the file in bytes.
 	Size uint64
+	// Received is how many bytes of blocks came, without what was here.
+	Received uint64
+	// Dropped are the sources that failed for good, such as one that sent a
+	// block that is not what was asked for, in the order of the job.
+	Dropped []mman.PeerID
 }
 
-// Fetch asks the peer from for a file and puts its blocks into a private store.
-// A file above maxBytes is mman.ErrTooLarge before its blocks are read; what is
-// refused or not there is mman.ErrNotFound; a block that is not the one that
-// comes next is mman.ErrContent; a holder that stalls is mman.ErrTimeout.
-// Blocks that were stored before an error stay; whoever owns the store drops
-// it.
-func Fetch(ctx context.Context, host *p2p.Host, from mman.PeerID, req Request, into *content.PrivateStore, maxBytes uint64, cfg Config) (Result, error) {
-	if err := errors.Join(cfg.Validate(), req.Validate()); err != nil {
+// Fetch brings one file into a store, from all sources of the job at a time. The
+// root is stored last, when everything else is safe on the disk, so that a root
+// that is there stands for the whole file; what came before an error stays, and
+// the next Fetch goes on from there.
+//
+// A file above MaxBytes is mman.ErrTooLarge before its blocks are read. A source
+// that sends a wrong block, breaks the protocol or has not got the content is
+// dropped; one that vanishes is asked again for cfg.Patience after the last
+// progress. When no source is left, the error is theirs: mman.ErrNotFound for
+// what is refused or not there, mman.ErrContent, mman.ErrProtocol,
+// mman.ErrPeerVanished, mman.ErrTimeout, mman.ErrUnreachable, mman.ErrBusy. A
+// full disk is mman.ErrDiskFull.
+func Fetch(ctx context.Context, host *p2p.Host, job Job, cfg Config) (Result, error) {
+	errs := []error{cfg.Validate()}
+	if len(job.Sources) == 0 || job.Into == nil {
+		errs = append(errs, fmt.Errorf("%w: a fetch needs a source and a store", mman.ErrInvalid))
+	}
+	for _, s := range job.Sources {
+		errs = append(errs, s.Request.Validate())
+	}
+	if err := errors.Join(errs...); err != nil {
 		return Result{}, err
 	}
-	stream, err := host.Open(ctx, from, Protocol)
+	life, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t := newTransfer(job, cfg, cancel)
+	ended := make([]error, len(job.Sources))
+	var sources sync.WaitGroup
+	for i, s := range job.Sources {
+		sources.Go(func() { ended[i] = t.serve(life, host, s) })
+	}
+	stored := make(chan struct{})
+	go func() {
+		defer close(stored)
+		t.write(ctx)
+	}()
+	sources.Wait()
+	close(t.out)
+	<-stored
+	if err := t.outcome(ended); err != nil {
+		if ctx.Err() != nil {
+			return Result{}, fmt.Errorf("%w: %w: %w", mman.ErrCanceled, ctx.Err(), err)
+		}
+		return Result{}, err
+	}
+	return t.finish(ctx, ended)
+}
+
+// serve keeps one source at work until the transfer ends, the source is dropped,
+// or nothing came from anybody for too long.
+func (t *transfer) serve(ctx context.Context, host *p2p.Host, s Source) error {
+	pause, waited := pauseMin, time.Duration(0)
+	for {
+		before := t.progress()
+		err := t.pull(ctx, host, s)
+		if err == nil || t.over() {
+			return nil
+		}
+		err = fmt.Errorf("fetch from peer %s within lease %s: %w", s.Peer, s.Request.Lease, err)
+		now := t.progress()
+		if now > before {
+			pause, waited = pauseMin, 0
+		}
+		if !mayReturn(err) || now == 0 || t.cfg.After == nil || waited >= t.cfg.Patience {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-t.cfg.After(pause):
+		}
+		waited += pause
+		pause = min(2*pause, pauseMax)
+	}
+}
+
+// mayReturn reports whether a source may be asked again after an error.
+func mayReturn(err error) bool {
+	for _, kind := range []error{mman.ErrContent, mman.ErrProtocol, mman.ErrTooLarge, mman.ErrNotFound, mman.ErrInvalid} {
+		if errors.Is(err, kind) {
+			return false
+		}
+	}
+	return true
+}
+
+// pull asks one source for whatever is wanted next until nothing is.
+func (t *transfer) pull(ctx context.Context, host *p2p.Host, s Source) error {
+	stream, err := host.Open(ctx, s.Peer, Protocol)
 	if err != nil {
-		return Result{}, err
+		return err
 	}
-	conn := wire.New(stream, wire.Config{MaxRead: content.MaxBlock + 1, IdleTimeout: cfg.FrameTimeout, FrameTimeout: cfg.FrameTimeout})
+	conn := wire.New(stream, wire.Config{MaxRead: content.MaxBlock + 1, IdleTimeout: t.cfg.FrameTimeout, FrameTimeout: t.cfg.FrameTimeout})
 	stop := context.AfterFunc(ctx, func() { _ = conn.Reset() })
-	res, err := receive(ctx, conn, req, into, maxBytes)
-	canceled := !stop()
-	if err == nil {
-		return res, conn.Close()
+	defer stop()
+	c := &conversation{t: t, conn: conn, req: s.Request}
+	if err := c.run(ctx); err != nil {
+		t.giveBack(c)
+		return errors.Join(err, conn.Reset())
 	}
-	err = fmt.Errorf("fetch from peer %s within lease %s: %w", from, req.Lease, err)
-	if canceled {
-		err = fmt.Errorf("%w: %w: %w", mman.ErrCanceled, ctx.Err(), err)
-	}
-	return Result{}, errors.Join(err, conn.Reset())
+	return conn.Close()
 }
 
-func receive(ctx context.Context, conn *wire.Conn, req Request, into *content.PrivateStore, maxBytes uint64) (Result, error) {
-	if err := conn.Send(kindRequest, req); err != nil {
-		return Result{}, err
+// flight is a unit on its way from one source.
+type flight struct {
+	unit *unit
+	next int // the block that comes next
+}
+
+// conversation is what one source is asked and sends, in order.
+type conversation struct {
+	t       *transfer
+	conn    *wire.Conn
+	req     Request
+	flights []*flight
+	bytes   int // of the flights
+}
+
+func (c *conversation) run(ctx context.Context) error {
+	if err := c.begin(ctx); err != nil {
+		return err
 	}
-	head, err := wire.Receive[header](conn, kindHeader)
-	if err != nil {
-		return Result{}, err
-	}
-	if err := checkHeader(req, head, maxBytes); err != nil {
-		return Result{}, err
-	}
-	walk := content.NewWalk(head.Root, maxBytes)
-	var batch []content.Block
-	held := 0
-	for next := walk.Take(1); len(next) > 0; next = walk.Take(1) {
-		b, err := readBlock(conn, next[0])
+	for {
+		wait, err := c.ask()
 		if err != nil {
-			return Result{}, err
+			return err
 		}
-		if err := walk.Accept(b, nil); err != nil {
-			return Result{}, err
-		}
-		if b.CID() == head.Root && walk.Size() != head.Size {
-			return Result{}, fmt.Errorf("%w: %d bytes were announced, the root has %d", mman.ErrContent, head.Size, walk.Size())
-		}
-		batch = append(batch, b)
-		if held += len(b.Data()); held >= batchBytes {
-			if err := into.Put(ctx, batch); err != nil {
-				return Result{}, err
+		if len(c.flights) > 0 {
+			if err := c.receive(ctx); err != nil {
+				return err
 			}
-			batch, held = nil, 0
+			continue
+		}
+		if c.t.over() {
+			return c.conn.CloseWrite()
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
 		}
 	}
-	end, err := readFrame(conn, kindEnd)
+}
+
+// begin asks for the file and takes its root.
+func (c *conversation) begin(ctx context.Context) error {
+	if err := c.conn.Send(kindRequest, c.req); err != nil {
+		return err
+	}
+	head, err := wire.Receive[header](c.conn, kindHeader)
 	if err != nil {
-		return Result{}, err
+		return err
 	}
-	if len(end) > 0 {
-		return Result{}, fmt.Errorf("%w: %d bytes in the end frame", mman.ErrProtocol, len(end))
+	if err := checkHeader(c.req, head, c.t.job.MaxBytes); err != nil {
+		return err
 	}
-	return Result(head), into.Put(ctx, batch)
+	root, err := readBlock(c.conn, head.Root, 0)
+	if err != nil {
+		return err
+	}
+	return c.t.begin(ctx, head, root)
+}
+
+// ask sends wants until the window is full. The channel is closed when there may
+// be more to want.
+func (c *conversation) ask() (<-chan struct{}, error) {
+	for c.bytes < c.t.cfg.Window && len(c.flights) < maxFlights {
+		u, wait := c.t.take(c)
+		if u == nil {
+			return wait, nil
+		}
+		c.flights = append(c.flights, &flight{unit: u})
+		c.bytes += u.bytes
+		if err := c.conn.Send(kindWant, u.want); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil //nolint:nilnil // nobody waits with flights under way
+}
+
+// receive takes the next block of the first flight.
+func (c *conversation) receive(ctx context.Context) error {
+	f := c.flights[0]
+	step := f.unit.steps[f.next]
+	b, err := readBlock(c.conn, step.CID, step.Size)
+	if err != nil {
+		return err
+	}
+	if err := c.t.deliver(ctx, f.unit, f.next, b); err != nil {
+		return err
+	}
+	if f.next++; f.next == len(f.unit.steps) {
+		c.flights = c.flights[1:]
+		c.bytes -= f.unit.bytes
+		c.t.landed(f.unit)
+	}
+	return nil
 }
 
 // readBlock reads the block that must come next and checks its hash.
-func readBlock(conn *wire.Conn, next mman.CID) (content.Block, error) {
-	data, err := readFrame(conn, kindBlock)
+func readBlock(conn *wire.Conn, next mman.CID, size uint64) (content.Block, error) {
+	f, err := conn.ReadExpected(int(min(size, content.MaxBlock))) //nolint:gosec // bounded
+	switch {
+	case errors.Is(err, io.EOF):
+		err = fmt.Errorf("%w: the answer ends too early", mman.ErrPeerVanished)
+	case err != nil:
+	case f.Kind == kindMissing:
+		err = fmt.Errorf("%w: the source has not got all of it", mman.ErrNotFound)
+	case f.Kind != kindBlock:
+		err = fmt.Errorf("%w: frame of kind %d where kind %d must follow", mman.ErrProtocol, f.Kind, kindBlock)
+	}
 	if err != nil {
 		return content.Block{}, fmt.Errorf("block %s: %w", next, err)
 	}
-	return content.CheckBlock(next, data)
-}
-
-// readFrame reads a frame that must be of one kind; a clean end is an error.
-func readFrame(conn *wire.Conn, kind wire.Kind) ([]byte, error) {
-	f, err := conn.Read()
-	switch {
-	case errors.Is(err, io.EOF):
-		return nil, fmt.Errorf("%w: the answer ends too early", mman.ErrPeerVanished)
-	case err != nil:
-		return nil, err
-	case f.Kind != kind:
-		return nil, fmt.Errorf("%w: frame of kind %d where kind %d must follow", mman.ErrProtocol, f.Kind, kind)
-	}
-	return f.Body, nil
+	return content.CheckBlock(next, f.Body)
 }
 
 func checkHeader(req Request, head header, maxBytes uint64) error {

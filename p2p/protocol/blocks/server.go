@@ -2,9 +2,11 @@ package blocks
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"math"
+	"sync"
 	"time"
 
 	mman "github.com/limboid/massive-man"
@@ -37,22 +39,48 @@ type Config struct {
 	// FrameTimeout bounds the wait for one frame, and the writing of one.
 	// Default 30 s.
 	FrameTimeout time.Duration
-	// MaxAnswers is how many files a holder sends at a time; more are
-	// mman.ErrBusy. Default 32.
+	// MaxAnswers is how many streams a holder answers at a time; more are
+	// mman.ErrBusy. Each holds one block in memory. Default 256, at least 1.
 	MaxAnswers int
+	// PeerAnswers is how many of them one peer may have. Default 8, at least 1.
+	PeerAnswers int
+	// Turns is how many blocks a holder reads from its disk at a time; peers
+	// take turns. Default 4, at least 1.
+	Turns int
+	// Window is how many bytes an asker has on their way from one source.
+	// Default 8 MiB, 1 MiB to 64 MiB.
+	Window int
+	// Patience is how long an asker waits for sources that vanished, after
+	// some blocks came. Without progress for so long a fetch fails. Default 1
+	// min; 0 does not wait.
+	Patience time.Duration
+	// After is the clock behind Patience; time.After in a program. Without one
+	// nothing is waited for.
+	After func(time.Duration) <-chan time.Time
+	// Now is the clock behind the rate that progress has; time.Now in a
+	// program. Without one there is no rate.
+	Now func() time.Time
 	// Logger takes the log. Default: discard.
 	Logger *slog.Logger
 }
 
-// Default returns the settings of a node.
+// Default returns the settings of a node; the clocks are left to the caller.
 func Default() Config {
-	return Config{FrameTimeout: 30 * time.Second, MaxAnswers: 32, Logger: slog.New(slog.DiscardHandler)}
+	return Config{
+		FrameTimeout: 30 * time.Second, MaxAnswers: 256, PeerAnswers: 8, Turns: 4, Window: 8 << 20,
+		Patience: time.Minute, Logger: slog.New(slog.DiscardHandler),
+	}
 }
 
 // Validate reports the first setting out of its range, as mman.ErrInvalid.
 func (c Config) Validate() error {
-	if c.FrameTimeout <= 0 || c.MaxAnswers < 1 {
-		return fmt.Errorf("%w: blocks: timeout %s must be positive and answers %d at least 1", mman.ErrInvalid, c.FrameTimeout, c.MaxAnswers)
+	switch {
+	case c.FrameTimeout <= 0 || c.MaxAnswers < 1 || c.PeerAnswers < 1 || c.Turns < 1:
+		return fmt.Errorf("%w: blocks: timeout %s must be positive, answers %d, %d for a peer, and turns %d at least 1", mman.ErrInvalid, c.FrameTimeout, c.MaxAnswers, c.PeerAnswers, c.Turns)
+	case c.Window < 1<<20 || c.Window > 64<<20:
+		return fmt.Errorf("%w: blocks: a window of %d bytes is not within 1 and 64 MiB", mman.ErrInvalid, c.Window)
+	case c.Patience < 0:
+		return fmt.Errorf("%w: blocks: patience %s must not be negative", mman.ErrInvalid, c.Patience)
 	}
 	return nil
 }
@@ -60,7 +88,11 @@ func (c Config) Validate() error {
 type server struct {
 	auth  Authorizer
 	cfg   Config
-	slots chan struct{}
+	turns *turns
+
+	mu    sync.Mutex
+	all   int
+	peers map[mman.PeerID]int
 }
 
 // Serve answers requests on host until ctx ends.
@@ -71,15 +103,14 @@ func Serve(ctx context.Context, host *p2p.Host, auth Authorizer, cfg Config) err
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	s := &server{auth, cfg, make(chan struct{}, cfg.MaxAnswers)}
+	s := &server{auth: auth, cfg: cfg, turns: newTurns(cfg.Turns), peers: make(map[mman.PeerID]int)}
 	host.Handle(ctx, Protocol, s.handle)
 	return nil
 }
 
 func (s *server) handle(ctx context.Context, stream p2p.Stream) {
 	conn := wire.New(stream, wire.Config{MaxRead: maxRequest, IdleTimeout: s.cfg.FrameTimeout, FrameTimeout: s.cfg.FrameTimeout})
-	err := s.answer(ctx, conn)
-	if err != nil {
+	if err := s.answer(ctx, conn); err != nil {
 		s.cfg.Logger.DebugContext(ctx, "blocks request not answered", slog.String("peer", stream.RemotePeer().String()), slog.Any("error", err))
 	}
 }
@@ -87,36 +118,141 @@ func (s *server) handle(ctx context.Context, stream p2p.Stream) {
 // errNothing is the one answer to whatever cannot be had.
 func errNothing() error { return fmt.Errorf("%w: no such content in this lease", mman.ErrNotFound) }
 
-func (s *server) answer(ctx context.Context, conn *wire.Conn) error {
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	default:
-		return conn.Fail(fmt.Errorf("%w: %d files are being sent", mman.ErrBusy, s.cfg.MaxAnswers))
+// enter counts a stream in, or refuses it.
+func (s *server) enter(peer mman.PeerID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.all >= s.cfg.MaxAnswers:
+		return fmt.Errorf("%w: %d files are being sent", mman.ErrBusy, s.all)
+	case s.peers[peer] >= s.cfg.PeerAnswers:
+		return fmt.Errorf("%w: %d files are being sent to this peer", mman.ErrBusy, s.peers[peer])
 	}
+	s.all++
+	s.peers[peer]++
+	return nil
+}
+
+func (s *server) leave(peer mman.PeerID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all--
+	if s.peers[peer]--; s.peers[peer] == 0 {
+		delete(s.peers, peer)
+	}
+}
+
+func (s *server) answer(ctx context.Context, conn *wire.Conn) error {
+	peer := conn.RemotePeer()
+	if err := s.enter(peer); err != nil {
+		return conn.Fail(err)
+	}
+	defer s.leave(peer)
 	req, err := wire.Receive[Request](conn, kindRequest)
 	if err != nil {
 		return err
 	}
-	grant, first, err := s.grant(ctx, req, conn.RemotePeer())
+	grant, root, err := s.grant(ctx, req, peer)
 	if err != nil {
-		s.cfg.Logger.DebugContext(ctx, "blocks request refused", slog.String("peer", conn.RemotePeer().String()), slog.String("lease", req.Lease.String()), slog.Any("error", err))
+		s.cfg.Logger.DebugContext(ctx, "blocks request refused", slog.String("peer", peer.String()), slog.String("lease", req.Lease.String()), slog.Any("error", err))
 		return conn.Fail(errNothing())
 	}
-	node, err := content.ParseNode(first)
+	node, err := content.ParseNode(root)
 	if err != nil {
 		return conn.Fail(errNothing())
 	}
 	if err := conn.Send(kindHeader, header{grant.Root, grant.Salt, node.Size}); err != nil {
 		return err
 	}
-	if err := s.stream(ctx, conn, grant); err != nil {
+	if err := conn.Write(kindBlock, root.Data()); err != nil {
 		return err
 	}
-	if err := conn.Write(kindEnd); err != nil {
-		return err
+	return s.wants(ctx, conn, &reader{store: grant.Store, nodes: []content.Node{node}})
+}
+
+// wants answers what the asker wants, in its order, until the asker ends.
+func (s *server) wants(ctx context.Context, conn *wire.Conn, r *reader) error {
+	for {
+		frame, err := conn.Read()
+		switch {
+		case err == io.EOF: //nolint:errorlint // only the bare value is the clean end
+			return conn.Close()
+		case err != nil:
+			return err
+		case frame.Kind != kindWant:
+			return conn.Fail(fmt.Errorf("%w: frame of kind %d where a want must follow", mman.ErrProtocol, frame.Kind))
+		}
+		w, err := wire.Decode[want](frame)
+		if err == nil {
+			err = w.validate()
+		}
+		if err != nil {
+			return conn.Fail(err)
+		}
+		if err := s.send(ctx, conn, r, w); err != nil {
+			return err
+		}
 	}
-	return conn.Close()
+}
+
+func (s *server) send(ctx context.Context, conn *wire.Conn, r *reader, w want) error {
+	children, err := r.children(ctx, w)
+	if err != nil {
+		s.cfg.Logger.DebugContext(ctx, "blocks wanted that are not here", slog.Any("error", err))
+		return conn.Write(kindMissing)
+	}
+	for _, child := range children {
+		if err := s.turns.take(ctx, conn.RemotePeer()); err != nil {
+			return errors.Join(err, conn.Reset())
+		}
+		data, err := r.store.Unchecked(ctx, child.CID)
+		s.turns.leave() // before it is sent: a slow peer holds up nobody
+		if err != nil {
+			s.cfg.Logger.DebugContext(ctx, "block wanted that is not here", slog.Any("error", err))
+			return conn.Write(kindMissing)
+		}
+		if err := conn.Write(kindBlock, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reader finds the nodes of one file that wants name. A want can lead to nothing
+// but blocks of the file, because it starts at its root.
+type reader struct {
+	store content.Reader
+	path  []uint32
+	nodes []content.Node // the root, and one for each step of path
+}
+
+// children returns what a want names.
+func (r *reader) children(ctx context.Context, w want) ([]content.Child, error) {
+	same := 0
+	for same < len(r.path) && same < len(w.Path) && r.path[same] == w.Path[same] {
+		same++
+	}
+	r.path, r.nodes = r.path[:same], r.nodes[:same+1]
+	for _, index := range w.Path[same:] {
+		children := r.nodes[len(r.nodes)-1].Children
+		if int(index) >= len(children) {
+			return nil, fmt.Errorf("%w: child %d of a node with %d", mman.ErrNotFound, index, len(children))
+		}
+		b, err := r.store.Get(ctx, children[index].CID)
+		if err != nil {
+			return nil, err
+		}
+		node, err := content.ParseNode(b)
+		if err != nil {
+			return nil, err
+		}
+		r.path, r.nodes = append(r.path, index), append(r.nodes, node)
+	}
+	children := r.nodes[len(r.nodes)-1].Children
+	if int(w.To) > len(children) {
+		return nil, fmt.Errorf("%w: children up to %d of a node with %d", mman.ErrNotFound, w.To, len(children))
+	}
+	return children[w.From:w.To], nil
 }
 
 // grant asks the Authorizer and reads the root, so that a refusal and a missing
@@ -134,21 +270,4 @@ func (s *server) grant(ctx context.Context, req Request, remote mman.PeerID) (Gr
 	}
 	root, err := grant.Store.Get(ctx, grant.Root)
 	return grant, root, err
-}
-
-func (s *server) stream(ctx context.Context, conn *wire.Conn, grant Grant) error {
-	walk := content.NewWalk(grant.Root, math.MaxUint64)
-	for next := walk.Take(1); len(next) > 0; next = walk.Take(1) {
-		b, err := grant.Store.Get(ctx, next[0])
-		if err != nil {
-			return conn.Fail(fmt.Errorf("%w: the content is not complete here", mman.ErrNotFound))
-		}
-		if err := walk.Accept(b, nil); err != nil {
-			return conn.Fail(fmt.Errorf("%w: the content is not sound here", mman.ErrContent))
-		}
-		if err := conn.Write(kindBlock, b.Data()); err != nil {
-			return err
-		}
-	}
-	return nil
 }

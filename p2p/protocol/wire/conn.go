@@ -63,8 +63,12 @@ func (c *Conn) RemotePeer() mman.PeerID { return c.s.RemotePeer() }
 // comes back as the error that the peer meant (see mman.RemoteError). Any other
 // error has reset the stream: mman.ErrTimeout, mman.ErrTooLarge,
 // mman.ErrProtocol, mman.ErrPeerVanished, mman.ErrBusy.
-func (c *Conn) Read() (Frame, error) {
-	f, err := c.read()
+func (c *Conn) Read() (Frame, error) { return c.ReadExpected(0) }
+
+// ReadExpected is Read for who knows how long the body of the next frame is: so
+// many bytes are allocated at once, where Read takes more only as they arrive.
+func (c *Conn) ReadExpected(n int) (Frame, error) {
+	f, err := c.read(n)
 	if err == io.EOF { //nolint:errorlint // only the bare value is the clean end
 		return Frame{}, err
 	}
@@ -81,7 +85,7 @@ func (c *Conn) Read() (Frame, error) {
 	return Frame{}, failed.err()
 }
 
-func (c *Conn) read() (Frame, error) {
+func (c *Conn) read(expected int) (Frame, error) {
 	if c.r.Buffered() == 0 {
 		if err := c.s.SetReadTimeout(c.cfg.IdleTimeout); err != nil {
 			return Frame{}, err
@@ -93,7 +97,7 @@ func (c *Conn) read() (Frame, error) {
 	if err := c.s.SetReadTimeout(c.cfg.FrameTimeout); err != nil {
 		return Frame{}, err
 	}
-	return ReadFrame(c.r, c.cfg.MaxRead)
+	return readFrame(c.r, c.cfg.MaxRead, min(expected, c.cfg.MaxRead))
 }
 
 // Write sends one frame whose body is the concatenation of parts. A frame

@@ -46,7 +46,10 @@ func Decode[T any](f Frame) (T, error) {
 // only when r ends before the frame begins; a frame that is cut off is
 // mman.ErrPeerVanished, one that is too long mman.ErrTooLarge, one whose length
 // is zero or not in its shortest form mman.ErrProtocol.
-func ReadFrame(r *bufio.Reader, limit int) (Frame, error) {
+func ReadFrame(r *bufio.Reader, limit int) (Frame, error) { return readFrame(r, limit, growth) }
+
+// readFrame allocates first bytes of a body at once.
+func readFrame(r *bufio.Reader, limit, first int) (Frame, error) {
 	n, err := readLength(r)
 	if err != nil {
 		return Frame{}, err
@@ -61,7 +64,7 @@ func ReadFrame(r *bufio.Reader, limit int) (Frame, error) {
 	if err != nil {
 		return Frame{}, cutOff(err)
 	}
-	body, err := readBody(r, int(n)-1) //nolint:gosec // n is at most limit, an int
+	body, err := readBody(r, int(n)-1, first) //nolint:gosec // n is at most limit, an int
 	if err != nil {
 		return Frame{}, err
 	}
@@ -91,8 +94,8 @@ func readLength(r *bufio.Reader) (uint64, error) {
 
 // readBody allocates in doubling steps as the bytes arrive: a peer that only
 // announces a large frame costs us little.
-func readBody(r io.Reader, n int) ([]byte, error) {
-	body := make([]byte, min(n, growth))
+func readBody(r io.Reader, n, first int) ([]byte, error) {
+	body := make([]byte, min(n, max(first, growth)))
 	for have := 0; ; {
 		m, err := io.ReadFull(r, body[have:])
 		have += m
