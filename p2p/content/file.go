@@ -39,7 +39,10 @@ func OpenFrom(ctx context.Context, from Store, c mman.CID, maxBytes uint64) (*Fi
 	if err != nil {
 		return nil, err
 	}
-	dag := nodes{bs}
+	return openFile(ctx, nodes{bs}, k, c, maxBytes)
+}
+
+func openFile(ctx context.Context, dag ipld.NodeGetter, k cid.Cid, c mman.CID, maxBytes uint64) (*File, error) {
 	root, err := dag.Get(ctx, k)
 	if err != nil {
 		return nil, coded("open "+c.String(), err)

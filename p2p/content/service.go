@@ -11,6 +11,7 @@ import (
 	"github.com/ipfs/boxo/bitswap"
 	"github.com/ipfs/boxo/bitswap/network/bsnet"
 	"github.com/ipfs/boxo/blockservice"
+	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/routing"
@@ -272,4 +273,19 @@ func (s *Service) Open(ctx context.Context, c mman.CID, maxBytes uint64) (*File,
 		return nil, err
 	}
 	return OpenFrom(ctx, s.public, c, maxBytes)
+}
+
+// Stream opens the file c without fetching it: its blocks come by Bitswap as they
+// are read, a few ahead, and stay here. ctx bounds every later read; a read of
+// what nobody has ends with it. Errors are Fetch's.
+func (s *Service) Stream(ctx context.Context, c mman.CID, maxBytes uint64) (*File, error) {
+	k, err := toCid(c)
+	if err != nil {
+		return nil, err
+	}
+	ctx = blockservice.ContextWithSession(ctx, s.blocks)
+	if err := s.get(ctx, []mman.CID{c}, func(Block) error { return nil }); err != nil {
+		return nil, err
+	}
+	return openFile(ctx, merkledag.NewDAGService(s.blocks), k, c, maxBytes)
 }

@@ -1,11 +1,11 @@
 package content
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 
 	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/boxo/ipld/unixfs"
@@ -46,34 +46,13 @@ type builder struct {
 }
 
 // build reads r to its end and emits every block of its DAG, children first.
+// Leaves are hashed on all processors while the next ones are read; at most
+// hashing of them are in memory.
 func build(ctx context.Context, r io.Reader, emit func(Block) error) (mman.CID, uint64, error) {
 	b := builder{emit: emit}
-	var size uint64
-	buf := make([]byte, 64<<10) // a small file needs no large buffer
-	for first := true; ; first = false {
-		if err := ctx.Err(); err != nil {
-			return mman.CID{}, 0, coded("add a file", err)
-		}
-		n, err := io.ReadFull(r, buf)
-		if first && err == nil {
-			large := make([]byte, ChunkSize)
-			var more int
-			more, err = io.ReadFull(r, large[copy(large, buf):])
-			n, buf = n+more, large
-		}
-		end := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-		if err != nil && !end {
-			return mman.CID{}, 0, coded("read a file to add", err)
-		}
-		if n > 0 || first {
-			size += uint64(n) //nolint:gosec // a length is not negative
-			if err := b.leaf(bytes.Clone(buf[:n])); err != nil {
-				return mman.CID{}, 0, err
-			}
-		}
-		if end {
-			break
-		}
+	size, err := b.leaves(ctx, r)
+	if err != nil {
+		return mman.CID{}, 0, err
 	}
 	root, err := b.finish()
 	if err != nil {
@@ -83,11 +62,68 @@ func build(ctx context.Context, r io.Reader, emit func(Block) error) (mman.CID, 
 	return c, size, err
 }
 
-func (b *builder) leaf(data []byte) error {
-	if data == nil {
-		data = []byte{}
+// leaves cuts r into leaves and returns how many bytes it has.
+func (b *builder) leaves(ctx context.Context, r io.Reader) (uint64, error) {
+	chunk, end, err := readChunk(ctx, r, make([]byte, 64<<10)) // a small file needs no large buffer
+	if err == nil && !end {
+		large := make([]byte, ChunkSize)
+		n := copy(large, chunk)
+		chunk, end, err = readChunk(ctx, r, large[n:])
+		chunk = large[:n+len(chunk)]
 	}
-	block := NewBlock(mman.CodecRaw, data)
+	if err != nil {
+		return 0, err
+	}
+	size := uint64(len(chunk))
+	if end {
+		return size, b.leaf(NewBlock(mman.CodecRaw, chunk))
+	}
+	most := runtime.GOMAXPROCS(0) + 1
+	hashed := []chan Block{hash(chunk)}
+	for !end || len(hashed) > 0 {
+		if end || len(hashed) == most {
+			block := <-hashed[0]
+			hashed = hashed[1:]
+			if err := b.leaf(block); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		if chunk, end, err = readChunk(ctx, r, make([]byte, ChunkSize)); err != nil {
+			return 0, err
+		}
+		if len(chunk) > 0 {
+			size += uint64(len(chunk))
+			hashed = append(hashed, hash(chunk))
+		}
+	}
+	return size, nil
+}
+
+// hash makes a leaf in a goroutine of its own.
+func hash(chunk []byte) chan Block {
+	out := make(chan Block, 1)
+	go func() { out <- NewBlock(mman.CodecRaw, chunk) }()
+	return out
+}
+
+// readChunk fills buf unless r ends before.
+func readChunk(ctx context.Context, r io.Reader, buf []byte) (chunk []byte, end bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, false, coded("add a file", err)
+	}
+	n, err := io.ReadFull(r, buf)
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return buf[:n], true, nil
+	case err != nil:
+		return nil, false, coded("read a file to add", err)
+	default:
+		return buf, false, nil
+	}
+}
+
+func (b *builder) leaf(block Block) error {
 	k, err := toCid(block.cid)
 	if err != nil {
 		return err
@@ -95,7 +131,7 @@ func (b *builder) leaf(data []byte) error {
 	if err := b.emit(block); err != nil {
 		return err
 	}
-	n := uint64(len(data))
+	n := uint64(len(block.data))
 	return b.push(0, link{k, n, n})
 }
 

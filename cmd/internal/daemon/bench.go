@@ -11,7 +11,7 @@ import (
 
 func (p *program) bench() *cobra.Command {
 	cmd := &cobra.Command{Use: "bench", Short: "Measure what this machine reaches", Example: "  mman-node bench request -o json"}
-	return console.Group(cmd, p.benchRequest(), p.benchWASM(), p.benchMatch(), p.benchChain())
+	return console.Group(cmd, p.benchRequest(), p.benchWASM(), p.benchMatch(), p.benchChain(), p.benchContent(), p.benchHold(), p.benchFetch())
 }
 
 // show prints a report.

@@ -54,8 +54,9 @@ type Config struct {
 	// some blocks came. Without progress for so long a fetch fails. Default 1
 	// min; 0 does not wait.
 	Patience time.Duration
-	// After is the clock behind Patience; time.After in a program. Without one
-	// nothing is waited for.
+	// After is the clock behind Patience and behind the end of a turn; time.After
+	// in a program. Without one nothing is waited for, and a turn lasts until
+	// its block is sent.
 	After func(time.Duration) <-chan time.Time
 	// Now is the clock behind the rate that progress has; time.Now in a
 	// program. Without one there is no rate.
@@ -206,22 +207,59 @@ func (s *server) send(ctx context.Context, conn *wire.Conn, r *reader, w want) e
 			return errors.Join(err, conn.Reset())
 		}
 		data, err := r.store.Unchecked(ctx, child.CID)
-		s.turns.leave() // before it is sent: a slow peer holds up nobody
 		if err != nil {
+			s.turns.leave()
 			s.cfg.Logger.DebugContext(ctx, "block wanted that is not here", slog.Any("error", err))
 			return conn.Write(kindMissing)
 		}
-		if err := conn.Write(kindBlock, data); err != nil {
+		stop := s.hold(r)
+		err = conn.Write(kindBlock, data)
+		stop()
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// stall is how long a stream may keep its turn while it sends: a peer that takes
+// bytes more slowly than a block in that time waits for its own line, not for us,
+// and holds up nobody.
+const stall = 20 * time.Millisecond
+
+// hold keeps the turn while a block is sent, but not for longer than stall, and
+// not at all when the stream's last block took longer. The function that it
+// returns ends it.
+func (s *server) hold(r *reader) (stop func()) {
+	if s.cfg.After == nil {
+		return s.turns.leave
+	}
+	leave := s.turns.leave
+	if r.slow {
+		leave()
+		leave = func() {}
+	}
+	sent, late := make(chan struct{}), make(chan bool, 1)
+	go func() {
+		select {
+		case <-sent:
+			late <- false
+		case <-s.cfg.After(stall):
+			late <- true
+		}
+		leave()
+	}()
+	return func() {
+		close(sent)
+		r.slow = <-late
+	}
+}
+
 // reader finds the nodes of one file that wants name. A want can lead to nothing
 // but blocks of the file, because it starts at its root.
 type reader struct {
 	store content.Reader
+	slow  bool // its last block took longer than stall
 	path  []uint32
 	nodes []content.Node // the root, and one for each step of path
 }

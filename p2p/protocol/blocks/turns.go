@@ -8,7 +8,7 @@ import (
 	mman "github.com/limboid/massive-man"
 )
 
-// turns shares the reading of blocks among peers, not among their streams: who
+// turns shares the reading and sending of blocks among peers, not among their streams: who
 // asks with eight streams gets no more than who asks with one. A turn is for
 // one block; those who wait get theirs peer by peer, in a circle.
 type turns struct {

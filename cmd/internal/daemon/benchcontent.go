@@ -1,0 +1,61 @@
+package daemon
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/internal/bench"
+)
+
+func (p *program) benchContent() *cobra.Command {
+	var o bench.ContentOptions
+	cmd := &cobra.Command{
+		Use: "content", Short: "Measure content: adding, finding, and moving a file between two processes", Args: console.Args(0, 0, ""),
+		Long: `bench content adds a file of random bytes and many small ones, and moves the file
+from one process to another over TCP and over QUIC: in bulk, by Bitswap through a
+DagReader, and as a raw stream. The receiver hashes what it gets, stores it in a
+database on disk and syncs it within the time. It needs four times the size of the
+file on the disk of --dir.`,
+		Example: "  mman-node bench content -o json\n  mman-node bench content --size 67108864 --files 1000",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.show(bench.Content(cmd.Context(), o))
+		},
+	}
+	cmd.Flags().Uint64Var(&o.Bytes, "size", 1<<30, "bytes of the file, at least 1 MiB")
+	cmd.Flags().IntVar(&o.Files, "files", 10_000, "files of 4 KiB to add")
+	cmd.Flags().IntVar(&o.Finds, "finds", 50, "announcements to time")
+	cmd.Flags().StringVar(&o.Dir, "dir", "", "folder for files and databases, which are removed (default the system's for temporary files)")
+	return cmd
+}
+
+// benchHold is the process of bench content that has the file.
+func (p *program) benchHold() *cobra.Command {
+	var o bench.ContentOptions
+	cmd := &cobra.Command{
+		Use: bench.VerbHold, Hidden: true, Args: console.Args(0, 0, ""), Short: "Hold a file for bench content",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return bench.Hold(cmd.Context(), o, p.streams.In, p.streams.Out)
+		},
+	}
+	cmd.Flags().Uint64Var(&o.Bytes, "size", 1<<30, "bytes of the file")
+	cmd.Flags().IntVar(&o.Files, "files", 10_000, "files of 4 KiB to add")
+	cmd.Flags().StringVar(&o.Dir, "dir", "", "folder of the database")
+	return cmd
+}
+
+// benchFetch is the process of bench content that fetches the file.
+func (p *program) benchFetch() *cobra.Command {
+	var o bench.FetchOptions
+	cmd := &cobra.Command{
+		Use: bench.VerbFetch, Hidden: true, Args: console.Args(0, 0, ""), Short: "Fetch a file for bench content",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return bench.Fetch(cmd.Context(), o, p.streams.Out)
+		},
+	}
+	cmd.Flags().StringVar(&o.Dir, "dir", "", "folder of the database")
+	cmd.Flags().StringVar(&o.From, "from", "", "the holder's address")
+	cmd.Flags().StringVar(&o.Root, "root", "", "the file's CID")
+	cmd.Flags().StringVar(&o.How, "how", "", "bulk, bitswap or raw")
+	cmd.Flags().Uint64Var(&o.Bytes, "size", 1<<30, "bytes of the file")
+	return cmd
+}

@@ -1,0 +1,549 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/node/store"
+	"github.com/limboid/massive-man/p2p"
+	"github.com/limboid/massive-man/p2p/content"
+	"github.com/limboid/massive-man/p2p/discovery"
+	"github.com/limboid/massive-man/p2p/protocol/blocks"
+)
+
+// ContentOptions size the benchmark of content.
+type ContentOptions struct {
+	// Bytes is the size of the file that moves.
+	Bytes uint64
+	// Files is how many files of 4 KiB are added.
+	Files int
+	// Finds is how often something is announced and found.
+	Finds int
+	// Dir is where the files and databases are; they are removed.
+	Dir string
+}
+
+// The hidden verbs of the two processes.
+const (
+	VerbHold  = "hold"
+	VerbFetch = "fetch"
+)
+
+// How a file moves.
+const (
+	howBulk    = "bulk"
+	howBitswap = "bitswap"
+	howRaw     = "raw"
+)
+
+const (
+	benchNetwork  = "mman-bench"
+	smallFile     = 4 << 10
+	rawProtocol   = "/mman/bench/raw/1"
+	manyBytes     = 1 << 50
+	waitForBlocks = time.Minute
+)
+
+// Content measures how fast public content is added, found and moved between two
+// processes over loopback, each with its own database on disk. Metrics:
+//
+//	bulk_tcp, bulk_quic         MB/s of /mman/blocks/1 into a database on disk,
+//	                            hashed and synced within the time; the reference
+//	                            is Bitswap in the same run
+//	bitswap_tcp, bitswap_quic   MB/s of Bitswap through a DagReader into the same;
+//	                            the reference is the raw stream
+//	raw_tcp, raw_quic           MB/s of bytes that nobody hashes or stores
+//	bulk_tcp_of_raw, …          bulk beside the raw stream
+//	rss_tcp, rss_quic           MiB that the receiver's process took at most while
+//	                            it fetched in bulk, files mapped not counted
+//	add                         MB/s of one file added and synced; the reference
+//	                            is the same file copied and synced
+//	add_files                   files of 4 KiB a second added as a folder, and
+//	                            synced; the reference is their being copied
+//	publish_findable            ms from adding a file until another peer, who knows
+//	                            a third only, found who has it; the median
+func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
+	if o.Bytes < 1<<20 || o.Files < 1 || o.Finds < 1 {
+		return nil, fmt.Errorf("%w: bench content: at least 1 MiB, 1 file and 1 search are needed", mman.ErrInvalid)
+	}
+	dir, err := os.MkdirTemp(o.Dir, "mman-bench-")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	r := newReport("content")
+	h, err := startHolder(ctx, dir, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, h.stop()) }()
+	r.set("add", "MB/s", h.told.Add, h.told.Copy)
+	r.set("add_files", "1/s", h.told.AddFiles, h.told.CopyFiles)
+	for _, wire := range []string{"tcp", "quic"} {
+		rate := map[string]fetched{}
+		for _, how := range []string{howRaw, howBulk, howBitswap} {
+			got, err := h.fetch(ctx, filepath.Join(dir, how+wire), wire, how)
+			if err != nil {
+				return nil, fmt.Errorf("%s over %s: %w", how, wire, err)
+			}
+			rate[how] = got
+		}
+		r.set("bulk_"+wire, "MB/s", rate[howBulk].Rate, rate[howBitswap].Rate)
+		r.set("bitswap_"+wire, "MB/s", rate[howBitswap].Rate, rate[howRaw].Rate)
+		r.set("raw_"+wire, "MB/s", rate[howRaw].Rate, 0)
+		r.set("bulk_"+wire+"_of_raw", "MB/s", rate[howBulk].Rate, rate[howRaw].Rate)
+		r.set("rss_"+wire, "MiB", rate[howBulk].Peak, 0)
+	}
+	found, err := findable(ctx, o.Finds)
+	if err != nil {
+		return nil, err
+	}
+	r.set("publish_findable", "ms", quantile(found, 0.5), 0)
+	r.set("publish_findable_p99", "ms", quantile(found, 0.99), 0)
+	return r, nil
+}
+
+// told is what a holder prints when it is ready.
+type told struct {
+	Addrs []string `json:"addrs"`
+	Root  mman.CID `json:"root"`
+
+	Add       float64 `json:"add"`
+	Copy      float64 `json:"copy"`
+	AddFiles  float64 `json:"add_files"`
+	CopyFiles float64 `json:"copy_files"`
+}
+
+// fetched is what a fetcher prints.
+type fetched struct {
+	Rate float64 `json:"rate"`
+	Peak float64 `json:"peak"`
+}
+
+type holder struct {
+	program string
+	bytes   uint64
+	told    told
+	cmd     *exec.Cmd
+	stdin   io.Closer
+}
+
+func startHolder(ctx context.Context, dir string, o ContentOptions) (*holder, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	}
+	h := &holder{program: program, bytes: o.Bytes}
+	h.cmd = exec.CommandContext(ctx, program, "bench", VerbHold, "--dir", filepath.Join(dir, "holder"), "--size", strconv.FormatUint(o.Bytes, 10), "--files", strconv.Itoa(o.Files)) //nolint:gosec // this very program
+	h.cmd.Stderr = os.Stderr
+	stdin, err := h.cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	}
+	h.stdin = stdin
+	out, err := h.cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	}
+	if err := h.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("%w: start the holder: %w", mman.ErrInternal, err)
+	}
+	if err := json.NewDecoder(bufio.NewReader(out)).Decode(&h.told); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: the holder says nothing: %w", mman.ErrInternal, err), h.stop())
+	}
+	return h, nil
+}
+
+// stop ends the holder, which lives as long as its standard input.
+func (h *holder) stop() error {
+	if err := errors.Join(h.stdin.Close(), h.cmd.Wait()); err != nil {
+		return fmt.Errorf("%w: the holder: %w", mman.ErrInternal, err)
+	}
+	return nil
+}
+
+// fetch runs one fetcher, a process and a database of its own.
+func (h *holder) fetch(ctx context.Context, dir, wire, how string) (fetched, error) {
+	addr := ""
+	for _, a := range h.told.Addrs {
+		if strings.Contains(a, "/"+wire) {
+			addr = a
+		}
+	}
+	cmd := exec.CommandContext(ctx, h.program, "bench", VerbFetch, "--dir", dir, "--from", addr, "--root", h.told.Root.String(), "--how", how, "--size", strconv.FormatUint(h.bytes, 10)) //nolint:gosec // this very program
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return fetched{}, fmt.Errorf("%w: the fetcher: %w", mman.ErrInternal, err)
+	}
+	var got fetched
+	if err := json.Unmarshal(out, &got); err != nil {
+		return fetched{}, fmt.Errorf("%w: the fetcher: %w", mman.ErrInternal, err)
+	}
+	return got, os.RemoveAll(dir)
+}
+
+// party is one side with its database on disk.
+type party struct {
+	store  *store.Store
+	host   *p2p.Host
+	public *content.PublicStore
+	swap   *content.Service
+}
+
+func newParty(ctx context.Context, dir string, listen ...string) (*party, error) {
+	p := &party{}
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		p.store, err = store.Open(store.DefaultConfig(dir, slog.New(slog.DiscardHandler)))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	cfg := p2p.Default()
+	cfg.NetworkID, cfg.Listen, cfg.Now, cfg.Mode = benchNetwork, listen, time.Now, p2p.ModeServer
+	if len(listen) == 0 {
+		cfg.Mode = p2p.ModeClient
+	}
+	if p.host, err = p2p.New(cfg); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	if err := p.host.Start(ctx); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	p.public = content.NewPublicStore(p.store.Data().PublicBlocks())
+	ccfg := content.Default()
+	ccfg.After, ccfg.BlockTimeout = time.After, waitForBlocks
+	if p.swap, err = content.New(ctx, p.host, p.public, nil, ccfg); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+func (p *party) close() error {
+	var errs []error
+	if p.swap != nil {
+		errs = append(errs, p.swap.Close())
+	}
+	if p.host != nil {
+		errs = append(errs, p.host.Close())
+	}
+	return errors.Join(append(errs, p.store.Close())...)
+}
+
+func transfers() blocks.Config {
+	cfg := blocks.Default()
+	cfg.Now, cfg.After = time.Now, time.After
+	return cfg
+}
+
+// everybody may have what is public.
+type everybody struct{ store content.Reader }
+
+func (e everybody) Authorize(_ context.Context, r blocks.Request, _ mman.PeerID) (blocks.Grant, error) {
+	if !r.IsPublic() {
+		return blocks.Grant{}, mman.ErrDenied
+	}
+	return blocks.Grant{Store: e.store, Root: r.Root}, nil
+}
+
+// Hold is the holder's process: it adds what Content asks for, prints what it has
+// as one JSON object, and serves it until stdin ends.
+func Hold(ctx context.Context, o ContentOptions, stdin io.Reader, stdout io.Writer) (err error) {
+	p, err := newParty(ctx, filepath.Join(o.Dir, "db"), "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	t := told{Addrs: p.host.Addrs()}
+	if err := p.addFile(ctx, o, &t); err != nil {
+		return err
+	}
+	if err := p.addFiles(ctx, o, &t); err != nil {
+		return err
+	}
+	if err := blocks.Serve(ctx, p.host, everybody{p.public}, transfers()); err != nil {
+		return err
+	}
+	p.host.Handle(ctx, rawProtocol, func(_ context.Context, s p2p.Stream) { sendRaw(s, o.Bytes) })
+	if err := json.NewEncoder(stdout).Encode(t); err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	}
+	_, err = io.Copy(io.Discard, stdin)
+	return err
+}
+
+// sendRaw writes so many bytes to whoever opens the raw protocol.
+func sendRaw(s p2p.Stream, n uint64) {
+	buf := make([]byte, 1<<20)
+	for ; n > 0; n -= min(n, uint64(len(buf))) {
+		if _, err := s.Write(buf[:min(n, uint64(len(buf)))]); err != nil {
+			return // the fetcher sees it
+		}
+	}
+	_ = s.Close() // the fetcher counts the bytes
+}
+
+func rate(n uint64, took time.Duration) float64 { return float64(n) / 1e6 / took.Seconds() }
+
+func (p *party) addFile(ctx context.Context, o ContentOptions, t *told) (err error) {
+	path := filepath.Join(o.Dir, "file")
+	if err := writeRandom(path, o.Bytes); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := copyFile(path, path+".copy"); err != nil {
+		return err
+	}
+	t.Copy = rate(o.Bytes, time.Since(begin))
+	f, err := os.Open(path) //nolint:gosec // made above
+	if err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	begin = time.Now()
+	if t.Root, _, err = p.swap.AddPublic(ctx, f); err == nil {
+		err = p.public.Sync()
+	}
+	t.Add = rate(o.Bytes, time.Since(begin))
+	return errors.Join(err, f.Close(), os.Remove(path), os.Remove(path+".copy"))
+}
+
+// writeRandom makes a file of random bytes.
+func writeRandom(path string, n uint64) (err error) {
+	f, err := os.Create(path) //nolint:gosec // in our own folder
+	if err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	var seed [32]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	}
+	if _, err := io.Copy(f, io.LimitReader(mathrand.NewChaCha8(seed), int64(n))); err != nil { //nolint:gosec // sizes of files
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	return nil
+}
+
+// copyFile copies a file and syncs it.
+func copyFile(from, to string) (err error) {
+	in, err := os.Open(from) //nolint:gosec // in our own folder
+	if err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	out, err := os.Create(to) //nolint:gosec // in our own folder
+	if err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	// Through a buffer: some systems copy a file by noting that it is the same.
+	if _, err := io.CopyBuffer(struct{ io.Writer }{out}, struct{ io.Reader }{in}, make([]byte, 1<<20)); err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	return out.Sync()
+}
+
+func (p *party) addFiles(ctx context.Context, o ContentOptions, t *told) error {
+	from, to := filepath.Join(o.Dir, "files"), filepath.Join(o.Dir, "copies")
+	for _, dir := range []string{from, to} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return fmt.Errorf("%w: %w", mman.ErrHome, err)
+		}
+	}
+	for i := range o.Files {
+		if err := writeRandom(filepath.Join(from, strconv.Itoa(i)), smallFile); err != nil {
+			return err
+		}
+	}
+	begin := time.Now()
+	if err := os.CopyFS(filepath.Join(to, "all"), os.DirFS(from)); err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	t.CopyFiles = float64(o.Files) / time.Since(begin).Seconds()
+	begin = time.Now()
+	tree, err := p.swap.AddPublicFolder(ctx, os.DirFS(from))
+	if err == nil {
+		err = p.public.Sync()
+	}
+	if err != nil {
+		return err
+	}
+	t.AddFiles = float64(tree.Files) / time.Since(begin).Seconds()
+	return errors.Join(os.RemoveAll(from), os.RemoveAll(to))
+}
+
+// FetchOptions say what a fetcher's process fetches.
+type FetchOptions struct {
+	Dir, From, Root, How string
+	Bytes                uint64
+}
+
+// Fetch is the fetcher's process: it fetches what Content asks for, and prints how
+// fast, as one JSON object.
+func Fetch(ctx context.Context, o FetchOptions, stdout io.Writer) (err error) {
+	p, err := newParty(ctx, o.Dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	root, err := mman.ParseCID(o.Root)
+	if err != nil {
+		return err
+	}
+	from, err := p.host.Connect(ctx, []string{o.From})
+	if err != nil {
+		return err
+	}
+	var peak float64
+	begin := time.Now()
+	switch o.How {
+	case howRaw:
+		err = p.fetchRaw(ctx, from, o.Bytes)
+	case howBulk:
+		_, err = blocks.Fetch(ctx, p.host, blocks.Job{
+			Sources: []blocks.Source{{Peer: from, Request: blocks.Public(p.host.ID(), root)}}, Into: p.public, MaxBytes: manyBytes,
+			Progress: func(blocks.Progress) { peak = max(peak, anonymousMiB()) },
+		}, transfers())
+	case howBitswap:
+		err = p.fetchBitswap(ctx, root)
+	default:
+		err = fmt.Errorf("%w: --how %.20q", mman.ErrInvalid, o.How)
+	}
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(stdout).Encode(fetched{rate(o.Bytes, time.Since(begin)), peak})
+}
+
+func (p *party) fetchRaw(ctx context.Context, from mman.PeerID, n uint64) error {
+	s, err := p.host.Open(ctx, from, rawProtocol)
+	if err != nil {
+		return err
+	}
+	got, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{s}, make([]byte, 1<<20))
+	if err == nil && uint64(got) != n { //nolint:gosec // a count
+		err = fmt.Errorf("%w: %d of %d raw bytes", mman.ErrPeerVanished, got, n)
+	}
+	return err
+}
+
+func (p *party) fetchBitswap(ctx context.Context, root mman.CID) error {
+	f, err := p.swap.Stream(ctx, root, manyBytes)
+	if err != nil {
+		return err
+	}
+	if _, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{f}, make([]byte, 1<<20)); err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), p.public.Sync())
+}
+
+// anonymousMiB returns the memory of this process that is no mapped file, 0
+// where the system does not tell.
+func anonymousMiB() float64 {
+	b, err := os.ReadFile("/proc/self/status")
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "RssAnon:"); ok {
+			kib, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 64)
+			if err == nil {
+				return kib / 1024
+			}
+		}
+	}
+	return 0
+}
+
+// findable times announcements: one peer adds and announces, another finds it;
+// both know a third only.
+func findable(ctx context.Context, times int) (_ []time.Duration, err error) {
+	var hosts []*p2p.Host
+	var found []*discovery.Discovery
+	defer func() {
+		for i := range found {
+			err = errors.Join(err, found[i].Close())
+		}
+		for _, h := range hosts {
+			err = errors.Join(err, h.Close())
+		}
+	}()
+	for i := range 3 {
+		cfg := p2p.Default()
+		cfg.NetworkID, cfg.Listen, cfg.Now, cfg.Mode = benchNetwork, []string{"/ip4/127.0.0.1/tcp/0"}, time.Now, p2p.ModeServer
+		if i > 0 {
+			cfg.Bootstrap = hosts[0].Addrs()
+		}
+		h, err := p2p.New(cfg)
+		if err != nil {
+			return nil, err
+		}
+		hosts = append(hosts, h)
+		if err := h.Start(ctx); err != nil {
+			return nil, err
+		}
+		dcfg := discovery.Default()
+		dcfg.After = time.After
+		d, err := discovery.New(h, dcfg)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, d)
+		if err := d.Bootstrap(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for _, d := range found {
+		if err := d.WaitReady(ctx); err != nil {
+			return nil, err
+		}
+	}
+	ccfg := content.Default()
+	ccfg.After = time.After
+	adder, err := content.New(ctx, hosts[1], content.NewPublicStore(content.Memory()), found[1], ccfg)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, adder.Close()) }()
+	var took []time.Duration
+	for range times {
+		data := make([]byte, smallFile)
+		if _, err := rand.Read(data); err != nil {
+			return nil, fmt.Errorf("%w: %w", mman.ErrInternal, err)
+		}
+		begin := time.Now()
+		c, _, err := adder.AddPublic(ctx, strings.NewReader(string(data)))
+		if err != nil {
+			return nil, err
+		}
+		if err := found[1].Provide(ctx, c); err != nil {
+			return nil, err
+		}
+		who, err := found[2].FindProviders(ctx, c, 1)
+		if err != nil {
+			return nil, err
+		}
+		if len(who) != 1 || who[0].ID != hosts[1].ID() {
+			return nil, fmt.Errorf("%w: %s was announced and nobody found it", mman.ErrNotFound, c)
+		}
+		took = append(took, time.Since(begin))
+	}
+	return took, nil
+}

@@ -1,0 +1,417 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"io/fs"
+	"path"
+	"runtime"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ipfs/boxo/ipld/merkledag"
+	"github.com/ipfs/boxo/ipld/unixfs"
+	uio "github.com/ipfs/boxo/ipld/unixfs/io"
+	"github.com/ipfs/go-cid"
+	ipld "github.com/ipfs/go-ipld-format"
+	"github.com/multiformats/go-multihash"
+	"golang.org/x/sync/errgroup"
+
+	mman "github.com/limboid/massive-man"
+)
+
+// Bounds of a folder.
+const (
+	// MaxFolderDepth is the largest number of folders within each other.
+	MaxFolderDepth = 32
+	// MaxFolderFiles is the largest number of files and folders in a tree that is
+	// added or listed whole: a million.
+	MaxFolderFiles = 1 << 20
+	// MaxName is the longest name in a folder, in bytes.
+	MaxName = 255
+)
+
+// Tree is what a folder came to.
+type Tree struct {
+	// Root is the folder's CID.
+	Root mman.CID
+	// Files and Bytes are how many files it holds, and their bytes.
+	Files, Bytes uint64
+}
+
+// AddPublicFolder adds all regular files of a file system as a UnixFS folder to
+// the public store, several at a time. Names that begin with a dot are left out,
+// and what is neither a file nor a folder is mman.ErrUnsupported.
+func (s *Service) AddPublicFolder(ctx context.Context, fsys fs.FS) (Tree, error) {
+	return addFolder(ctx, fsys, func(batch []Block) error { return s.put(ctx, batch) })
+}
+
+// AddFolderTo is AddPublicFolder for a private store. Nobody is told of it.
+func AddFolderTo(ctx context.Context, to *PrivateStore, fsys fs.FS) (Tree, error) {
+	return addFolder(ctx, fsys, func(batch []Block) error { return to.Put(ctx, batch) })
+}
+
+// batcher collects the blocks of files that are added at one time.
+type batcher struct {
+	put func([]Block) error
+
+	mu   sync.Mutex
+	list []Block
+	held int
+}
+
+// batchBlocks is how many blocks are written to a store at a time.
+const batchBlocks = 1024
+
+func (b *batcher) add(block Block) error {
+	b.mu.Lock()
+	b.list = append(b.list, block)
+	if b.held += len(block.data); b.held < batchBytes && len(b.list) < batchBlocks {
+		b.mu.Unlock()
+		return nil
+	}
+	list := b.list
+	b.list, b.held = nil, 0
+	b.mu.Unlock()
+	return b.put(list)
+}
+
+func (b *batcher) flush() error {
+	if len(b.list) == 0 {
+		return nil
+	}
+	return b.put(b.list)
+}
+
+type folders struct {
+	fsys  fs.FS
+	out   *batcher
+	room  chan struct{} // one for each file that is read
+
+	mu   sync.Mutex
+	seen uint64
+	tree Tree
+}
+
+func addFolder(ctx context.Context, fsys fs.FS, put func([]Block) error) (Tree, error) {
+	f := &folders{fsys: fsys, out: &batcher{put: put}, room: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+	root, err := f.folder(ctx, ".", 0)
+	if err != nil {
+		return Tree{}, err
+	}
+	if err := f.out.flush(); err != nil {
+		return Tree{}, err
+	}
+	f.tree.Root, err = mman.CIDFromBytes(root.cid.Bytes())
+	return f.tree, err
+}
+
+// folder adds one folder: its files several at a time, its folders in turn.
+func (f *folders) folder(ctx context.Context, dir string, depth int) (link, error) {
+	if depth > MaxFolderDepth {
+		return link{}, fmt.Errorf("%w: folder %s is more than %d deep", mman.ErrTooLarge, dir, MaxFolderDepth)
+	}
+	entries, err := fs.ReadDir(f.fsys, dir)
+	if err != nil {
+		return link{}, fmt.Errorf("%w: read folder %s: %w", mman.ErrInvalid, dir, err)
+	}
+	links := make([]link, len(entries))
+	g, gctx := errgroup.WithContext(ctx)
+	for i, e := range entries {
+		name := e.Name()
+		if name[0] == '.' {
+			continue
+		}
+		if err := f.count(dir, name); err != nil {
+			return link{}, errors.Join(err, g.Wait())
+		}
+		at := path.Join(dir, name)
+		switch {
+		case e.IsDir():
+			if links[i], err = f.folder(gctx, at, depth+1); err != nil {
+				return link{}, errors.Join(err, g.Wait())
+			}
+		case e.Type().IsRegular():
+			f.room <- struct{}{}
+			g.Go(func() (err error) {
+				defer func() { <-f.room }()
+				links[i], err = f.file(gctx, at)
+				return err
+			})
+		default:
+			return link{}, errors.Join(fmt.Errorf("%w: %s is neither a file nor a folder", mman.ErrUnsupported, at), g.Wait())
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return link{}, err
+	}
+	return f.node(dir, entries, links)
+}
+
+func (f *folders) count(dir, name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch f.seen++; {
+	case f.seen > MaxFolderFiles:
+		return fmt.Errorf("%w: the folder holds more than %d files and folders", mman.ErrTooLarge, MaxFolderFiles)
+	case len(name) > MaxName || !utf8.ValidString(name):
+		return fmt.Errorf("%w: name %.300q in folder %s: at most %d bytes of UTF-8 are allowed", mman.ErrInvalid, name, dir, MaxName)
+	}
+	return nil
+}
+
+func (f *folders) file(ctx context.Context, at string) (_ link, err error) {
+	r, err := f.fsys.Open(at)
+	if err != nil {
+		return link{}, fmt.Errorf("%w: open %s: %w", mman.ErrInvalid, at, err)
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	b := builder{emit: f.out.add}
+	size, err := b.leaves(ctx, r)
+	if err != nil {
+		return link{}, fmt.Errorf("%s: %w", at, err)
+	}
+	f.mu.Lock()
+	f.tree.Files++
+	f.tree.Bytes += size
+	f.mu.Unlock()
+	return b.finish()
+}
+
+// node makes the block of a folder whose entries are sorted by name.
+func (f *folders) node(dir string, entries []fs.DirEntry, links []link) (link, error) {
+	nd := merkledag.NodeWithData(unixfs.FolderPBData())
+	err := nd.SetCidBuilder(cid.V1Builder{Codec: cid.DagProtobuf, MhType: multihash.SHA2_256})
+	out := link{}
+	for i, l := range links {
+		if l.cid.Defined() {
+			err = errors.Join(err, nd.AddRawLink(entries[i].Name(), &ipld.Link{Cid: l.cid, Size: l.total}))
+			out.total += l.total
+		}
+	}
+	data, derr := nd.EncodeProtobuf(true)
+	if err = errors.Join(err, derr); err != nil {
+		return link{}, fmt.Errorf("%w: encode folder %s: %w", mman.ErrInternal, dir, err)
+	}
+	if len(data) > MaxBlock {
+		return link{}, fmt.Errorf("%w: folder %s has %d entries, whose names and CIDs take %d bytes where one block has %d: use folders within it", mman.ErrTooLarge, dir, len(entries), len(data), MaxBlock)
+	}
+	block := NewBlock(mman.CodecDagPB, data)
+	if out.cid, err = toCid(block.cid); err != nil {
+		return link{}, err
+	}
+	out.total += uint64(len(data))
+	return out, f.out.add(block)
+}
+
+// Entry is one name in a folder.
+type Entry struct {
+	// Name is the entry's name, without slashes, empty for a root.
+	Name string
+	// CID is what it names.
+	CID mman.CID
+	// Folder says that it is a folder.
+	Folder bool
+	// Bytes is the length of a file; for a folder 0.
+	Bytes uint64
+}
+
+// Folders reads folders and what is in them, here or from the network.
+type Folders struct{ dag ipld.NodeGetter }
+
+// Folders reads public folders; what is not here is fetched by Bitswap.
+func (s *Service) Folders() Folders {
+	return Folders{patient{merkledag.NewDAGService(s.blocks), s.cfg.BlockTimeout}}
+}
+
+// patient waits so long for a node, and knows the empty one, which Bitswap does not
+// send.
+type patient struct {
+	ipld.NodeGetter
+
+	most time.Duration
+}
+
+func (p patient) Get(ctx context.Context, c cid.Cid) (ipld.Node, error) {
+	if empty, err := merkledag.NewRawNodeWPrefix([]byte{}, c.Prefix()); err == nil && c.Type() == cid.Raw && empty.Cid() == c {
+		return empty, nil
+	}
+	short, cancel := context.WithTimeout(ctx, p.most)
+	defer cancel()
+	nd, err := p.NodeGetter.Get(short, c)
+	if err != nil && short.Err() != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("%w: nobody reachable has block %s (waited %s)", mman.ErrNotFound, c, p.most)
+	}
+	return nd, err
+}
+
+// FoldersIn reads folders of a store alone.
+func FoldersIn(from *PrivateStore) Folders { return Folders{nodes{from.bs}} }
+
+// Look says what c is. What is neither a file nor a folder is
+// mman.ErrUnsupported.
+func (f Folders) Look(ctx context.Context, c mman.CID) (Entry, error) {
+	nd, err := f.get(ctx, c)
+	if err != nil {
+		return Entry{}, err
+	}
+	return look(c, nd)
+}
+
+func (f Folders) get(ctx context.Context, c mman.CID) (ipld.Node, error) {
+	k, err := toCid(c)
+	if err != nil {
+		return nil, err
+	}
+	nd, err := f.dag.Get(ctx, k)
+	return nd, coded("read "+c.String(), err)
+}
+
+func look(c mman.CID, nd ipld.Node) (Entry, error) {
+	e := Entry{CID: c, Bytes: uint64(len(nd.RawData()))}
+	pb, ok := nd.(*merkledag.ProtoNode)
+	if !ok {
+		return e, nil
+	}
+	meta, err := unixfs.FSNodeFromBytes(pb.Data())
+	if err != nil {
+		return Entry{}, fmt.Errorf("%w: %s is not UnixFS: %w", mman.ErrUnsupported, c, err)
+	}
+	switch meta.Type() {
+	case unixfs.TFile, unixfs.TRaw:
+		e.Bytes = meta.FileSize()
+	case unixfs.TDirectory, unixfs.THAMTShard:
+		e.Folder, e.Bytes = true, 0
+	case unixfs.TMetadata, unixfs.TSymlink:
+		return Entry{}, fmt.Errorf("%w: %s is a UnixFS %s, only files and folders are read", mman.ErrUnsupported, c, meta.Type())
+	}
+	return e, nil
+}
+
+// Walk follows names from a root, a/b/c, and says what is there. A name that is
+// not there is mman.ErrNotFound.
+func (f Folders) Walk(ctx context.Context, root mman.CID, names []string) (Entry, error) {
+	at := root
+	for i, name := range names {
+		if i >= MaxFolderDepth {
+			return Entry{}, fmt.Errorf("%w: a path of more than %d names", mman.ErrTooLarge, MaxFolderDepth)
+		}
+		dir, err := f.open(ctx, at)
+		if err != nil {
+			return Entry{}, err
+		}
+		nd, err := dir.Find(ctx, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return Entry{}, fmt.Errorf("%w: %.255q is not in folder %s", mman.ErrNotFound, name, at)
+		}
+		if err != nil {
+			return Entry{}, coded("find a name in "+at.String(), err)
+		}
+		if at, err = mman.CIDFromBytes(nd.Cid().Bytes()); err != nil {
+			return Entry{}, err
+		}
+	}
+	e, err := f.Look(ctx, at)
+	if len(names) > 0 {
+		e.Name = names[len(names)-1]
+	}
+	return e, err
+}
+
+func (f Folders) open(ctx context.Context, c mman.CID) (uio.Directory, error) {
+	nd, err := f.get(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := uio.NewDirectoryFromNode(reading{f.dag}, nd)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s is not a folder: %w", mman.ErrUnsupported, c, err)
+	}
+	return dir, nil
+}
+
+// List calls each for every entry of a folder, in its order; their CIDs only, not
+// what they are. A folder with more than MaxFolderFiles entries is
+// mman.ErrTooLarge.
+func (f Folders) List(ctx context.Context, c mman.CID, each func(Entry) error) error {
+	dir, err := f.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	count := 0
+	err = dir.ForEachLink(ctx, func(l *ipld.Link) error {
+		if count++; count > MaxFolderFiles {
+			return fmt.Errorf("%w: folder %s has more than %d entries", mman.ErrTooLarge, c, MaxFolderFiles)
+		}
+		if err := checkName(l.Name); err != nil {
+			return fmt.Errorf("folder %s: %w", c, err)
+		}
+		id, err := mman.CIDFromBytes(l.Cid.Bytes())
+		if err != nil {
+			return fmt.Errorf("folder %s: %w", c, err)
+		}
+		return each(Entry{Name: l.Name, CID: id})
+	})
+	return coded("list "+c.String(), err)
+}
+
+// checkName refuses a name that could lead somewhere else on a disk.
+func checkName(name string) error {
+	if name == "" || name == "." || name == ".." || len(name) > MaxName || !utf8.ValidString(name) || !fs.ValidPath(name) || path.Base(name) != name {
+		return fmt.Errorf("%w: a file of the name %.300q", mman.ErrContent, name)
+	}
+	return nil
+}
+
+// Save calls file and folder for everything below an entry, a folder before what
+// is in it. Paths have slashes. Together the files may have maxBytes.
+func (f Folders) Save(ctx context.Context, root Entry, maxBytes uint64, folder func(at string) error, file func(at string, e Entry) error) error {
+	s := saving{Folders: f, left: maxBytes, most: maxBytes, folder: folder, file: file}
+	return s.save(ctx, root, root.Name, 0)
+}
+
+type saving struct {
+	Folders
+
+	left, most uint64
+	count      int
+	folder     func(string) error
+	file       func(string, Entry) error
+}
+
+func (s *saving) save(ctx context.Context, e Entry, at string, depth int) error {
+	if s.count++; s.count > MaxFolderFiles || depth > MaxFolderDepth {
+		return fmt.Errorf("%w: %s holds more than %d files or is more than %d deep", mman.ErrTooLarge, at, MaxFolderFiles, MaxFolderDepth)
+	}
+	if !e.Folder {
+		if e.Bytes > s.left {
+			return fmt.Errorf("%w: the files have more than %d bytes", mman.ErrTooLarge, s.most)
+		}
+		s.left -= e.Bytes
+		return s.file(at, e)
+	}
+	if err := s.folder(at); err != nil {
+		return err
+	}
+	return s.List(ctx, e.CID, func(child Entry) error {
+		found, err := s.Look(ctx, child.CID)
+		if err != nil {
+			return err
+		}
+		found.Name = child.Name
+		return s.save(ctx, found, path.Join(at, child.Name), depth+1)
+	})
+}
+
+// reading is a DAG that nothing can be added to.
+type reading struct{ ipld.NodeGetter }
+
+var errReadOnly = errors.New("folders are only read")
+
+func (reading) Add(context.Context, ipld.Node) error        { return errReadOnly }
+func (reading) AddMany(context.Context, []ipld.Node) error  { return errReadOnly }
+func (reading) Remove(context.Context, cid.Cid) error       { return errReadOnly }
+func (reading) RemoveMany(context.Context, []cid.Cid) error { return errReadOnly }
