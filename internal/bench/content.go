@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -472,78 +473,99 @@ func anonymousMiB() float64 {
 	return 0
 }
 
+// neighbours are peers that all know the first only.
+type neighbours struct {
+	hosts []*p2p.Host
+	found []*discovery.Discovery
+}
+
+func (n *neighbours) close() error {
+	var errs []error
+	for _, d := range n.found {
+		errs = append(errs, d.Close())
+	}
+	for _, h := range n.hosts {
+		errs = append(errs, h.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// join adds a peer.
+func (n *neighbours) join(ctx context.Context) error {
+	cfg := p2p.Default()
+	cfg.NetworkID, cfg.Listen, cfg.Now, cfg.Mode = benchNetwork, []string{"/ip4/127.0.0.1/tcp/0"}, time.Now, p2p.ModeServer
+	if len(n.hosts) > 0 {
+		cfg.Bootstrap = n.hosts[0].Addrs()
+	}
+	h, err := p2p.New(cfg)
+	if err != nil {
+		return err
+	}
+	n.hosts = append(n.hosts, h)
+	if err := h.Start(ctx); err != nil {
+		return err
+	}
+	dcfg := discovery.Default()
+	dcfg.After = time.After
+	d, err := discovery.New(h, dcfg)
+	if err != nil {
+		return err
+	}
+	n.found = append(n.found, d)
+	return d.Bootstrap(ctx)
+}
+
 // findable times announcements: one peer adds and announces, another finds it;
 // both know a third only.
 func findable(ctx context.Context, times int) (_ []time.Duration, err error) {
-	var hosts []*p2p.Host
-	var found []*discovery.Discovery
-	defer func() {
-		for i := range found {
-			err = errors.Join(err, found[i].Close())
-		}
-		for _, h := range hosts {
-			err = errors.Join(err, h.Close())
-		}
-	}()
-	for i := range 3 {
-		cfg := p2p.Default()
-		cfg.NetworkID, cfg.Listen, cfg.Now, cfg.Mode = benchNetwork, []string{"/ip4/127.0.0.1/tcp/0"}, time.Now, p2p.ModeServer
-		if i > 0 {
-			cfg.Bootstrap = hosts[0].Addrs()
-		}
-		h, err := p2p.New(cfg)
-		if err != nil {
-			return nil, err
-		}
-		hosts = append(hosts, h)
-		if err := h.Start(ctx); err != nil {
-			return nil, err
-		}
-		dcfg := discovery.Default()
-		dcfg.After = time.After
-		d, err := discovery.New(h, dcfg)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, d)
-		if err := d.Bootstrap(ctx); err != nil {
+	n := &neighbours{}
+	defer func() { err = errors.Join(err, n.close()) }()
+	for range 3 {
+		if err := n.join(ctx); err != nil {
 			return nil, err
 		}
 	}
-	for _, d := range found {
+	for _, d := range n.found {
 		if err := d.WaitReady(ctx); err != nil {
 			return nil, err
 		}
 	}
 	ccfg := content.Default()
 	ccfg.After = time.After
-	adder, err := content.New(ctx, hosts[1], content.NewPublicStore(content.Memory()), found[1], ccfg)
+	adder, err := content.New(ctx, n.hosts[1], content.NewPublicStore(content.Memory()), n.found[1], ccfg)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, adder.Close()) }()
-	var took []time.Duration
-	for range times {
-		data := make([]byte, smallFile)
-		if _, err := rand.Read(data); err != nil {
-			return nil, fmt.Errorf("%w: %w", mman.ErrInternal, err)
-		}
-		begin := time.Now()
-		c, _, err := adder.AddPublic(ctx, strings.NewReader(string(data)))
-		if err != nil {
+	took := make([]time.Duration, times)
+	for i := range took {
+		if took[i], err = n.find(ctx, adder); err != nil {
 			return nil, err
 		}
-		if err := found[1].Provide(ctx, c); err != nil {
-			return nil, err
-		}
-		who, err := found[2].FindProviders(ctx, c, 1)
-		if err != nil {
-			return nil, err
-		}
-		if len(who) != 1 || who[0].ID != hosts[1].ID() {
-			return nil, fmt.Errorf("%w: %s was announced and nobody found it", mman.ErrNotFound, c)
-		}
-		took = append(took, time.Since(begin))
 	}
 	return took, nil
+}
+
+// find times one announcement of the second peer, which the third looks for.
+func (n *neighbours) find(ctx context.Context, adder *content.Service) (time.Duration, error) {
+	data := make([]byte, smallFile)
+	if _, err := rand.Read(data); err != nil {
+		return 0, fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	}
+	begin := time.Now()
+	c, _, err := adder.AddPublic(ctx, bytes.NewReader(data))
+	if err != nil {
+		return 0, err
+	}
+	if err := n.found[1].Provide(ctx, c); err != nil {
+		return 0, err
+	}
+	who, err := n.found[2].FindProviders(ctx, c, 1)
+	if err != nil {
+		return 0, err
+	}
+	if len(who) != 1 || who[0].ID != n.hosts[1].ID() {
+		return 0, fmt.Errorf("%w: %s was announced and nobody found it", mman.ErrNotFound, c)
+	}
+	return time.Since(begin), nil
 }

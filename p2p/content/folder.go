@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
 	"io/fs"
 	"path"
 	"runtime"
@@ -87,9 +86,9 @@ func (b *batcher) flush() error {
 }
 
 type folders struct {
-	fsys  fs.FS
-	out   *batcher
-	room  chan struct{} // one for each file that is read
+	fsys fs.FS
+	out  *batcher
+	room chan struct{} // one for each file that is read
 
 	mu   sync.Mutex
 	seen uint64

@@ -221,10 +221,10 @@ func TestFoldersThatAreRefused(t *testing.T) {
 		fsys fs.FS
 		want error
 	}{
-		"too deep":     {deep, mman.ErrTooLarge},
-		"a device":     {strange{fstest.MapFS{"dev": {Mode: fs.ModeDevice}}}, mman.ErrUnsupported},
-		"a link":       {strange{fstest.MapFS{"ln": {Mode: fs.ModeSymlink, Data: []byte("dev")}}}, mman.ErrUnsupported},
-		"a long name":  {fstest.MapFS{strings.Repeat("n", 256): {}}, mman.ErrInvalid},
+		"too deep":    {deep, mman.ErrTooLarge},
+		"a device":    {strange{fstest.MapFS{"dev": {Mode: fs.ModeDevice}}}, mman.ErrUnsupported},
+		"a link":      {strange{fstest.MapFS{"ln": {Mode: fs.ModeSymlink, Data: []byte("dev")}}}, mman.ErrUnsupported},
+		"a long name": {fstest.MapFS{strings.Repeat("n", 256): {}}, mman.ErrInvalid},
 	} {
 		_, err := content.AddFolderTo(t.Context(), store, tc.fsys)
 		require.ErrorIs(t, err, tc.want, name)

@@ -261,7 +261,7 @@ func (c *conversation) receive(ctx context.Context) error {
 
 // readBlock reads the block that must come next and checks its hash.
 func readBlock(conn *wire.Conn, next mman.CID, size uint64) (content.Block, error) {
-	f, err := conn.ReadExpected(int(min(size, content.MaxBlock))) //nolint:gosec // bounded
+	f, err := conn.ReadExpected(int(min(size, content.MaxBlock)))
 	switch {
 	case errors.Is(err, io.EOF):
 		err = fmt.Errorf("%w: the answer ends too early", mman.ErrPeerVanished)

@@ -186,7 +186,7 @@ func (t *transfer) next() *unit {
 			t.nodes++
 			continue
 		}
-		u.bytes += int(min(step.Size, content.MaxBlock)) //nolint:gosec // bounded
+		u.bytes += int(min(step.Size, content.MaxBlock))
 	}
 	if len(u.steps) == 0 {
 		return nil
@@ -328,7 +328,8 @@ func (t *transfer) write(ctx context.Context) {
 			break
 		}
 	}
-	for range t.out { //nolint:revive // what came after a failure is dropped, so that nobody waits
+	for range t.out {
+		continue // what came after a failure is dropped, so that nobody waits
 	}
 }
 
