@@ -18,6 +18,7 @@ import (
 	"github.com/limboid/massive-man/internal/dagcbor"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/market/rfp"
 	"github.com/limboid/massive-man/resources"
 )
 
@@ -33,6 +34,7 @@ type workload struct {
 	requests  []made
 	cost      int            // operations so far
 	kinds     map[string]int // messages that succeeded, by type
+	rfps      []made
 }
 
 type made struct {
@@ -58,9 +60,11 @@ func pick[T any](rng *rand.Rand, list []T) (T, bool) {
 func (w *workload) message(p abcitest.Provider) (m tx.Msg, ok bool) {
 	rng, next := w.rng, w.Height()+1
 	resource := fmt.Sprint("box", rng.IntN(4))
-	switch rng.IntN(24) {
+	switch rng.IntN(36) {
 	case 20, 21, 22, 23:
 		return w.stake(p.Actor), true
+	case 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35:
+		return w.bidding(p)
 	case 0:
 		return p.Bind(chainID), true
 	case 1, 2:
@@ -192,6 +196,75 @@ func (w *workload) accept(p abcitest.Provider) (tx.Msg, bool) {
 	return m, len(m.Leases) > 0
 }
 
+// bidding returns a random message about requests that are put out to bids.
+func (w *workload) bidding(p abcitest.Provider) (tx.Msg, bool) {
+	rng, next := w.rng, w.Height()+1
+	r, found := pick(rng, w.rfps)
+	bid := func(p abcitest.Provider) abcitest.SealedBid { // the same whenever it is asked for
+		n := mman.Sum256(r.id[:], p.Address[:])
+		return p.Bid(w.t, chainID, r.id, fmt.Sprint("box", n[0]%2), mman.Amount(n[1])*12)
+	}
+	if rng.IntN(3) > 0 { // mostly what makes sense
+		for _, r = range w.rfps[max(0, len(w.rfps)-16):] {
+			one, _, err := w.App.View().RFP(r.id)
+			require.NoError(w.t, err)
+			at, in := one.Find(p.Address)
+			switch {
+			case r.by.Address == p.Address && !one.Brought && next <= one.CommitBy:
+				return w.bring(r, bid), true
+			case !in && next <= one.SealBy && r.by.Address != p.Address && rng.IntN(6) == 0:
+				b := bid(p)
+				return tx.MsgPostBid{Bidder: p.Address, Commitment: b.Committed.Commitment, Acknowledgement: abcitest.Acknowledge(w.t, chainID, r.name, b.Committed.Commitment)}, true
+			case !in:
+			case one.Bids[at].State == rfp.Committed && one.SealBy < next && next <= one.RevealBy:
+				b := bid(p)
+				return tx.MsgRevealBid{Bidder: p.Address, Request: r.id, Bid: b.Bid, Salt: b.Salt}, true
+			case one.Bids[at].State == rfp.Won && rng.IntN(3) > 0:
+				return tx.MsgAcceptLeases{Provider: p.Address, Leases: []mman.LeaseID{one.Lease}}, true
+			}
+		}
+		m, id := p.Publish(w.t, chainID, p.Compute(fmt.Sprint("box", rng.IntN(2)), next+60))
+		w.offers, w.own[p.Address] = append(w.offers, id), append(w.own[p.Address], id)
+		return m, true
+	}
+	switch rng.IntN(8) {
+	case 0:
+		ask := abcitest.Ask(w.t, p.Actor, fmt.Sprint("lease", w.cost), mman.Amount(500+rng.Uint64N(20_000)), 0)
+		commitBy := next + 1 + rng.Uint64N(5)
+		ask.Blocks, ask.Deadline = 6+rng.Uint64N(10), commitBy+w.Doc.Params.RFPPostBlocks+w.Doc.Params.RFPRevealBlocks+rng.Uint64N(12)
+		return abcitest.OpenRFP(w.t, ask, mman.Amount(1+rng.Uint64N(600)), commitBy), true
+	case 1:
+		return w.bring(r, bid), found && r.by.Address == p.Address
+	case 2, 3:
+		b := bid(p)
+		return tx.MsgPostBid{Bidder: p.Address, Commitment: b.Committed.Commitment, Acknowledgement: abcitest.Acknowledge(w.t, chainID, r.name, b.Committed.Commitment)}, found
+	case 4, 5, 6:
+		b := bid(p)
+		return tx.MsgRevealBid{Bidder: p.Address, Request: r.id, Bid: b.Bid, Salt: b.Salt}, found
+	default:
+		one, ok, err := w.App.View().RFP(r.id)
+		require.NoError(w.t, err)
+		if rng.IntN(4) == 0 {
+			return tx.MsgSettle{Sender: p.Address, Close: []mman.LeaseID{one.Lease}}, ok && one.Awards > 0
+		}
+		return tx.MsgAcceptLeases{Provider: p.Address, Leases: []mman.LeaseID{one.Lease}}, ok && one.Awards > 0
+	}
+}
+
+// bring brings the commitments of some of those who are not the consumer, mostly.
+func (w *workload) bring(r made, bid func(p abcitest.Provider) abcitest.SealedBid) tx.Msg {
+	m := tx.MsgCommitBids{Consumer: r.by.Address, Request: r.id}
+	for i, other := range w.providers {
+		if other.Address != r.by.Address && (w.rng.IntN(2) == 0 || i == 0) || w.rng.IntN(40) == 0 {
+			m.Bids = append(m.Bids, bid(other).Committed)
+		}
+	}
+	if len(m.Bids) == 0 {
+		m.Bids = append(m.Bids, bid(w.providers[1]).Committed)
+	}
+	return m
+}
+
 func (w *workload) settle(p abcitest.Provider) (tx.Msg, bool) {
 	m := tx.MsgSettle{Sender: p.Address}
 	for range 1 + w.rng.IntN(4) {
@@ -233,7 +306,11 @@ func (w *workload) block(n int) {
 			w.kinds[kinds[i]]++
 		}
 		if _, ok := abcitest.Attribute(r.Events, "mman.request", "id"); ok {
-			w.requests = append(w.requests, made{abcitest.RequestID(w.t, r.Events), names[i], by[i]})
+			m := made{abcitest.RequestID(w.t, r.Events), names[i], by[i]}
+			w.requests = append(w.requests, m)
+			if _, ok := abcitest.Attribute(r.Events, "mman.rfp", "id"); ok {
+				w.rfps = append(w.rfps, m)
+			}
 		}
 	}
 }
@@ -256,6 +333,7 @@ func runWorkload(t *testing.T, seed uint64, operations int) *workload {
 	p.EpochBlocks, p.EvidenceMaxBlocks, p.EvidenceMaxSeconds, p.UnbondingBlocks, p.UnbondingSeconds = 10, 9, 9, 30, 31
 	p.LivenessEpochs, p.MaxMissedBlocks, p.JailBlocks, p.MaxValidators = 3, 15, 12, 4
 	p.AcceptBlocks = 3 // so that leases are canceled and offers suspended
+	p.RFPPostBlocks, p.RFPRevealBlocks = 3, 4
 	w.Chain = abcitest.New(t, doc)
 	most := 24
 	if operations > 2000 {
@@ -326,6 +404,18 @@ func workloadComesToRest(t *testing.T, seed uint64, operations int, replay bool)
 		}
 	}
 	t.Logf("%d blocks, %d requests, %d matched, %s paid", w.Height(), len(w.requests), matched, paid)
+	bids := map[rfp.BidState]int{}
+	for _, r := range w.rfps {
+		one, _, err := w.App.View().RFP(r.id)
+		require.NoError(t, err)
+		for _, e := range one.Bids {
+			bids[e.State]++
+		}
+	}
+	t.Logf("%d RFPs, bids: %v", len(w.rfps), bids)
+	for _, state := range []rfp.BidState{rfp.Served, rfp.Lost, rfp.Withheld} {
+		require.Positive(t, bids[state], state)
+	}
 	require.Greater(t, matched, 20, "the workload does what it is for")
 	require.Positive(t, paid)
 	t.Log(w.kinds)
@@ -340,6 +430,10 @@ func workloadComesToRest(t *testing.T, seed uint64, operations int, replay bool)
 		tx.MsgAcceptLeases{},
 		tx.MsgGrant{},
 		tx.MsgRevoke{},
+		tx.MsgOpenRFP{},
+		tx.MsgCommitBids{},
+		tx.MsgPostBid{},
+		tx.MsgRevealBid{},
 	} {
 		require.Positive(t, w.kinds[m.TypeURL()], "%s: the workload does what it is for", m.TypeURL())
 	}

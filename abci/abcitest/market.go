@@ -115,6 +115,46 @@ func Receipt(tb testing.TB, chainID, name string, lease mman.LeaseID, lane, seq 
 	return tx.SettleItem{Receipt: b, Signature: LeaseKey(tb, name).Sign(digest[:])}
 }
 
+// SealedBid is a bid and all that its bidder needs to bring and open it.
+type SealedBid struct {
+	Bid       []byte
+	Salt      mman.Hash
+	Committed tx.CommittedBid
+}
+
+// Bid returns the provider's bid for a request with its compute of that name, at so
+// much a lease; the same arguments give the same bid.
+func (p Provider) Bid(tb testing.TB, chainID string, request mman.RequestID, name string, perLease mman.Amount) SealedBid {
+	tb.Helper()
+	b, _, err := market.Bid{
+		Version: 1, Request: request, Bidder: p.Address, Peer: p.Peer, Resource: Resource(name), Price: price.Price{PerLease: perLease},
+	}.Encode()
+	require.NoError(tb, err)
+	s := SealedBid{Bid: b, Salt: mman.Sum256([]byte("salt of "+p.Name), request[:])}
+	signed, err := market.SignCommitment(chainID, market.Commitment{
+		Version: 1, Request: request, Bidder: p.Address, Digest: market.Seal(chainID, request, p.Address, b, s.Salt),
+	}, p.Key)
+	require.NoError(tb, err)
+	s.Committed = tx.CommittedBid{Commitment: signed.Bytes, Signature: signed.Signature}
+	return s
+}
+
+// Acknowledge returns the signature of the lease key of that name under a
+// commitment.
+func Acknowledge(tb testing.TB, chainID, name string, commitment []byte) []byte {
+	tb.Helper()
+	digest := mman.SignDigest(mman.SignBidAck, chainID, commitment)
+	return LeaseKey(tb, name).Sign(digest[:])
+}
+
+// OpenRFP returns the message that puts a request out to bids.
+func OpenRFP(tb testing.TB, r market.Request, bond mman.Amount, commitBy uint64) tx.MsgOpenRFP {
+	tb.Helper()
+	b, err := r.Encode()
+	require.NoError(tb, err)
+	return tx.MsgOpenRFP{Consumer: r.Consumer, Request: b, Bond: bond, CommitBy: commitBy}
+}
+
 // RequestID returns the id that the first request of the events got.
 func RequestID(tb testing.TB, events []types.Event) mman.RequestID {
 	tb.Helper()

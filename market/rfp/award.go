@@ -41,25 +41,26 @@ type Result struct {
 }
 
 // Won reports whether there is a lease to make.
-func (r Result) Won() bool {
-	return r.Attempt.Looked && r.Attempt.Decision.Outcome == match.Matched
+func (out *Result) Won() bool {
+	return out.Attempt.Looked && out.Attempt.Decision.Outcome == match.Matched
 }
 
-// end gives an entry its last state and returns where its bond goes.
-func (r *RFP) end(i int, s BidState) Move {
+// end gives an entry of a record that may be changed its last state, and returns
+// where its bond goes.
+func end(r *RFP, i int, s BidState) Move {
 	burned := s == Withheld || s == Unfit || s == Absent
 	r.Bids[i].State = s
 	return Move{r.Bids[i].Bidder, r.Bond, burned && !r.off.bond, s}
 }
 
-// finish closes the RFP: whose bond is still held gets it back.
-func (r *RFP) finish(served bool) (moves []Move) {
+// finish closes a record that may be changed: whose bond is still held gets it back.
+func finish(r *RFP, served bool) (moves []Move) {
 	for i, e := range r.Bids {
 		switch {
 		case e.State == Won && served:
-			moves = append(moves, r.end(i, Served))
+			moves = append(moves, end(r, i, Served))
 		case e.State.held():
-			moves = append(moves, r.end(i, Lost))
+			moves = append(moves, end(r, i, Lost))
 		}
 	}
 	r.State, r.Due = Closed, 0
@@ -81,14 +82,14 @@ func (r RFP) Award(req market.Request, shop Shop, at policy.Chain, looks uint64,
 	for i, e := range r.Bids {
 		switch e.State {
 		case Committed:
-			out.Moves = append(out.Moves, r.end(i, Withheld))
+			out.Moves = append(out.Moves, end(&r, i, Withheld))
 		case Revealed:
 			entry, p, ok, err := out.candidate(e, req, shop, at)
 			if err != nil {
 				return out, fmt.Errorf("bid of %s: %w", e.Bidder, err)
 			}
 			if !ok {
-				out.Moves = append(out.Moves, r.end(i, Unfit))
+				out.Moves = append(out.Moves, end(&r, i, Unfit))
 				continue
 			}
 			prices[entry.ID] = p
@@ -102,7 +103,7 @@ func (r RFP) Award(req market.Request, shop Shop, at policy.Chain, looks uint64,
 		}
 	}
 	if !out.Won() {
-		out.Moves = append(out.Moves, r.finish(false)...)
+		out.Moves = append(out.Moves, finish(&r, false)...)
 		out.RFP = r
 		return out, nil
 	}
@@ -153,14 +154,14 @@ func (out *Result) fill(id mman.RequestID, req market.Request, book match.Book, 
 // Served ends an RFP whose lease was accepted: all bonds go back.
 func (r RFP) Served() (RFP, []Move) {
 	r.Bids = slices.Clone(r.Bids)
-	moves := r.finish(true)
+	moves := finish(&r, true)
 	return r, moves
 }
 
 // Quit ends an RFP whose consumer does not want it any more: all bonds go back.
 func (r RFP) Quit() (RFP, []Move) {
 	r.Bids = slices.Clone(r.Bids)
-	moves := r.finish(false)
+	moves := finish(&r, false)
 	return r, moves
 }
 
@@ -172,7 +173,7 @@ func (r RFP) Absent(height uint64) (RFP, Move, error) {
 		return r, Move{}, fmt.Errorf("%w: rfp %s has no winner", mman.ErrInvariant, r.Request)
 	}
 	r.Bids = slices.Clone(r.Bids)
-	move := r.end(i, Absent)
+	move := end(&r, i, Absent)
 	r.State, r.Due = Open, height
 	return r, move, nil
 }

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/price"
 )
@@ -82,7 +81,7 @@ func terms(p price.Price) string {
 		parts = append(parts, p.PerLease.String()+" a lease")
 	}
 	for _, u := range p.Units {
-		parts = append(parts, fmt.Sprintf("%s for %d %s", mman.Amount(u.UMan), u.Per, u.Unit))
+		parts = append(parts, fmt.Sprintf("%s for %d %s", u.UMan, u.Per, u.Unit))
 	}
 	return strings.Join(parts, " and ")
 }
