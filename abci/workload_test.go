@@ -63,7 +63,7 @@ func (w *workload) message(p abcitest.Provider) (m tx.Msg, ok bool) {
 	switch rng.IntN(36) {
 	case 20, 21, 22, 23:
 		return w.stake(p.Actor), true
-	case 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35:
+	case 24, 25, 26, 27, 28, 29, 30, 31, 32, 33:
 		return w.bidding(p)
 	case 0:
 		return p.Bind(chainID), true
@@ -101,7 +101,7 @@ func (w *workload) message(p abcitest.Provider) (m tx.Msg, ok bool) {
 		return tx.MsgCancelRequest{Consumer: p.Address, Request: r.id}, ok
 	case 8, 9:
 		return w.settle(p)
-	case 10:
+	case 10, 34, 35:
 		r, ok := pick(rng, w.requests)
 		return tx.MsgCloseLease{Account: p.Address, Lease: r.id.Lease()}, ok
 	case 11, 12:
