@@ -192,6 +192,8 @@ type page struct {
 func pages() []page {
 	return []page{
 		{file: "docs/algorithms.md", after: sameAgain},
+		{file: "docs/dapps.md"},
+		{file: "docs/validator.md"},
 	}
 }
 

@@ -48,6 +48,7 @@ const (
 
 	deedPropose    = "propose"
 	deedEquivocate = "equivocate"
+	deedJournal    = "journal" // none: an honest one that keeps a journal
 )
 
 // misdeeds are the blocks that a villain proposes, in turns.
@@ -136,9 +137,17 @@ func villainMain(home, deed string) error {
 	}
 	chainState := sm.NewStore(mmancons.NewDB(stores.Data().Namespace(store.NamespaceCometState)), sm.StoreOptions{})
 	f := &forger{FilePV: signer, app: app, chain: doc.ChainID, deed: deed, state: chainState}
+	databases := mmancons.DBProvider(stores.Data())
+	if deed == deedJournal {
+		j, err := openJournal(home)
+		if err != nil {
+			return err
+		}
+		databases = j.provider(databases)
+	}
 	n, err := node.NewNodeWithContext(context.Background(), c, f, key, proxy.NewConnSyncLocalClientCreator(app),
 		func() (*types.GenesisDoc, error) { return genesis, nil },
-		mmancons.DBProvider(stores.Data()), node.DefaultMetricsProvider(c.Instrumentation), log.NewNopLogger())
+		databases, node.DefaultMetricsProvider(c.Instrumentation), log.NewNopLogger())
 	if err != nil {
 		return err
 	}
@@ -154,7 +163,7 @@ func villainConfig(home string, cfg mmannode.Config) *config.Config {
 	c := config.DefaultConfig()
 	c.SetRoot(filepath.Join(home, "consensus"))
 	c.PrivValidatorKey, c.PrivValidatorState, c.NodeKey = "priv_validator_key.json", "priv_validator_state.json", "node_key.json"
-	c.RPC.ListenAddress, c.TxIndex.Indexer = "", "null"
+	c.RPC.ListenAddress, c.TxIndex.Indexer = "", "kv"
 	c.P2P.ListenAddress, c.P2P.PersistentPeers, c.P2P.AddrBook = "tcp://"+cfg.P2P, strings.Join(cfg.Peers, ","), "addrbook.json"
 	c.P2P.AddrBookStrict, c.P2P.AllowDuplicateIP = false, true
 	pace := mmancons.LocalTimeouts()

@@ -83,7 +83,7 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 	program := console.Program{
 		Flags:   []string{"node", "peer", "from", "output", "passphrase-file", "verbose", "timeout"},
 		Aliases: map[string]string{"account": "from"},
-		Others:  []string{"rpc", "p2p", "peers", "listen", "bootstrap", "api", "moniker", "no_index", "settle_blocks"},
+		Others:  []string{"rpc", "p2p", "peers", "listen", "bootstrap", "api", "moniker", "no_index", "settle_blocks", "keep_blocks", "sync", "upgrades"},
 	}
 	if err := console.Configure(cmd, a.home, a.streams, program); err != nil {
 		return err
