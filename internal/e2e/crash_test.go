@@ -103,10 +103,10 @@ func TestCrashPoints(t *testing.T) {
 	f.recovered(t)
 }
 
-// TestCrashes kills a validator at random instants, also while it starts: 8 times,
+// TestCrashes kills a validator at random instants, also while it starts: 5 times,
 // or MMAN_CRASHES.
 func TestCrashes(t *testing.T) {
-	crashes := 8
+	crashes := 5
 	if text := os.Getenv("MMAN_CRASHES"); text != "" {
 		var err error
 		crashes, err = strconv.Atoi(text)

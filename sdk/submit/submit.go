@@ -67,6 +67,9 @@ const (
 	// is looked for.
 	look     = 15 * time.Millisecond
 	patience = 60 * time.Second
+	// resend is the number of looks after which the transaction is handed over
+	// again: a node that was full, or that ended and came back, has lost it.
+	resend = 100
 	// slack is how many bytes the fee, the gas limit and the signature add to
 	// the draft that is priced.
 	slack = 128
@@ -82,7 +85,7 @@ func (s *Submitter) Submit(ctx context.Context, msgs ...tx.Msg) (chain.TxResult,
 		return chain.TxResult{}, err
 	}
 	for try := 1; ; try++ {
-		hash, err := s.broadcast(ctx, fee, msgs)
+		t, err := s.broadcast(ctx, fee, msgs)
 		if errors.Is(err, mman.ErrSequence) && try < tries {
 			select {
 			case <-ctx.Done():
@@ -94,41 +97,41 @@ func (s *Submitter) Submit(ctx context.Context, msgs ...tx.Msg) (chain.TxResult,
 		if err != nil {
 			return chain.TxResult{}, err
 		}
-		return s.wait(ctx, hash)
+		return s.wait(ctx, t)
 	}
 }
 
 // broadcast holds the account's lock while it reads the sequence and hands the
 // transaction over.
-func (s *Submitter) broadcast(ctx context.Context, fee chain.Fee, msgs []tx.Msg) (mman.Hash, error) {
+func (s *Submitter) broadcast(ctx context.Context, fee chain.Fee, msgs []tx.Msg) (*tx.Tx, error) {
 	unlock, err := s.lock(ctx, s.Address())
 	if err != nil {
-		return mman.Hash{}, err
+		return nil, err
 	}
 	defer unlock()
 	account, err := s.chain.Account(ctx, s.Address())
 	if chain.Gone(err) {
-		return mman.Hash{}, fmt.Errorf("%w: account %s has never received anything: fund it first", mman.ErrFunds, s.Address())
+		return nil, fmt.Errorf("%w: account %s has never received anything: fund it first", mman.ErrFunds, s.Address())
 	}
 	if err != nil {
-		return mman.Hash{}, err
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	account.Sequence = max(account.Sequence, s.next)
 	t, err := s.sign(fee, account, msgs)
 	if err != nil {
-		return mman.Hash{}, err
+		return nil, err
 	}
 	if err := affordable(account, t, msgs); err != nil {
-		return mman.Hash{}, err
+		return nil, err
 	}
 	if err := s.chain.Broadcast(ctx, t.Raw()); err != nil {
 		s.next = 0 // whatever was lost, the ledger's count is right
-		return mman.Hash{}, err
+		return nil, err
 	}
 	s.next = account.Sequence + 1
-	return t.Hash(), nil
+	return t, nil
 }
 
 // affordable refuses what the account cannot pay, before a fee is lost on it.
@@ -182,10 +185,11 @@ func (s *Submitter) sign(fee chain.Fee, account chain.Account, msgs []tx.Msg) (*
 	return tx.Sign(s.key, s.chainID, account.Number, tx.Draft{Msgs: msgs, Sequence: account.Sequence, Fee: amount, GasLimit: gas})
 }
 
-func (s *Submitter) wait(caller context.Context, hash mman.Hash) (chain.TxResult, error) {
+func (s *Submitter) wait(caller context.Context, t *tx.Tx) (chain.TxResult, error) {
 	ctx, cancel := context.WithTimeout(caller, patience)
 	defer cancel()
-	for {
+	hash := t.Hash()
+	for looks := 1; ; looks++ {
 		r, err := s.chain.Tx(ctx, hash)
 		if err == nil {
 			if r.Err != nil {
@@ -195,6 +199,11 @@ func (s *Submitter) wait(caller context.Context, hash mman.Hash) (chain.TxResult
 		}
 		if !chain.Gone(err) && ctx.Err() == nil {
 			return chain.TxResult{}, err
+		}
+		if looks%resend == 0 {
+			// Most nodes have it still and say so; whatever else one says, the
+			// result tells.
+			_ = s.chain.Broadcast(ctx, t.Raw())
 		}
 		select {
 		case <-ctx.Done():

@@ -92,3 +92,32 @@ func TestCanceled(t *testing.T) {
 	require.ErrorContains(t, err, "mman tx "+sent.Hash().String())
 	require.NotErrorIs(t, err, context.Canceled, "the hint stays in what the user reads")
 }
+
+// TestHandedOverAgain: a transaction that a node took and lost is handed over
+// again, with the same bytes.
+func TestHandedOverAgain(t *testing.T) {
+	t.Parallel()
+	l := ledger{balance: mman.MAN, taken: make(chan []byte, 2)}
+	key, err := sig.Generate(sig.Ed25519, rand.Reader)
+	require.NoError(t, err)
+	lock := func(context.Context, mman.Address) (func(), error) { return func() {}, nil }
+	soon := make(chan time.Time)
+	close(soon)
+	s := submit.New(l, "test", key, lock, func(time.Duration) <-chan time.Time { return soon })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := s.Submit(ctx, tx.MsgSend{From: s.Address(), To: mman.Address{1}, Amount: 1})
+		ended <- err
+	}()
+	require.Equal(t, <-l.taken, <-l.taken)
+	cancel()
+	for {
+		select {
+		case <-l.taken:
+		case err := <-ended:
+			require.ErrorIs(t, err, mman.ErrCanceled)
+			return
+		}
+	}
+}
