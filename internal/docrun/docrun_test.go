@@ -194,6 +194,7 @@ func pages() []page {
 		{file: "docs/algorithms.md", after: sameAgain},
 		{file: "docs/dapps.md"},
 		{file: "docs/validator.md"},
+		{file: "docs/market.md"},
 	}
 }
 

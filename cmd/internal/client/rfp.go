@@ -70,11 +70,12 @@ func newRFPAnswer(one rfp.RFP) (rfpAnswer, error) {
 }
 
 func rfpLines(one rfp.RFP, answer rfpAnswer) []string {
-	lines := facts("request", one.Request.String(), "state", string(one.State), "consumer", one.Consumer.String(), "bond", one.Bond.String(),
-		"commitments", fmt.Sprintf("until height %d, those left out until %d", one.CommitBy, one.SealBy), "reveals", fmt.Sprintf("until height %d", one.RevealBy))
+	lease := ""
 	if one.Awards > 0 {
-		lines = append(lines, facts("lease", one.Lease.String())...)
+		lease = one.Lease.String()
 	}
+	lines := facts("request", one.Request.String(), "state", string(one.State), "lease", lease, "consumer", one.Consumer.String(), "bond", one.Bond.String(),
+		"commitments", fmt.Sprintf("until height %d, those left out until %d", one.CommitBy, one.SealBy), "reveals", fmt.Sprintf("until height %d", one.RevealBy))
 	if len(one.Bids) == 0 {
 		return lines
 	}
