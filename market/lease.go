@@ -98,14 +98,16 @@ type Lease struct {
 	Refunded mman.Amount `cbor:"refunded"  json:"refunded_uman"`
 }
 
-// Compute returns the leg that runs the work; every lease has one.
+// Compute returns the leg that carries out the work, an endpoint's too; every
+// lease has one.
 func (l Lease) Compute() Leg { return l.Legs[len(l.Legs)-1] }
 
-// Algorithm returns the leg that is run.
+// Algorithm returns the leg that is run; of an endpoint's lease that is the
+// endpoint itself.
 func (l Lease) Algorithm() Leg { return l.Legs[0] }
 
 // Data returns the legs that the work sees, in mount order.
-func (l Lease) Data() []Leg { return l.Legs[1 : len(l.Legs)-1] }
+func (l Lease) Data() []Leg { return l.Legs[min(1, len(l.Legs)-1) : len(l.Legs)-1] }
 
 // Involves reports whether the account is the consumer or a provider.
 func (l Lease) Involves(a mman.Address) bool {

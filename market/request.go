@@ -19,11 +19,12 @@ const maxPurpose = 32
 // Role is a leg's part in a bundle.
 type Role string
 
-// The roles: what runs, what it sees, where it runs.
+// The roles: what runs, what it sees, where it runs; or a service that is called.
 const (
 	RoleAlgorithm Role = "algorithm"
 	RoleData      Role = "data"
 	RoleCompute   Role = "compute"
+	RoleEndpoint  Role = "endpoint"
 )
 
 // Kind returns the kind of Resource that fills the role.
@@ -35,6 +36,8 @@ func (r Role) Kind() resources.Kind {
 		return resources.KindDataset
 	case RoleCompute:
 		return resources.KindCompute
+	case RoleEndpoint:
+		return resources.KindEndpoint
 	default:
 		return ""
 	}
@@ -65,8 +68,8 @@ type Request struct {
 	// LeaseKey is the ed25519 key that will sign handshakes and receipts of the
 	// lease; new for each request.
 	LeaseKey mman.LeaseKey `cbor:"lease_key" json:"lease_key"`
-	// Legs: one algorithm, up to 8 data, one compute, in this order. All are
-	// filled or none.
+	// Legs: one algorithm, up to 8 data, one compute, in this order, or one
+	// endpoint alone. All are filled or none.
 	Legs []LegRequest `cbor:"legs"     json:"legs"`
 	// Cap is the most that the lease can cost, held in escrow.
 	Cap mman.Amount `cbor:"cap"      json:"cap_uman"`
@@ -131,8 +134,14 @@ func (r Request) Validate() error {
 }
 
 func validLegs(legs []LegRequest) error {
+	if len(legs) == 1 && legs[0].Role == RoleEndpoint {
+		if len(legs[0].Offers) > MaxCandidates {
+			return fmt.Errorf("%w: %d candidate offers, at most %d may be named", mman.ErrTooLarge, len(legs[0].Offers), MaxCandidates)
+		}
+		return legs[0].validate()
+	}
 	if len(legs) < 2 || len(legs) > maxDataLegs+2 {
-		return fmt.Errorf("%w: %d legs: one algorithm, up to %d data, one compute", mman.ErrInvalid, len(legs), maxDataLegs)
+		return fmt.Errorf("%w: %d legs: one algorithm, up to %d data, one compute, or an endpoint alone", mman.ErrInvalid, len(legs), maxDataLegs)
 	}
 	named := 0
 	for i, leg := range legs {
@@ -165,8 +174,8 @@ func (l LegRequest) validate() error {
 		return fmt.Errorf("%w: facet %.32q for %s", mman.ErrUnsupported, l.Facet, l.Role)
 	}
 	switch {
-	case l.Role == RoleCompute && l.Supplied:
-		return fmt.Errorf("%w: compute cannot be supplied over a session", mman.ErrInvalid)
+	case l.Role.Kind().Serves() && l.Supplied:
+		return fmt.Errorf("%w: %s cannot be supplied over a session", mman.ErrInvalid, l.Role)
 	case l.Role != RoleCompute && l.Resource.IsZero() && (l.Where == "" || l.Supplied):
 		return fmt.Errorf("%w: it names neither a resource nor what one must be like", mman.ErrInvalid)
 	case l.Supplied && (len(l.Offers) > 0 || l.Where != ""):

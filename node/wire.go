@@ -33,6 +33,7 @@ import (
 	"github.com/limboid/massive-man/p2p/protocol/session"
 	"github.com/limboid/massive-man/p2p/protocol/wire"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/endpoint"
 	"github.com/limboid/massive-man/resources/wasm"
 	"github.com/limboid/massive-man/resources/wasm/interpreter"
 	"github.com/limboid/massive-man/sdk/chain"
@@ -72,6 +73,7 @@ type Node struct {
 	discovery *discovery.Discovery
 	content   *content.Service
 	executor  *wasm.Executor
+	endpoints *endpoint.Executor
 
 	running chan Running // one value, when the node is ready
 	lender  chan *provider.Provider
@@ -181,6 +183,10 @@ func (n *Node) buildExecutor() (err error) {
 		return err
 	}
 	n.closers = append(n.closers, n.executor.Close)
+	if n.endpoints, err = endpoint.New(endpoint.Config{Clock: n.cfg.Clock.Now}); err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.endpoints.Close)
 	return nil
 }
 
@@ -202,9 +208,10 @@ func (n *Node) buildProvider(rpc *chain.Client) (*provider.Provider, error) {
 		Public:    n.content,
 		Stores:    stores{n.store.Data(), content.NewPrivateStore(n.store.Data().PrivateBlocks())},
 		Records:   n.store.Data().Namespace(store.NamespaceProvider),
-		Worker:    worker.New(map[resources.Facet]resources.Executor{resources.FacetWasm: n.executor}),
+		Worker:    worker.New(map[resources.Facet]resources.Executor{resources.FacetWasm: n.executor, resources.FacetHTTP: n.endpoints}),
 		Meters:    map[resources.Facet]uint64{resources.FacetWasm: wasm.MeterVersion},
 
+		Endpoints:    n.endpoints,
 		Interpreters: interpreter.NewShelf(filepath.Join(n.cfg.Home, interpreter.Folder)),
 	})
 }

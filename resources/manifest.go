@@ -19,6 +19,7 @@ const (
 	KindAlgorithm Kind = "algorithm"
 	KindCompute   Kind = "compute"
 	KindDataset   Kind = "dataset"
+	KindEndpoint  Kind = "endpoint"
 )
 
 // Facet is the form that a kind takes: how an algorithm is written, what a
@@ -34,6 +35,8 @@ const (
 	// FacetContainer is an image of a container, as an archive of docker save or of
 	// an OCI layout, and the compute that runs it.
 	FacetContainer Facet = "container"
+	// FacetHTTP is of an endpoint: an API or a site behind its provider's proxy.
+	FacetHTTP Facet = "http"
 )
 
 // ContainerCPUs is how many processors a container may use.
@@ -47,6 +50,10 @@ func RunsOn(algorithm Facet) Facet {
 	return FacetWasm
 }
 
+// Serves reports whether resources of the kind carry out work themselves, so that
+// they see its session and are priced by what it uses.
+func (k Kind) Serves() bool { return k == KindCompute || k == KindEndpoint }
+
 // ValidFacet reports whether kind has the facet.
 func ValidFacet(kind Kind, facet Facet) bool {
 	switch kind {
@@ -56,6 +63,8 @@ func ValidFacet(kind Kind, facet Facet) bool {
 		return facet == FacetWasm || facet == FacetContainer
 	case KindDataset:
 		return facet == FacetFile
+	case KindEndpoint:
+		return facet == FacetHTTP
 	default:
 		return false
 	}
@@ -90,7 +99,7 @@ type Manifest struct {
 	Summary string `cbor:"summary"    json:"summary,omitempty"`
 	Licence string `cbor:"licence"    json:"licence,omitempty"`
 	Source  string `cbor:"source"     json:"source,omitempty"`
-	// Content says where the bytes are; compute has none.
+	// Content says where the bytes are; compute and endpoints have none.
 	Content Content `cbor:"content"    json:"content"`
 	Inputs  []Port  `cbor:"inputs"     json:"inputs,omitempty"`
 	Outputs []Port  `cbor:"outputs"    json:"outputs,omitempty"`
@@ -177,7 +186,7 @@ func (m Manifest) Validate() error {
 		return fmt.Errorf("%w: version %d of the manifest format, this program reads 1", mman.ErrUnsupported, m.Version)
 	}
 	if !ValidFacet(m.Kind, m.Facet) {
-		return fmt.Errorf("%w: kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, algorithm/container, compute/wasm, compute/container and dataset/file", mman.ErrUnsupported, m.Kind, m.Facet)
+		return fmt.Errorf("%w: kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, algorithm/container, compute/wasm, compute/container, dataset/file and endpoint/http", mman.ErrUnsupported, m.Kind, m.Facet)
 	}
 	if err := ValidName("name", m.Name); err != nil {
 		return err
@@ -187,7 +196,7 @@ func (m Manifest) Validate() error {
 			return err
 		}
 	}
-	if err := m.Content.validate(m.Kind != KindCompute); err != nil {
+	if err := m.Content.validate(!m.Kind.Serves()); err != nil {
 		return err
 	}
 	if err := validPorts("inputs", m.Inputs); err != nil {
@@ -212,7 +221,7 @@ func (c Content) validate(needed bool) error {
 	}
 	switch {
 	case !needed && (set > 0 || c.Bytes > 0):
-		return fmt.Errorf("%w: content: a compute resource has none", mman.ErrInvalid)
+		return fmt.Errorf("%w: content: compute and endpoints have none", mman.ErrInvalid)
 	case needed && set != 1:
 		return fmt.Errorf("%w: content: name either a public cid or the salted name of private content", mman.ErrInvalid)
 	case c.Bytes > 1<<53-1:

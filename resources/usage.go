@@ -73,6 +73,8 @@ func Metered(facet Facet, unit Unit) bool {
 		return unit == UnitFuel || slices.Contains(seen, unit)
 	case FacetContainer:
 		return unit == UnitCPUMs || unit == UnitMemoryMs || slices.Contains(seen, unit)
+	case FacetHTTP:
+		return unit == UnitTokens || slices.Contains(seen, unit)
 	default:
 		return false
 	}

@@ -35,6 +35,8 @@ type payer struct {
 	base  resources.Usage // of the lane before the run
 	paid  mman.Amount     // on the lane before the run
 	told  func(mman.Amount)
+	// tokens is what an answer cost by what came of it, nil for nothing.
+	tokens func() uint64
 	// holds checks that the output of a result is here: no receipt without it.
 	holds func(market.RunResult) error
 	// in is what the run was given, typed what an interactive one was given since,
@@ -159,14 +161,18 @@ const (
 func (p *payer) bound(result *market.RunResult) resources.Usage {
 	if p.off.usage {
 		const all = math.MaxUint64 / 2
-		return resources.Usage{WallMs: all, InBytes: all, OutBytes: all, CallCount: all, Fuel: all}
+		return resources.Usage{WallMs: all, InBytes: all, OutBytes: all, CallCount: all, Fuel: all, Tokens: all}
 	}
 	elapsed := uint64(p.now().Sub(p.begun)/time.Millisecond) + 1 //nolint:gosec // time passes forward
 	fuel := p.fuel
 	if !trapped(result) && elapsed < fuel/fuelPerMs {
 		fuel = min(fuel, elapsed*fuelPerMs+fuelBurst)
 	}
-	return resources.Usage{WallMs: elapsed, InBytes: p.in + p.typed.Load(), OutBytes: p.out, CallCount: 1, Fuel: fuel}
+	most := resources.Usage{WallMs: elapsed, InBytes: p.in + p.typed.Load(), OutBytes: p.out, CallCount: 1, Fuel: fuel}
+	if p.tokens != nil {
+		most.Tokens = p.tokens()
+	}
+	return most
 }
 
 // typist counts what an interactive run is given.

@@ -129,7 +129,7 @@ func (s *stall) quote(r market.Request) (Quote, error) {
 	}
 	last := len(r.Legs) - 1
 	for _, e := range s.entries {
-		if e.Offer.Kind != resources.KindCompute || q.Eligible == market.MaxOffersInAnAnswer {
+		if e.Offer.Kind != r.Legs[last].Role.Kind() || q.Eligible == market.MaxOffersInAnAnswer {
 			continue
 		}
 		one := r

@@ -41,6 +41,9 @@ func ParseContent(word string) (Content, error) {
 type Wanted struct {
 	Algorithm Content
 	Data      []Content
+	// Endpoint is an endpoint to call, by the CID of its manifest; nothing else is
+	// leased then.
+	Endpoint mman.CID
 	// Cap is the most that the lease may cost.
 	Cap    mman.Amount
 	Limits resources.Limits
@@ -157,6 +160,9 @@ func (c *Client) Lease(ctx context.Context, w Wanted) (*Lease, error) {
 // by their content.
 func (c *Client) legs(ctx context.Context, w Wanted) ([]market.LegRequest, map[mman.CID]string, error) {
 	files := make(map[mman.CID]string)
+	if !w.Endpoint.IsZero() {
+		return []market.LegRequest{{Role: market.RoleEndpoint, Facet: resources.FacetHTTP, Resource: w.Endpoint, Where: w.Where}}, files, nil
+	}
 	leg := func(role market.Role, facet resources.Facet, what Content) (market.LegRequest, error) {
 		if what.File == "" {
 			return market.LegRequest{Role: role, Facet: facet, Resource: what.Resource}, nil

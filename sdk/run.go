@@ -148,6 +148,9 @@ type Work struct {
 	// Paid, when set, is told after each receipt what the run has cost so far,
 	// from the goroutine that called Run.
 	Paid func(mman.Amount)
+	// Tokens says what an endpoint's answer has cost in tokens by what came of it; nil
+	// pays for none. It is called from the goroutine that called Run.
+	Tokens func() uint64
 	// Lost, when set, is told that the connection of an interactive run broke and is
 	// dialled again, and, with nil, that the run goes on. Held, when set, is told
 	// why the run rests without money. Both from the goroutine that called Run.
@@ -181,7 +184,7 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 	if err := s.lane.save(before); err != nil {
 		return Outcome{}, err
 	}
-	p := &payer{ctx: ctx, lane: s.lane, key: s.key, peer: s.peer, now: s.client.cfg.Now, begun: s.client.cfg.Now(), base: before.Usage, paid: before.net(), told: w.Paid, fuel: run.Limits.Fuel, in: s.lease.InBytes + run.StdinBytes, typed: new(atomic.Uint64)}
+	p := &payer{ctx: ctx, lane: s.lane, key: s.key, peer: s.peer, now: s.client.cfg.Now, begun: s.client.cfg.Now(), base: before.Usage, paid: before.net(), told: w.Paid, tokens: w.Tokens, fuel: run.Limits.Fuel, in: s.lease.InBytes + run.StdinBytes, typed: new(atomic.Uint64)}
 	if p.in, err = s.suppliedBytes(p.in); err != nil {
 		return Outcome{}, err
 	}

@@ -56,6 +56,8 @@ func Law() []Room {
 		{In: "resources/resourcestest/...", May: []string{"resources"}, Why: "judges drivers, knows none"},
 		{In: "resources/wasm/...", May: []string{"resources", "resources/wasm/..."}, Why: "a driver knows a task, not a price or a peer"},
 		{In: "resources/container/...", May: []string{"resources", "resources/container/..."}, Why: "a driver knows a task, not a price or a peer"},
+		{In: "resources/endpoint/call", May: []string{"resources"}, Why: "how a call travels and what it costs in tokens, on both sides"},
+		{In: "resources/endpoint/...", May: []string{"resources", "resources/endpoint/..."}, Why: "a driver knows a task, not a price or a peer"},
 		{In: "resources/dataset/...", May: []string{"resources", "resources/dataset/..."}, Why: "a driver knows a task, not a price or a peer"},
 		{In: "p2p/...", May: []string{"p2p/...", "market/...", "resources"}, Why: "the network carries bytes, it does not know the chain"},
 
@@ -64,7 +66,7 @@ func Law() []Room {
 		{In: "node", May: []string{"node/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/...", "sdk/keyring", "sdk/chain", "sdk/submit"}, Why: "wires one running node; a provider's account signs and submits as any account does"},
 		{In: "node/api", May: []string{"node/provider", "sdk/chain"}, Why: "shows what the ledger answers and what the provider lends"},
 		{In: "node/...", May: []string{"node/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/..."}, Why: "assembles one running node"},
-		{In: "sdk/...", May: []string{"sdk/...", "abci/tx", "genesis", "market/...", "resources", "resources/wasm/meter", "p2p/..."}, Why: "a client does not link the node"},
+		{In: "sdk/...", May: []string{"sdk/...", "abci/tx", "genesis", "market/...", "resources", "resources/wasm/meter", "resources/endpoint/call", "p2p/..."}, Why: "a client does not link the node"},
 
 		// Programs.
 		{In: "cmd/mman", May: []string{"cmd/internal/...", "!cmd/internal/daemon/..."}, Why: "a thin main of the client"},

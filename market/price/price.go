@@ -43,7 +43,7 @@ type UnitPrice struct {
 }
 
 // Validate checks bounds, and that a leg charges only for what its kind can
-// see: compute by metered units, algorithm and data by lease and share.
+// see: compute and endpoints by metered units, algorithm and data by lease and share.
 func (p Price) Validate(kind resources.Kind, facet resources.Facet) error {
 	if p.PerLease > mman.MaxSupply {
 		return fmt.Errorf("%w: price.per_lease %d uman is more money than there can be", mman.ErrInvalid, p.PerLease)
@@ -51,11 +51,11 @@ func (p Price) Validate(kind resources.Kind, facet resources.Facet) error {
 	if p.Share > MaxShare {
 		return fmt.Errorf("%w: price.share %d: at most %d basis points", mman.ErrInvalid, p.Share, uint64(MaxShare))
 	}
-	if kind == resources.KindCompute && p.Share > 0 {
-		return fmt.Errorf("%w: price.share: compute is priced by units and per lease", mman.ErrInvalid)
+	if kind.Serves() && p.Share > 0 {
+		return fmt.Errorf("%w: price.share: %s is priced by units and per lease", mman.ErrInvalid, kind)
 	}
-	if kind != resources.KindCompute && len(p.Units) > 0 {
-		return fmt.Errorf("%w: price.units: only compute sees the session, use per_lease and share", mman.ErrInvalid)
+	if !kind.Serves() && len(p.Units) > 0 {
+		return fmt.Errorf("%w: price.units: only compute and endpoints see the session, use per_lease and share", mman.ErrInvalid)
 	}
 	if err := validLoad(p.Load); err != nil {
 		return err

@@ -114,6 +114,10 @@ func (c contents) keep(ctx context.Context, r io.Reader) (mman.CID, uint64, erro
 // task resolves the lease's legs to contents that are here.
 func (c contents) task(ctx context.Context, run session.Run, limits resources.Limits) (resources.Task, error) {
 	open := opener{}
+	if isEndpoint(c.lease) {
+		task := resources.Task{Algorithm: c.lease.Compute().Resource, Args: run.Args, Seed: run.Seed, Limits: limits, Content: open}
+		return task, task.Validate()
+	}
 	resolve := func(leg market.Leg) (mman.CID, error) {
 		id, from, err := c.resolve(ctx, leg, limits)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/market/price"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/endpoint"
 )
 
 // listingMaxBytes bounds a listing file.
@@ -25,6 +26,8 @@ type Listing struct {
 	Manifest resources.Manifest // without Content
 	// Content is the path of the file behind it, "" for compute.
 	Content string
+	// Endpoint says what an endpoint lends, nil for another kind.
+	Endpoint *endpoint.Settings
 	// Private content is served within leases only; a private dataset is
 	// sealed: it never leaves this node.
 	Private  bool
@@ -54,7 +57,8 @@ type listingFile struct {
 			ShareBP  uint64 `yaml:"share_bp"`
 		} `yaml:"parents"`
 	} `yaml:"resource"`
-	Policy yaml.MapSlice `yaml:"policy"`
+	Endpoint *endpoint.Settings `yaml:"endpoint"`
+	Policy   yaml.MapSlice      `yaml:"policy"`
 	Price  struct {
 		PerLease string `yaml:"per_lease"`
 		ShareBP  uint64 `yaml:"share_bp"`
@@ -90,6 +94,11 @@ func ReadListing(path string) (_ Listing, err error) {
 	}
 	if l.Content != "" && !filepath.IsAbs(l.Content) {
 		l.Content = filepath.Join(filepath.Dir(path), l.Content)
+	}
+	if e := l.Endpoint; e != nil && e.SecretFile != "" && !filepath.IsAbs(e.SecretFile) {
+		if e.SecretFile, err = filepath.Abs(filepath.Join(filepath.Dir(path), e.SecretFile)); err != nil {
+			return Listing{}, fmt.Errorf("listing %s: %w: %w", path, mman.ErrInvalid, err)
+		}
 	}
 	if err := l.check(); err != nil {
 		return Listing{}, fmt.Errorf("listing %s: %w", path, err)
@@ -148,7 +157,7 @@ func ParseListing(b []byte) (Listing, error) {
 			Version: 1, Kind: f.Resource.Kind, Facet: f.Resource.Facet, Name: f.Resource.Name,
 			Summary: f.Resource.Summary, Licence: f.Resource.Licence, Source: f.Resource.Source,
 		},
-		Content: f.Resource.Content, Private: f.Resource.Private, Capacity: f.Capacity, Region: f.Region,
+		Content: f.Resource.Content, Endpoint: f.Endpoint, Private: f.Resource.Private, Capacity: f.Capacity, Region: f.Region,
 	}
 	l.Manifest.Attributes = resources.SortedAttributes(f.Resource.Attributes)
 	policyYAML, err := yaml.Marshal(yaml.MapSlice{{Key: "policy", Value: f.Policy}})
@@ -236,12 +245,15 @@ func (f listingFile) parents() ([]resources.Parent, error) {
 
 func (l Listing) validate() error {
 	if !resources.ValidFacet(l.Manifest.Kind, l.Manifest.Facet) {
-		return fmt.Errorf("%w: resource.kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, compute/wasm and dataset/file", mman.ErrUnsupported, l.Manifest.Kind, l.Manifest.Facet)
+		return fmt.Errorf("%w: resource.kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, compute/wasm, dataset/file and endpoint/http", mman.ErrUnsupported, l.Manifest.Kind, l.Manifest.Facet)
 	}
-	if l.Manifest.Kind == resources.KindCompute && l.Content != "" {
-		return fmt.Errorf("%w: resource.content: compute has none", mman.ErrInvalid)
+	if l.Manifest.Kind.Serves() && l.Content != "" {
+		return fmt.Errorf("%w: resource.content: %s has none", mman.ErrInvalid, l.Manifest.Kind)
 	}
-	if l.Manifest.Kind != resources.KindCompute && l.Content == "" {
+	if err := l.validEndpoint(); err != nil {
+		return err
+	}
+	if !l.Manifest.Kind.Serves() && l.Content == "" {
 		return fmt.Errorf("%w: resource.content: name the file behind the %s", mman.ErrInvalid, l.Manifest.Kind)
 	}
 	if err := l.Policy.Validate(); err != nil {
@@ -253,4 +265,16 @@ func (l Listing) validate() error {
 		}
 	}
 	return l.Price.Validate(l.Manifest.Kind, l.Manifest.Facet)
+}
+
+func (l Listing) validEndpoint() error {
+	switch {
+	case (l.Manifest.Kind == resources.KindEndpoint) != (l.Endpoint != nil):
+		return fmt.Errorf("%w: endpoint: an endpoint says under this key what it lends, and %s does not", mman.ErrInvalid, l.Manifest.Kind)
+	case l.Endpoint == nil:
+		return nil
+	case l.Private:
+		return fmt.Errorf("%w: resource.private: an endpoint has no content to keep", mman.ErrInvalid)
+	}
+	return l.Endpoint.Filled().Validate()
 }

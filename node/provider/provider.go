@@ -16,6 +16,7 @@ import (
 	"github.com/limboid/massive-man/p2p/discovery"
 	"github.com/limboid/massive-man/p2p/protocol/blocks"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/endpoint"
 	"github.com/limboid/massive-man/resources/wasm/interpreter"
 )
 
@@ -90,6 +91,8 @@ type Parts struct {
 	Meters map[resources.Facet]uint64
 	// Interpreters holds what runs scripts.
 	Interpreters *interpreter.Shelf
+	// Endpoints carries calls, as Worker's executor of facet http; nil lends none.
+	Endpoints *endpoint.Executor
 }
 
 // Provider lends resources. Its methods are safe for concurrent use.
@@ -106,6 +109,8 @@ type Provider struct {
 	worker    *worker.Worker
 	meters    map[resources.Facet]uint64
 	shelf     *interpreter.Shelf
+	endpoints *endpoint.Executor
+	rates     rates
 	shared    map[resources.Facet]bool // interpreters that others can have; Run's own
 
 	records  *store.KV
@@ -172,7 +177,7 @@ func New(cfg Config, parts Parts) (*Provider, error) {
 	p := &Provider{
 		cfg: cfg, log: cfg.Logger, ledger: parts.Ledger, submitter: parts.Submitter, host: parts.Host,
 		peer: parts.Host.ID(), discovery: parts.Discovery, public: parts.Public,
-		stores: parts.Stores, worker: parts.Worker, meters: parts.Meters, shelf: parts.Interpreters, shared: map[resources.Facet]bool{},
+		stores: parts.Stores, worker: parts.Worker, meters: parts.Meters, shelf: parts.Interpreters, endpoints: parts.Endpoints, shared: map[resources.Facet]bool{},
 		records: parts.Records, book: book, holdings: held, heights: make(chan uint64, 1),
 	}
 	book.off = &p.off
@@ -198,6 +203,7 @@ const finalSettle = 10 * time.Second
 // Run keeps the node bound, its offers standing and its receipts settled until
 // ctx ends; then it settles once more.
 func (p *Provider) Run(ctx context.Context) error {
+	p.serveEndpoints(ctx)
 	// Telling the DHT may take long, and money must not wait for it.
 	var sharing sync.WaitGroup
 	defer sharing.Wait()

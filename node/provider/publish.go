@@ -21,6 +21,7 @@ import (
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/p2p/discovery"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/endpoint"
 )
 
 // holding is a resource that this provider lends, and its terms.
@@ -45,6 +46,8 @@ type holding struct {
 	Offer   mman.CID            `cbor:"offer,omitzero"`
 	Signed  *market.SignedOffer `cbor:"signed,omitempty"`
 	Expires uint64              `cbor:"expires"`
+	// Endpoint is what an endpoint lends.
+	Endpoint *endpoint.Settings `cbor:"endpoint,omitempty"`
 	// Withdrawn: lent no more, but leases made before still run.
 	Withdrawn bool `cbor:"withdrawn"`
 }
@@ -147,6 +150,10 @@ func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
 	if l.Manifest.Kind == resources.KindCompute && p.meters[l.Manifest.Facet] == 0 {
 		return fail(fmt.Errorf("%w: this node cannot run %s", mman.ErrUnsupported, l.Manifest.Facet))
 	}
+	l, err := p.recognise(ctx, l)
+	if err != nil {
+		return fail(err)
+	}
 	p.offering.Lock()
 	defer p.offering.Unlock()
 	h, manifest, err := p.hold(ctx, l)
@@ -163,6 +170,11 @@ func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
 		before = h
 		before.Withdrawn = true
 		if err := p.holdings.put(before); err != nil {
+			return fail(err)
+		}
+	}
+	if h.Endpoint != nil {
+		if err := p.endpoints.Serve(h.Resource, *h.Endpoint); err != nil {
 			return fail(err)
 		}
 	}
@@ -187,6 +199,7 @@ func (p *Provider) hold(ctx context.Context, l Listing) (holding, []byte, error)
 	h := holding{
 		Name: l.Manifest.Name, Kind: l.Manifest.Kind, Facet: l.Manifest.Facet, Private: l.Private,
 		Attributes: l.Manifest.Attributes, Parents: market.PaidParents(l.Manifest), Policy: l.Policy, Price: l.Price, Capacity: l.Capacity, Region: l.Region, Bids: l.Bids,
+		Endpoint: l.Endpoint,
 	}
 	if l.Content != "" {
 		size, err := p.holdContent(ctx, l, &h)

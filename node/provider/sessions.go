@@ -163,6 +163,9 @@ func (v *visit) Missing(ctx context.Context, run session.Run) ([]mman.CID, error
 	if err := v.allowed(run.Number); err != nil {
 		return nil, err
 	}
+	if err := v.metered(); err != nil {
+		return nil, err
+	}
 	rec := v.account.snapshot(v.lane)
 	if rec.unpaid() {
 		return nil, fmt.Errorf("lease %s: %w: statement %d has no receipt", v.lease.ID, mman.ErrUnpaid, rec.Issued)
@@ -218,6 +221,9 @@ func (v *visit) Run(ctx context.Context, run session.Run, in resources.Input, ou
 		Facet: v.lease.Compute().Facet, Task: task, Keep: contents.keep,
 		Stdout: watch.pass(out.Stdout), Stderr: watch.pass(out.Stderr),
 	}
+	if isEndpoint(v.lease) {
+		job.Keep = sum
+	}
 	ctx, stop, err := bill.follow(ctx, in, out, &job)
 	if err != nil {
 		return market.Signed{}, err
@@ -229,6 +235,9 @@ func (v *visit) Run(ctx context.Context, run session.Run, in resources.Input, ou
 	}
 	if errors.Is(err, mman.ErrPolicy) {
 		return market.Signed{}, errors.Join(err, v.denied(watch.released()))
+	}
+	if err == nil && isEndpoint(v.lease) {
+		done.Usage, err = bill.payable(bill.within(done.Usage), v.stated(base))
 	}
 	if err != nil {
 		return market.Signed{}, errors.Join(err, v.flush())
@@ -380,8 +389,8 @@ func (b bill) state(used resources.Usage, result *market.RunResult) (signed mark
 			return true, nil
 		}
 		rec.Run = result.Run
-		if rec.Used, err = rec.Used.Add(used); err != nil {
-			return false, err
+		if rec.Used, err = rec.Used.Add(used); err != nil || isEndpoint(v.lease) {
+			return err == nil, err
 		}
 		return true, batch.Set(outputKey(v.lease.ID, result.Output), nil)
 	})

@@ -39,7 +39,7 @@ type language struct {
 
 func languageOf(facet resources.Facet) (language, bool) {
 	switch facet {
-	case resources.FacetWasm, resources.FacetFile:
+	case resources.FacetWasm, resources.FacetFile, resources.FacetHTTP:
 		return language{}, false
 	case resources.FacetJS:
 		return language{suffix: ".js", args: []string{"qjs", "--std", "-I", ScriptDir + "/" + preludeName}, prelude: true}, true

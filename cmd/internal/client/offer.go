@@ -122,7 +122,7 @@ func (a *app) offerList() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&kind, "kind", "", "algorithm, dataset or compute (default all)")
+	f.StringVar(&kind, "kind", "", "algorithm, dataset, compute or endpoint (default all)")
 	f.StringVar(&resource, "resource", "", "CID of the resource (default all)")
 	f.StringVar(&provider, "provider", "", "account of the provider (default all)")
 	f.IntVar(&limit, "limit", limit, "how many to show")

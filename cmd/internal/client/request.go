@@ -23,7 +23,7 @@ func (a *app) request() *cobra.Command {
 	return console.Group(&cobra.Command{
 		Use: "request", Short: "Ask for work and pay for it",
 		Example: "  mman request run wordcount.wasm --input book.txt",
-	}, a.requestRun(), a.requestREPL(), a.requestRFP())
+	}, a.requestRun(), a.requestREPL(), a.requestCall(), a.requestRFP())
 }
 
 // work is what the flags of request run say.
@@ -152,6 +152,11 @@ func (w *work) wanted(algorithm string) (sdk.Wanted, error) {
 	if len(w.data) > maxData {
 		return d, console.Wrong("--data is given %d times, at most %d are possible", len(w.data), maxData)
 	}
+	return w.complete(d)
+}
+
+// complete checks what does not depend on what is leased.
+func (w *work) complete(d sdk.Wanted) (_ sdk.Wanted, err error) {
 	if d.Discover, err = parseDiscover(w.discover); err != nil {
 		return d, err
 	}

@@ -36,6 +36,7 @@ func kinds() []struct {
 		{resources.KindAlgorithm, resources.FacetPython},
 		{resources.KindDataset, resources.FacetFile},
 		{resources.KindCompute, resources.FacetWasm},
+		{resources.KindEndpoint, resources.FacetHTTP},
 	}
 }
 
@@ -46,7 +47,7 @@ func parseKind(word string) (resources.Kind, error) {
 			return resources.Kind(word), nil
 		}
 	}
-	return "", console.Wrong("--kind %.40q is not known: use algorithm, dataset or compute", word)
+	return "", console.Wrong("--kind %.40q is not known: use algorithm, dataset, compute or endpoint", word)
 }
 
 func parseCID(word string) (mman.CID, error) {
@@ -103,7 +104,7 @@ func (a *app) resourceList() *cobra.Command {
 			return a.answer(answer, table([]string{"RESOURCE", "KIND", "OFFERS", "ABOUT"}, rows)...)
 		},
 	}
-	cmd.Flags().StringVar(&kind, "kind", "", "algorithm, dataset or compute (default all)")
+	cmd.Flags().StringVar(&kind, "kind", "", "algorithm, dataset, compute or endpoint (default all)")
 	cmd.Flags().IntVar(&limit, "limit", limit, "how many offers to look at")
 	cmd.Flags().BoolVar(&mine, "mine", false, "what the node of this home lends")
 	return cmd

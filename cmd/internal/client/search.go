@@ -70,7 +70,7 @@ of one that cannot be reached only what its offer says is searched.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&kind, "kind", "", "algorithm, dataset or compute (default all)")
+	f.StringVar(&kind, "kind", "", "algorithm, dataset, compute or endpoint (default all)")
 	f.StringVar(&discover, "discover", discover, "find offers in the chain's index, or through the dht")
 	f.IntVar(&limit, "limit", limit, "how many to show")
 	return cmd
