@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,7 +12,9 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/node/worker"
 	"github.com/limboid/massive-man/p2p/content"
+	"github.com/limboid/massive-man/p2p/protocol/session"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/endpoint"
 	"github.com/limboid/massive-man/resources/endpoint/call"
@@ -128,6 +131,33 @@ func (v *visit) stated(base resources.Usage) resources.Usage {
 		last = rec.Open[n-1].Usage
 	}
 	return last.Since(base)
+}
+
+// maxReason bounds the sentence that says why a call was not carried out, in bytes.
+const maxReason = 512
+
+// declined turns the refusal of a call, or its failure, into a result that costs
+// nothing beyond what was stated: what was paid ahead goes back, and the session goes
+// on. The reason goes to standard error.
+func (v *visit) declined(ctx context.Context, done worker.Done, base resources.Usage, why error, released uint64, out session.Output) (worker.Done, error) {
+	ctx = context.WithoutCancel(ctx) // its end may be the reason
+	v.p.log.LogAttrs(ctx, slog.LevelDebug, "call declined", slog.String("lease", v.lease.ID.String()), slog.Any("error", why))
+	if errors.Is(why, mman.ErrPolicy) {
+		if err := v.denied(released); err != nil {
+			return done, errors.Join(why, err)
+		}
+	}
+	text := why.Error()
+	if err := out.Stderr([]byte(strings.ToValidUTF8(text[:min(len(text), maxReason)], ""))); err != nil {
+		return done, errors.Join(why, err)
+	}
+	done.Code, done.Usage = mman.CodeOf(why), v.stated(base)
+	if !done.Output.IsZero() {
+		return done, nil
+	}
+	var err error
+	done.Output, done.OutputBytes, err = sum(ctx, strings.NewReader("")) // it did not begin
+	return done, err
 }
 
 // payable lowers the usage of a call to what the lease can still pay: of what a

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources/endpoint/call"
@@ -26,6 +27,7 @@ type answer struct {
 	tokens  *call.Tokens   // nil where none are counted
 	strip   bool           // the program did not ask for the usage that a stream ends with
 
+	reason reason // why the provider declined
 	start  []byte // of the head
 	status int    // 0 until the head is there
 	stream bool
@@ -36,6 +38,21 @@ type answer struct {
 
 // maxEvent bounds an event that is looked at; a longer one passes.
 const maxEvent = 1 << 20
+
+// reason is a sentence of a provider, bounded and printable.
+type reason string
+
+// Write adds to it; what is too much is left out.
+func (r *reason) Write(p []byte) (int, error) {
+	for _, c := range string(p) {
+		if len(*r) < maxReason && unicode.IsPrint(c) {
+			*r += reason(c)
+		}
+	}
+	return len(p), nil
+}
+
+const maxReason = 512
 
 // cost is what the answer cost in tokens by what came.
 func (a *answer) cost() uint64 {

@@ -278,7 +278,7 @@ func (g *Gateway) call(w http.ResponseWriter, r *http.Request) {
 	outcome, err := g.carry(r, a)
 	done.Usage, done.Paid = outcome.Usage, outcome.Paid
 	if err == nil {
-		err = ending(outcome)
+		err = ending(outcome, string(a.reason))
 	}
 	done.Status, done.Err = a.status, err
 	if a.tokens != nil && a.status != 0 {
@@ -318,7 +318,7 @@ func (g *Gateway) carry(r *http.Request, a *answer) (sdk.Outcome, error) {
 	if err := call.WriteHead(&start, head); err != nil {
 		return sdk.Outcome{}, err
 	}
-	work := sdk.Work{Input: io.MultiReader(&start, body), Stdout: a, Tokens: a.cost}
+	work := sdk.Work{Input: io.MultiReader(&start, body), Stdout: a, Stderr: &a.reason, Tokens: a.cost}
 	if a.upgrade {
 		from, to := io.Pipe()
 		defer func() { _ = from.Close() }() // always nil
@@ -337,15 +337,21 @@ func asksUsage(body []byte) bool {
 	return json.Unmarshal(body, &v) == nil && v.Options.Usage
 }
 
-// ending is the error of a call that began and did not end well.
-func ending(o sdk.Outcome) error {
+// ending is the error of a call that did not end well, with the provider's reason
+// for one that it declined.
+func ending(o sdk.Outcome, reason string) error {
+	switch {
+	case o.Result.Code == 0 && o.Result.ExitCode == 0:
+		return nil
+	case o.Result.Code == 0:
+		return fmt.Errorf("%w: the answer broke off at the provider; what came is paid", mman.ErrUnreachable)
+	case reason != "":
+		return mman.RemoteError(o.Result.Code, mman.RetryNever, reason)
+	}
 	for _, e := range []*mman.Error{mman.ErrCapExceeded, mman.ErrUnpaid, mman.ErrWall, mman.ErrOutput, mman.ErrInputLimit, mman.ErrIdle, mman.ErrCanceled} {
 		if o.Result.Code == e.Code {
 			return fmt.Errorf("%w: what came until then is paid", e)
 		}
 	}
-	if o.Result.Code != 0 || o.Result.ExitCode != 0 {
-		return fmt.Errorf("%w: the answer broke off at the provider; what came is paid", mman.ErrUnreachable)
-	}
-	return nil
+	return mman.RemoteError(o.Result.Code, mman.RetryNever, fmt.Sprintf("the provider ended the call with code %d", o.Result.Code))
 }
