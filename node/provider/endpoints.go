@@ -69,7 +69,9 @@ func (p *Provider) serveEndpoints(ctx context.Context) {
 func isEndpoint(l market.Lease) bool { return l.Compute().Role == market.RoleEndpoint }
 
 // sum names what a call answered, and keeps nothing of it.
-func sum(ctx context.Context, r io.Reader) (mman.CID, uint64, error) { return content.SumUnixFS(ctx, r) }
+func sum(ctx context.Context, r io.Reader) (mman.CID, uint64, error) {
+	return content.SumUnixFS(ctx, r)
+}
 
 // rates bounds the calls of leases, each by the generic cell rate algorithm (ITU-T
 // I.371): a lease's next call is due at a time, and may come so much earlier.

@@ -59,7 +59,7 @@ type listingFile struct {
 	} `yaml:"resource"`
 	Endpoint *endpoint.Settings `yaml:"endpoint"`
 	Policy   yaml.MapSlice      `yaml:"policy"`
-	Price  struct {
+	Price    struct {
 		PerLease string `yaml:"per_lease"`
 		ShareBP  uint64 `yaml:"share_bp"`
 		Units    []struct {

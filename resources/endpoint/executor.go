@@ -214,7 +214,7 @@ func (e *Executor) models(ctx context.Context, s *site) (names []string, err err
 		return fail(fmt.Errorf("%w: object %.32q", mman.ErrProtocol, list.Object))
 	}
 	for _, m := range list.Data {
-		if len(names) < maxModels && resources.ValidName("model", m.ID) == nil && (s.index == nil || !s.index.holds(m.ID)) {
+		if len(names) < maxModels && resources.ValidName("model", m.ID) == nil && !strings.ContainsAny(m.ID, " \n") && (s.index == nil || !s.index.holds(m.ID)) {
 			names = append(names, m.ID)
 		}
 	}

@@ -110,8 +110,13 @@ func (s Settings) Validate() error {
 		name       string
 		value, max uint64
 	}{
-		{"max_body", s.MaxBody, maxBody}, {"answer_ms", s.AnswerMs, maxMs}, {"pause_ms", s.PauseMs, maxMs},
-		{"calls", s.Calls, maxCalls}, {"per_minute", s.PerMinute, maxPerMinute}, {"burst", s.Burst, maxPerMinute}, {"max_tokens", s.MaxTokens, 1 << 32},
+		{"max_body", s.MaxBody, maxBody},
+		{"answer_ms", s.AnswerMs, maxMs},
+		{"pause_ms", s.PauseMs, maxMs},
+		{"calls", s.Calls, maxCalls},
+		{"per_minute", s.PerMinute, maxPerMinute},
+		{"burst", s.Burst, maxPerMinute},
+		{"max_tokens", s.MaxTokens, 1 << 32},
 	} {
 		if f.value > f.max {
 			return fmt.Errorf("%w: endpoint.%s %d: at most %d", mman.ErrInvalid, f.name, f.value, f.max)

@@ -48,7 +48,9 @@ func (g *Gateway) local(r *http.Request) error {
 }
 
 // tokenFields are where clients put their key.
-func tokenFields() []string { return []string{"X-Api-Key", "Api-Key", "X-Goog-Api-Key", "X-Mman-Token"} }
+func tokenFields() []string {
+	return []string{"X-Api-Key", "Api-Key", "X-Goog-Api-Key", "X-Mman-Token"}
+}
 
 // known reports whether the request has the token, and takes it out of the request:
 // it is this machine's.
