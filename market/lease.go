@@ -55,6 +55,10 @@ type Leg struct {
 	Attributes []resources.Attribute `cbor:"attributes,omitempty" json:"attributes,omitempty"`
 }
 
+// ListedAs returns the CID under which a policy's list of algorithms knows the leg,
+// the zero CID if no list can: see LegRequest.ListedAs.
+func (l Leg) ListedAs() mman.CID { return listedAs(l.Facet, l.Resource, l.Supplied) }
+
 // LanePaid is what the receipts of one lane have authorised so far.
 type LanePaid struct {
 	Lane uint64      `cbor:"lane" json:"lane"`

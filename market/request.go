@@ -61,6 +61,20 @@ type LegRequest struct {
 	Where string `cbor:"where,omitempty" json:"where,omitempty"`
 }
 
+// ListedAs returns the CID under which a policy's list of algorithms knows the leg:
+// that of the manifest, which says how the algorithm is written, or of a module that
+// the consumer supplies. Of a script that is supplied, no list can say which
+// interpreter may read it, and the same bytes may mean something to several: it has
+// none, the zero CID, and must be published to be listed.
+func (l LegRequest) ListedAs() mman.CID { return listedAs(l.Facet, l.Resource, l.Supplied) }
+
+func listedAs(facet resources.Facet, resource mman.CID, supplied bool) mman.CID {
+	if _, script := resources.InterpreterOf(facet); script && supplied {
+		return mman.CID{}
+	}
+	return resource
+}
+
 // Request says what is wanted, for how much and until when.
 type Request struct {
 	Version  uint64       `cbor:"v"        json:"version"`

@@ -8,7 +8,7 @@
 // On the network of docs/algorithms.md it runs scripts again, before and after a
 // restart, and holds their output, exit code and fuel to be the same.
 //
-// A block begins with ```sh and may name a program that it needs, such as
-// ```sh clang. Where that is missing, the block is left out and the test says at
+// A block begins with ```sh and may name programs that it needs, such as
+// ```sh clang. Where one is missing, the block is left out and the test says at
 // its end how to get it.
 package docrun

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,7 +26,7 @@ const root = "../.."
 // block is one fenced block of shell.
 type block struct {
 	line  int
-	needs string
+	needs []string
 	code  string
 }
 
@@ -45,7 +46,7 @@ func blocks(t *testing.T, page string) (out []block) {
 		case fence:
 			require.True(t, strings.HasPrefix(info+" ", "sh "), "%s:%d: a block is sh, and may name what it needs", page, i+1)
 			inside = true
-			out = append(out, block{line: i + 1, needs: strings.TrimSpace(strings.TrimPrefix(info, "sh"))})
+			out = append(out, block{line: i + 1, needs: strings.Fields(info)[1:]})
 		}
 	}
 	require.False(t, inside, "%s: the last block has no end", page)
@@ -231,8 +232,11 @@ func follow(t *testing.T, dir, file string) (missing map[string]string) {
 	var script strings.Builder
 	script.WriteString("set -euo pipefail\n")
 	for _, b := range blocks(t, file) {
-		if b.needs != "" && !there(t.Context(), b.needs) {
-			missing[b.needs] = howTo(t, b.needs)
+		lacks := slices.DeleteFunc(b.needs, func(program string) bool { return there(t.Context(), program) })
+		for _, program := range lacks {
+			missing[program] = howTo(t, program)
+		}
+		if len(lacks) > 0 {
 			continue
 		}
 		fmt.Fprintf(&script, "echo '== %s:%d' >&2\n%s", file, b.line, b.code)

@@ -186,7 +186,7 @@ func Alone(r market.Request, leg uint64, o market.Offer, at policy.Chain) policy
 func (f *filling) context(chosen []*candidate) policy.Context {
 	r := f.request
 	return policy.Context{
-		Consumer: r.Consumer, Algorithm: r.Legs[0].Resource, Chain: &f.at, Storage: &policy.Legs{},
+		Consumer: r.Consumer, Algorithm: r.Legs[0].ListedAs(), Chain: &f.at, Storage: &policy.Legs{},
 		Request: f.asks, Code: f.leg(0, chosen), Compute: f.leg(len(chosen)-1, chosen), Data: f.data(chosen),
 	}
 }
@@ -224,7 +224,7 @@ func (f *filling) data(chosen []*candidate) *policy.Legs {
 // for the chain and the run: what the lease itself says.
 func Facts(l market.Lease, leg market.Leg) policy.Context {
 	c := policy.Context{
-		Phase: policy.PhaseRun, Consumer: l.Consumer, Algorithm: l.Algorithm().Resource,
+		Phase: policy.PhaseRun, Consumer: l.Consumer, Algorithm: l.Algorithm().ListedAs(),
 		Request: &policy.Request{Purpose: l.Purpose, Cap: l.Cap, Blocks: l.Expires - l.Opened, Limits: l.Limits, Accepts: l.Accepts},
 		Code:    facts(l, l.Algorithm()), Compute: facts(l, l.Compute()), Data: &policy.Legs{}, Storage: &policy.Legs{},
 		Match: &leg.Rules,

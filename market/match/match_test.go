@@ -162,6 +162,10 @@ func attempt(t *testing.T, r market.Request, b book, p match.Progress, before []
 func TestFill(t *testing.T) {
 	t.Parallel()
 	data := entry("data", resources.KindDataset)
+	listed := book{entry("data", resources.KindDataset, func(o *market.Offer) { o.Policy.Algorithms = []mman.CID{cid("module")} }), entry("c", resources.KindCompute)}
+	script := func(facet resources.Facet) func(*market.Request) {
+		return func(r *market.Request) { r.Legs[0].Facet = facet }
+	}
 	for _, tc := range []struct {
 		name    string
 		book    book
@@ -179,6 +183,8 @@ func TestFill(t *testing.T) {
 		{"the next when the cheapest is full", book{data, {entry("a", resources.KindCompute).Entry, 1}, entry("b", resources.KindCompute, perLease(9))}, nil, "b", nil, ""},
 		{"the next when the cheapest denies", book{data, entry("a", resources.KindCompute, func(o *market.Offer) { o.Policy.Default = policy.Deny }), entry("b", resources.KindCompute, perLease(9))}, nil, "b", nil, ""},
 		{"full", book{data, {entry("a", resources.KindCompute).Entry, 1}}, nil, "", mman.ErrCapacity, "capacity"},
+		{"a script on the list that is supplied as JavaScript", listed, script(resources.FacetJS), "", mman.ErrPolicy, "algorithms"},
+		{"the same, supplied as Python", listed, script(resources.FacetPython), "", mman.ErrPolicy, "algorithms"},
 		{"too many at once", book{data, {entry("a", resources.KindCompute, func(o *market.Offer) { o.Capacity, o.Policy.Limits.Concurrent = 9, 2 }).Entry, 2}}, nil, "", mman.ErrPolicy, "limits.concurrent"},
 		{"algorithm not on the list", book{entry("data", resources.KindDataset, func(o *market.Offer) { o.Policy.Algorithms = []mman.CID{cid("other")} }), entry("c", resources.KindCompute)}, nil, "", mman.ErrPolicy, "algorithms"},
 		{"algorithm on the list", book{entry("data", resources.KindDataset, func(o *market.Offer) { o.Policy.Algorithms = []mman.CID{cid("module")} }), entry("c", resources.KindCompute)}, nil, "c", nil, ""},

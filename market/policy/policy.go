@@ -63,7 +63,8 @@ type Policy struct {
 	Rules  []Rule `cbor:"rules"       json:"rules,omitempty"`
 	Limits Limits `cbor:"limits"      json:"limits"`
 	// Algorithms, when there are any, are the only ones that may see the data:
-	// CIDs of algorithm manifests, or of modules that the consumer supplies.
+	// CIDs of algorithm manifests, or of modules that the consumer supplies; a
+	// script must be published to be listed, see market.LegRequest.ListedAs.
 	Algorithms []mman.CID `cbor:"algorithms"  json:"algorithms,omitempty"`
 	// Obligations are what the consumer takes on by signing the request.
 	Obligations []Obligation `cbor:"obligations" json:"obligations,omitempty"`

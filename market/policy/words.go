@@ -128,8 +128,8 @@ type Context struct {
 	Consumer mman.Address
 	// Reputation is the consumer's; 0 until the ledger keeps one.
 	Reputation uint64
-	// Algorithm is the algorithm leg: its manifest's CID, or the module's own
-	// when the consumer supplies it.
+	// Algorithm is the algorithm leg: its manifest's CID, or the module's own when
+	// the consumer supplies it; zero for a script that it supplies.
 	Algorithm mman.CID
 	// Open is the number of the offer's leases that are open now.
 	Open uint64

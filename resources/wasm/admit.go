@@ -31,23 +31,6 @@ const (
 	maxCostPerByte = 128
 )
 
-// The sections of a module, by their ids.
-const (
-	sectionCustom = iota
-	sectionType
-	sectionImport
-	sectionFunction
-	sectionTable
-	sectionMemory
-	sectionGlobal
-	sectionExport
-	sectionStart
-	sectionElement
-	sectionCode
-	sectionData
-	sectionDataCount
-)
-
 // importModule is the only module that guests may import from.
 const importModule = "wasi_snapshot_preview1"
 
@@ -110,7 +93,7 @@ func (a *admission) compilable(metered []byte) error {
 	for len(r.b) > 0 && r.err == nil {
 		id := r.u8()
 		body := reader{b: r.take(r.u32())}
-		if r.err != nil || id != sectionCode {
+		if r.err != nil || id != meter.SectionCode {
 			continue
 		}
 		index, sum, refused := 0, uint64(0), error(nil)
@@ -152,38 +135,38 @@ func (a *admission) section(id byte, body []byte) error {
 	r := &reader{b: body}
 	var err error
 	switch id {
-	case sectionCustom:
+	case meter.SectionCustom:
 		return nil // names and debugging information: nothing that a run needs
-	case sectionType:
+	case meter.SectionType:
 		r.each(func() { a.params = max(a.params, r.skipFunctionType()) })
-	case sectionImport:
+	case meter.SectionImport:
 		err = a.imports(r)
-	case sectionFunction:
+	case meter.SectionFunction:
 		r.each(func() { r.u32() })
-	case sectionTable:
+	case meter.SectionTable:
 		body, err = a.tables(r)
-	case sectionMemory:
+	case meter.SectionMemory:
 		err = a.memories(r)
-	case sectionGlobal:
+	case meter.SectionGlobal:
 		r.each(func() {
 			r.take(2)
 			r.skipExpression()
 		})
-	case sectionExport:
+	case meter.SectionExport:
 		r.each(func() {
 			name, kind := r.name(), r.u8()
 			r.u32()
 			a.started = a.started || kind == 0 && name == startExport
 		})
-	case sectionStart:
+	case meter.SectionStart:
 		r.u32() // the meter makes it a function that is called under the limits
-	case sectionElement:
+	case meter.SectionElement:
 		r.each(r.skipElement)
-	case sectionCode:
+	case meter.SectionCode:
 		err = a.functions(r)
-	case sectionData:
+	case meter.SectionData:
 		r.each(r.skipData)
-	case sectionDataCount:
+	case meter.SectionDataCount:
 		r.u32()
 	default:
 		return fmt.Errorf("%w: it has a section of kind %d; use the features of WebAssembly 2.0 only", mman.ErrModule, id)

@@ -15,10 +15,10 @@ import (
 const MeterVersion = meter.Version
 
 // gauge is the meter's globals of one instance. The guest's goroutine owns it
-// but for stop, which writes one aligned word that the guest reads.
+// but for stop, which writes aligned words that the guest reads.
 type gauge struct {
-	used, limit api.MutableGlobal
-	why         api.Global
+	used, limit, next api.MutableGlobal
+	why               api.Global
 
 	mu      *sync.Mutex // guards the limit, and used among this program's own goroutines
 	allowed uint64      // the limit before stop
@@ -32,12 +32,13 @@ type gauge struct {
 func newGauge(instance api.Module, fuel uint64) (gauge, error) {
 	used, ok := instance.ExportedGlobal(meter.UsedGlobal).(api.MutableGlobal)
 	limit, ok2 := instance.ExportedGlobal(meter.LimitGlobal).(api.MutableGlobal)
+	next, ok3 := instance.ExportedGlobal(meter.NextGlobal).(api.MutableGlobal)
 	why := instance.ExportedGlobal(meter.StopGlobal)
-	if !ok || !ok2 || why == nil {
+	if !ok || !ok2 || !ok3 || why == nil {
 		return gauge{}, fmt.Errorf("%w: the metered module has no meter", mman.ErrInternal)
 	}
 	limit.Set(fuel)
-	return gauge{used: used, limit: limit, why: why, mu: new(sync.Mutex), allowed: fuel}, nil
+	return gauge{used: used, limit: limit, next: next, why: why, mu: new(sync.Mutex), allowed: fuel}, nil
 }
 
 // stop makes the guest stop at its next look at the limit. It may be called from
@@ -47,6 +48,7 @@ func (g *gauge) stop() {
 	defer g.mu.Unlock()
 	g.stopped = true
 	g.limit.Set(0)
+	g.next.Set(0)
 }
 
 // allow moves the limit, unless the guest was told to stop. It may be called from

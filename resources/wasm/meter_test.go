@@ -37,13 +37,15 @@ func TestFuelIsTheSameEveryTime(t *testing.T) { //nolint:paralleltest // it sets
 		Limits: resources.DefaultLimits(), Content: content,
 	}
 	busy, _ := newTask(wasmtest.LoopForever())
-	cache := func(c *wasm.Config) { c.CacheDir = filepath.Join(t.TempDir(), "cache") }
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	fuel := map[uint64]int{}
 	for _, processors := range []int{1, 2} {
 		runtime.GOMAXPROCS(processors)
-		for range 2 { // a new module, and one from the folder
-			e := newExecutor(t, cache)
+		dir := filepath.Join(t.TempDir(), "cache")
+		for restarted := range 2 { // a new module, and one from the folder
+			written := len(cacheFiles(t, dir))
+			require.Equal(t, restarted == 1, written > 0)
+			e := newExecutor(t, func(c *wasm.Config) { c.CacheDir = dir })
 			ctx, stop := context.WithCancel(t.Context())
 			var load, work sync.WaitGroup
 			prepared, err := e.Prepare(t.Context(), busy)
@@ -75,7 +77,7 @@ func TestFuelIsTheSameEveryTime(t *testing.T) { //nolint:paralleltest // it sets
 			require.NoError(t, e.Close())
 		}
 	}
-	t.Logf("fuel of %d runs: %v", runs/8*8, fuel)
+	t.Logf("fuel of %d runs under load, on 1 and 2 processors, each a half before and after a restart: %v", runs/8*8, fuel)
 	require.Len(t, fuel, 1)
 }
 

@@ -242,8 +242,7 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 		return resources.Result{}, err
 	}
 	wall := time.Duration(p.task.Limits.WallMs) * time.Millisecond //nolint:gosec // a day at most
-	ctx, stopTimer := context.WithTimeoutCause(ctx, wall, errWallTime)
-	defer stopTimer()
+	defer alarm(wall, func() { cancel(errWallTime) })()
 
 	r := newRun(ctx, p, streams)
 	r.watch.start(e.config.Clock)

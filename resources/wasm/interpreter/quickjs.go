@@ -8,18 +8,14 @@ import (
 	quickjswasi "github.com/paralin/go-quickjs-wasi"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/resources/wasm/meter"
 )
 
 const (
-	pageBytes = 64 << 10
 	// pages is the memory that the published module starts with, and stackPages
 	// the stack that QuickJS puts behind it.
 	pages      = 3
 	stackPages = 32
-	stackTop   = (pages + stackPages) * pageBytes
-
-	sectionMemory = 5
-	sectionGlobal = 6
 )
 
 // QuickJS returns the interpreter of JavaScript, in memory of the caller's. It fails with
@@ -38,16 +34,17 @@ func QuickJS() ([]byte, error) {
 		rest = rest[1+n+len(body):]
 		var err error
 		switch id {
-		case 0:
+		case meter.SectionCustom:
 			continue
-		case sectionMemory:
+		case meter.SectionMemory:
 			// One memory without a maximum.
 			body, err = replace(body, []byte{1, 0, pages}, []byte{1, 0, pages + stackPages})
-		case sectionGlobal:
-			// The stack pointer, a mutable i32, is the first of two globals.
+		case meter.SectionGlobal:
+			// The stack pointer, a mutable i32, is the first of two globals: 0x2f220
+			// becomes the end of the memory, 35 pages or 0x230000, both in LEB128.
 			body, err = replace(body,
-				append(append([]byte{2, 0x7f, 1, 0x41}, signed(0x2f220)...), 0x0b),
-				append(append([]byte{2, 0x7f, 1, 0x41}, signed(stackTop)...), 0x0b))
+				[]byte{2, 0x7f, 1, 0x41, 0xa0, 0xe4, 0x0b, 0x0b},
+				[]byte{2, 0x7f, 1, 0x41, 0x80, 0x80, 0x8c, 0x01, 0x0b})
 		}
 		if err != nil {
 			return nil, err
@@ -66,17 +63,4 @@ func replace(body, before, after []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: quickjs: a section begins with %x where %x is due", mman.ErrModule, body[:min(len(body), len(before))], before)
 	}
 	return append(bytes.Clone(after), rest...), nil
-}
-
-// signed encodes a constant in LEB128.
-func signed(v int64) []byte {
-	var b []byte
-	for {
-		low := byte(v & 0x7f)
-		v >>= 7
-		if v == 0 && low&0x40 == 0 || v == -1 && low&0x40 != 0 {
-			return append(b, low)
-		}
-		b = append(b, low|0x80)
-	}
 }

@@ -55,33 +55,34 @@
 // Start functions. A start section would run before the host can set the limit. The
 // function in it is exported as StartFunction instead, for the host to call.
 //
-// Refused are relaxed vectors, threads, tail calls, exceptions, garbage collection,
-// typed function references, extended constant expressions, 64-bit and several
-// memories; imports of anything but functions; element and data
+// Refused are relaxed vectors, threads, tail calls, exceptions, garbage
+// collection, typed function references, extended constant expressions, 64-bit
+// and several memories; imports of anything but functions; element and data
 // segments that do not fit, which engines treat differently; names that begin
 // with ReservedPrefix; modules above 32 MiB, functions above 1 MiB of code or
-// 49,992 parameters and locals; functions whose frame is above the stack or whose
-// blocks nest more than 65,536 deep; types with more than 1,000 parameters or
-// results; more than 1,000,000 types or functions and more than 16 tables;
-// modules whose types are too large for their size; and what grows above 128 MiB
-// or 7,654,321 bytes in a function. The whole module is validated against
-// WebAssembly 2.0 before anything of it is rewritten. Custom sections are dropped,
-// but for the names of the module and of its functions.
+// 49,992 parameters and locals; functions whose frame is above the stack or
+// whose blocks nest more than 65,536 deep; types with more than 1,000
+// parameters or results; more than 1,000,000 types or functions and more than
+// 16 tables; modules whose types are too large for their size; and what grows
+// above 128 MiB or 7,654,321 bytes in a function. The whole module is validated
+// against WebAssembly 2.0 before anything of it is rewritten. Custom sections
+// are dropped, but for the names of the module and of its functions.
 //
 // # What a host does
 //
-// It sets LimitGlobal before the first call; at first the limit is 0. If there is a
-// StartFunction, that is the first call. It may add
-// to UsedGlobal inside a host call, which is how host calls are paid for. It may
-// raise or lower LimitGlobal at any time, also from another goroutine while the
-// guest computes; a lowered limit is seen within the time of some 130,000
-// operators, or of one piece of a range. After every return, with or without a
-// trap, it looks, in this order: StopGlobal not 0, that is the reason; used >
-// limit, the fuel is out, and the whole limit is billed; otherwise the trap or the
-// result is the guest's. A small function can return with used > limit. After a
-// trap of any kind the fuel shown is a lower bound, because the count is kept in
-// a local between calls; it is the same everywhere, but bill the whole limit. An
-// instance that trapped is not called again, for its StackGlobal is not 0.
+// It sets LimitGlobal before the first call; at first the limit is 0. If there
+// is a StartFunction, that is the first call. It may add to UsedGlobal inside a
+// host call, which is how host calls are paid for. It may raise or lower
+// LimitGlobal at any time, also from another goroutine while the guest
+// computes; if it then sets NextGlobal to 0, a lowered limit is seen at the
+// next check or piece of a range, and otherwise within SliceFuel. After every
+// return, with or without a trap, it looks, in this order: StopGlobal not 0,
+// that is the reason; used > limit, the fuel is out, and the whole limit is
+// billed; otherwise the trap or the result is the guest's. A small function can
+// return with used > limit. After a trap of any kind the fuel shown is a lower
+// bound, because the count is kept in a local between calls; it is the same
+// everywhere, but bill the whole limit. An instance that trapped is not called
+// again, for its StackGlobal is not 0.
 //
 // # Invariants
 //

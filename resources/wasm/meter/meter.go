@@ -25,6 +25,10 @@ const (
 	StackGlobal = ReservedPrefix + "stack"
 	// StopGlobal is an i32: why the meter trapped, one of the Stop constants.
 	StopGlobal = ReservedPrefix + "stop"
+	// NextGlobal is an i64: the fuel at which the guest looks at the limit next. A
+	// host that lowers the limit while the guest runs sets it to 0 after that, so
+	// that the guest looks at its next check.
+	NextGlobal = ReservedPrefix + "next"
 	// StartFunction is what the module has in its start section, if it has one: a
 	// function without parameters and results. The host calls it once, when it has
 	// set the limit and before anything else.
@@ -59,10 +63,10 @@ const (
 // Prices beside Price.
 const (
 	// SliceFuel is how much fuel a guest uses between two pauses, at which it
-	// looks at the limit and the host can run: a fifth of a millisecond or so.
-	// Where a guest stops does not depend on it: near the limit every check
-	// looks.
-	SliceFuel = 1 << 20
+	// looks at the limit and the host can run: a twentieth of a millisecond or so,
+	// some milliseconds of a guest that waits for memory at each turn. Where a
+	// guest stops does not depend on it: near the limit every check looks.
+	SliceFuel = 1 << 18
 	// RangeUnit is how many bytes, or elements, an operator on a range handles
 	// for one unit of fuel; a part of it counts whole.
 	RangeUnit = 64

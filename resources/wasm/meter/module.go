@@ -12,19 +12,19 @@ import (
 
 // The sections of a module, by their ids.
 const (
-	sectionCustom = iota
-	sectionType
-	sectionImport
-	sectionFunction
-	sectionTable
-	sectionMemory
-	sectionGlobal
-	sectionExport
-	sectionStart
-	sectionElement
-	sectionCode
-	sectionData
-	sectionDataCount
+	SectionCustom = iota
+	SectionType
+	SectionImport
+	SectionFunction
+	SectionTable
+	SectionMemory
+	SectionGlobal
+	SectionExport
+	SectionStart
+	SectionElement
+	SectionCode
+	SectionData
+	SectionDataCount
 	sectionCount
 )
 
@@ -103,14 +103,14 @@ func parse(b []byte, opts Options, sw switches) (*module, error) {
 		if r.err != nil {
 			break
 		}
-		if id == sectionCustom {
+		if id == SectionCustom {
 			m.custom(body, &r)
 			continue
 		}
 		// The data count stands before the code, which depends on it.
 		order := id * 2
-		if id == sectionDataCount {
-			order = sectionCode*2 - 1
+		if id == SectionDataCount {
+			order = SectionCode*2 - 1
 		}
 		if id >= sectionCount {
 			r.failf(start, "a section of kind %d; use the features of WebAssembly 2.0 only", id)
@@ -160,41 +160,41 @@ func (m *module) custom(body reader, whole *reader) {
 
 func (m *module) parseSection(id int, r *reader, opts Options, sw switches) error {
 	switch id {
-	case sectionType:
+	case SectionType:
 		m.parseTypes(r)
-	case sectionImport:
+	case SectionImport:
 		m.parseImports(r, opts, sw)
-	case sectionFunction:
+	case SectionFunction:
 		for range r.count() {
 			m.addFunction(r)
 		}
 		m.declared = make([]bool, len(m.funcs))
-	case sectionTable:
+	case SectionTable:
 		for range r.count() {
 			m.addTable(r)
 		}
-	case sectionMemory:
+	case SectionMemory:
 		for range r.count() {
 			m.addMemory(r)
 		}
-	case sectionGlobal:
+	case SectionGlobal:
 		for range r.count() {
 			g := m.addGlobal(r)
 			m.constant(r, g.value)
 		}
-	case sectionExport:
+	case SectionExport:
 		m.parseExports(r)
-	case sectionStart:
+	case SectionStart:
 		m.parseStart(r)
-	case sectionElement:
+	case SectionElement:
 		for range r.count() {
 			m.parseElement(r)
 		}
-	case sectionDataCount:
+	case SectionDataCount:
 		m.dataCount = int(r.u32())
-	case sectionCode:
+	case SectionCode:
 		m.parseBodies(r)
-	case sectionData:
+	case SectionData:
 		for range r.count() {
 			m.parseData(r)
 		}

@@ -77,12 +77,12 @@ func (o *output) resultType(results []byte) []byte {
 func (o *output) module() ([]byte, error) {
 	m := o.m
 	b := append(make([]byte, 0, len(m.b)+len(o.code)), m.b[:8]...)
-	for id := sectionType; id < sectionCount; id++ {
+	for id := SectionType; id < sectionCount; id++ {
 		at := id
 		switch id { // the data count stands before the code
-		case sectionCode:
-			at = sectionDataCount
-		case sectionData, sectionDataCount:
+		case SectionCode:
+			at = SectionDataCount
+		case SectionData, SectionDataCount:
 			at = id - 1
 		default:
 		}
@@ -93,7 +93,7 @@ func (o *output) module() ([]byte, error) {
 		}
 	}
 	if names := m.nameSection(); names != nil {
-		b = append(b, sectionCustom)
+		b = append(b, SectionCustom)
 		b = binary.AppendUvarint(b, uint64(len(names)))
 		b = append(b, names...)
 	}
@@ -107,24 +107,24 @@ func (o *output) module() ([]byte, error) {
 func (o *output) section(id int) ([]byte, bool) {
 	m := o.m
 	switch id {
-	case sectionType:
+	case SectionType:
 		items := make([]byte, 0, 64)
 		for _, t := range o.added {
 			items = append(items, typeKey(t)...)
 		}
 		return o.extended(id, len(m.types), len(o.added), items)
-	case sectionFunction:
+	case SectionFunction:
 		var items []byte
 		for _, h := range o.helpers {
 			items = binary.AppendUvarint(items, uint64(h.typ))
 		}
 		return o.extended(id, len(m.bodies), len(o.helpers), items)
-	case sectionTable:
+	case SectionTable:
 		if !m.seen[id] {
 			return nil, false
 		}
 		return o.tables(), true
-	case sectionMemory:
+	case SectionMemory:
 		if m.memories == 0 && o.pauses {
 			return []byte{1, 1, 0, 0}, true // of no page, only to be grown by none
 		}
@@ -132,7 +132,7 @@ func (o *output) section(id int) ([]byte, bool) {
 			return nil, false
 		}
 		return o.memory(), true
-	case sectionGlobal:
+	case SectionGlobal:
 		items := []byte{
 			i64, 1, opI64Const, 0, opEnd, // used
 			i64, 1, opI64Const, 0, opEnd, // limit
@@ -141,12 +141,12 @@ func (o *output) section(id int) ([]byte, bool) {
 			i64, 1, opI64Const, 0, opEnd, // next
 		}
 		return o.extended(id, len(m.globals)-m.imported[kindGlobal], 5, items)
-	case sectionExport:
+	case SectionExport:
 		return o.exports()
-	case sectionStart:
+	case SectionStart:
 		s := m.section[id]
 		return m.b[s.pos:s.end], m.seen[id] && o.sw.noStart
-	case sectionCode:
+	case SectionCode:
 		n := len(m.bodies) + len(o.helpers)
 		body := binary.AppendUvarint(make([]byte, 0, len(o.code)+64), uint64(n))
 		body = append(body, o.code...)
@@ -175,10 +175,11 @@ func (o *output) exports() ([]byte, bool) {
 	add(LimitGlobal, kindGlobal, o.limit)
 	add(StackGlobal, kindGlobal, o.stack)
 	add(StopGlobal, kindGlobal, o.stop)
-	if o.m.seen[sectionStart] && !o.sw.noStart {
+	add(NextGlobal, kindGlobal, o.next)
+	if o.m.seen[SectionStart] && !o.sw.noStart {
 		add(StartFunction, kindFunction, o.m.start)
 	}
-	return o.extended(sectionExport, o.m.exports, count, items)
+	return o.extended(SectionExport, o.m.exports, count, items)
 }
 
 // extended returns a section's items with more behind them.

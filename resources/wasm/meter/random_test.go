@@ -35,7 +35,7 @@ func randomModule(seed uint64) []byte { return randomModuleOf(seed, 150, longRan
 
 const (
 	longRange  = 140_000 // which is done in pieces
-	shortRange = 12_000
+	shortRange = 4_000
 )
 
 // randomModuleOf makes a module whose functions have up to 20 statements more
@@ -532,8 +532,8 @@ func checkQuickly(t *testing.T, fast, slow engine, seed uint64, sum *tally) {
 	t.Helper()
 	// Before its hundredth operator a run uses less than the limit, also when most
 	// of its operators are on ranges; so a run that is out of fuel has come so far.
-	limit, length := uint64(20_000), shortRange
-	if seed%16 == 0 {
+	limit, length := uint64(8_000), shortRange
+	if seed%64 == 0 {
 		limit, length = 80_000, longRange
 	}
 	// Of a range, and of what is paid between two checks.

@@ -107,6 +107,16 @@ func ClockRandom() []byte {
 // LoopForever never ends.
 func LoopForever() []byte { return (&Builder{MinPages: 1}).Command(0, Loop(Br(0))) }
 
+// WaitForMemory reads for ever from places in 64 MiB that no cache foresees: each is
+// known from what was read before.
+func WaitForMemory() []byte {
+	const pages = 1024
+	at := []byte{0x20, 0}                                                                             // local.get
+	next := slices.Concat(at, Const(1664525), []byte{0x6c}, Const(1013904223), []byte{0x6a, 0x22, 0}, // mul, add, local.tee
+		Const(pages<<16-4), []byte{0x71, 0x28, 2, 0}, at, []byte{0x6a, 0x21, 0}) // and, load, add, local.set
+	return (&Builder{MinPages: pages}).Command(1, Loop(next, Br(0)))
+}
+
 // AllocateForever takes memory by 16 pages until it is refused, then traps.
 func AllocateForever() []byte {
 	return (&Builder{MinPages: 1}).Command(0, Loop(Grow(16), Const(-1), Eq(), Eqz(), BrIf(0)), Unreachable())
