@@ -20,10 +20,13 @@ import (
 )
 
 // Content is what fills a leg: a resource that somebody offers, by the CID of
-// its manifest, or a local file that the consumer brings.
+// its manifest or by a condition on its offer, or a local file that the consumer
+// brings.
 type Content struct {
 	Resource mman.CID
 	File     string
+	// Where is a condition over policy.OfferWords, for a dataset that may be any.
+	Where string
 }
 
 // ParseContent reads a command line's word: a CID, or else the path of a file.
@@ -165,7 +168,7 @@ func (c *Client) legs(ctx context.Context, w Wanted) ([]market.LegRequest, map[m
 	}
 	leg := func(role market.Role, facet resources.Facet, what Content) (market.LegRequest, error) {
 		if what.File == "" {
-			return market.LegRequest{Role: role, Facet: facet, Resource: what.Resource}, nil
+			return market.LegRequest{Role: role, Facet: facet, Resource: what.Resource, Where: what.Where}, nil
 		}
 		id, err := sumFile(ctx, what.File)
 		if err != nil {

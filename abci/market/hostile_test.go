@@ -176,7 +176,7 @@ func TestHostile(t *testing.T) {
 }
 
 // denying is the i-th of the offers that flood the book.
-func (w *town) denying(t *testing.T, i uint64) (tx.MsgOffer, mman.CID) {
+func (w town) denying(t *testing.T, i uint64) (tx.MsgOffer, mman.CID) {
 	t.Helper()
 	return w.offer(t, townCode, resources.KindCompute, mman.Amount(i), func(o *market.Offer) {
 		o.Policy.Default, o.Expires, o.Resource, o.Price.Share = policy.Deny, 100, mman.SumCID(mman.CodecDagCBOR, fmt.Append(nil, i)), 0
@@ -198,7 +198,7 @@ func flood(t *testing.T, w town, n uint64) town {
 	return w
 }
 
-func (w *town) stands(t *testing.T, i uint64) bool {
+func (w town) stands(t *testing.T, i uint64) bool {
 	t.Helper()
 	_, id := w.denying(t, i)
 	_, _, ok, err := ledger.LookupOffer(w.base, id)

@@ -169,7 +169,7 @@ func newTown(t *testing.T, funds mman.Amount) town {
 	return w
 }
 
-func (w *town) address(i int) mman.Address { return w.keys[i].Public().Address() }
+func (w town) address(i int) mman.Address { return w.keys[i].Public().Address() }
 
 // step runs do over the town's state; nothing is changed when it fails. The
 // message's hash is that of its name, so that what happens alike is alike.
@@ -230,7 +230,7 @@ func (w town) key() mman.Hash {
 	return sum.Hash()
 }
 
-func (w *town) offer(t *testing.T, by int, kind resources.Kind, perLease mman.Amount, change func(*market.Offer)) (tx.MsgOffer, mman.CID) {
+func (w town) offer(t *testing.T, by int, kind resources.Kind, perLease mman.Amount, change func(*market.Offer)) (tx.MsgOffer, mman.CID) {
 	t.Helper()
 	o := market.Offer{
 		Version: 1, Provider: w.address(by), Peer: mman.PeerID(seedKey(t, fmt.Sprint("node", by)).Public().Bytes()),
@@ -253,7 +253,7 @@ func (w *town) offer(t *testing.T, by int, kind resources.Kind, perLease mman.Am
 
 // ask returns the request of that name, for compute alone or for an algorithm too,
 // and its id.
-func (w *town) ask(t *testing.T, name string, limit mman.Amount, code bool, deadline uint64) (tx.MsgRequest, mman.RequestID) {
+func (w town) ask(t *testing.T, name string, limit mman.Amount, code bool, deadline uint64) (tx.MsgRequest, mman.RequestID) {
 	t.Helper()
 	leg := market.LegRequest{Role: market.RoleAlgorithm, Facet: resources.FacetWasm, Resource: mman.SumCID(mman.CodecDagCBOR, []byte("algorithm"))}
 	if !code {
@@ -267,7 +267,7 @@ func (w *town) ask(t *testing.T, name string, limit mman.Amount, code bool, dead
 	return tx.MsgRequest{Consumer: w.address(townConsumer), Request: b}, mman.NewRequestID(chainID, mman.Sum256([]byte(name)), 0)
 }
 
-func (w *town) receipt(t *testing.T, id mman.RequestID, lane, seq uint64, paid, returned mman.Amount) tx.SettleItem {
+func (w town) receipt(t *testing.T, id mman.RequestID, lane, seq uint64, paid, returned mman.Amount) tx.SettleItem {
 	t.Helper()
 	b, err := dagcbor.Marshal(market.Receipt{Version: 1, Statement: mman.SumCID(mman.CodecRaw, nil), Lease: id.Lease(), Lane: lane, Seq: seq, Paid: paid, Returned: returned})
 	require.NoError(t, err)
@@ -276,7 +276,7 @@ func (w *town) receipt(t *testing.T, id mman.RequestID, lane, seq uint64, paid, 
 }
 
 // asked reports whether the request of that name was made.
-func (w *town) asked(t *testing.T, name string) bool {
+func (w town) asked(t *testing.T, name string) bool {
 	t.Helper()
 	_, _, ok, err := ledger.LookupRequest(w.base, mman.NewRequestID(chainID, mman.Sum256([]byte(name)), 0))
 	require.NoError(t, err)

@@ -44,6 +44,7 @@ type work struct {
 	discover string
 	purpose  string
 	where    string
+	wheres   []string // of data
 	accept   []string
 	out      string
 }
@@ -125,6 +126,7 @@ func (w *work) terms(f *pflag.FlagSet) {
 	f.Uint64Var(&w.patience, "patience", std.Patience, "within how many blocks the request must be matched")
 	f.Uint64Var(&w.looks, "looks", 0, "how many offers the ledger may look at beyond "+strconv.Itoa(tx.IncludedLooks)+"; each costs a little gas")
 	f.StringVar(&w.where, "where", "", "condition on the compute offer, for example offer.region.startsWith(\"eu\")")
+	f.StringArrayVar(&w.wheres, "data-where", nil, "condition on the offer of a dataset that may be any, after those of --data; repeatable")
 	f.StringVar(&w.purpose, "purpose", "", "what for, as policies may ask, for example research; a claim")
 	f.StringArrayVar(&w.accept, "accept", nil, "obligation that you take on, for example no_training or delete_after=24h; repeatable")
 }
@@ -149,8 +151,14 @@ func (w *work) wanted(algorithm string) (sdk.Wanted, error) {
 		}
 		d.Data = append(d.Data, c)
 	}
-	if len(w.data) > maxData {
-		return d, console.Wrong("--data is given %d times, at most %d are possible", len(w.data), maxData)
+	for _, condition := range w.wheres {
+		if _, err := policy.CompileWhere(condition); err != nil {
+			return d, console.Wrong("--data-where: %w", err)
+		}
+		d.Data = append(d.Data, sdk.Content{Where: condition})
+	}
+	if len(d.Data) > maxData {
+		return d, console.Wrong("--data and --data-where are given %d times, at most %d are possible", len(d.Data), maxData)
 	}
 	return w.complete(d)
 }

@@ -3,12 +3,14 @@ package client
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/sdk"
 )
@@ -26,7 +28,7 @@ type foundEntry struct {
 }
 
 func (a *app) search() *cobra.Command {
-	kind, discover, limit := "", discoverIndex, maxListed
+	kind, discover, limit, where := "", discoverIndex, maxListed, ""
 	cmd := &cobra.Command{
 		Use: "search [WORD…]", Short: "Search what is offered by the words of its manifest",
 		Long: `Search what is offered by the words of its manifest.
@@ -34,7 +36,7 @@ func (a *app) search() *cobra.Command {
 All words must be in the name, summary, licence, attributes, kind or region of a
 resource; without words everything is shown. Manifests come from their providers:
 of one that cannot be reached only what its offer says is searched.`,
-		Example: "  mman search penguins --kind dataset\n  mman search --discover dht --peer /ip4/127.0.0.1/tcp/4051/p2p/12D3…",
+		Example: "  mman search penguins --kind dataset\n  mman search --where 'offer.region.startsWith(\"eu\")'\n  mman search --discover dht --peer /ip4/127.0.0.1/tcp/4051/p2p/12D3…",
 		Args:    console.Args(0, -1, "words"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			k, err := parseKind(kind)
@@ -48,7 +50,13 @@ of one that cannot be reached only what its offer says is searched.`,
 			if err := checkLimit(limit); err != nil {
 				return err
 			}
-			found, err := a.find(cmd.Context(), k, dht)
+			var fits *policy.Where
+			if where != "" {
+				if fits, err = policy.CompileWhere(where); err != nil {
+					return console.Wrong("--where: %w", err)
+				}
+			}
+			found, err := a.find(cmd.Context(), k, dht, fits)
 			if err != nil {
 				return err
 			}
@@ -71,13 +79,15 @@ of one that cannot be reached only what its offer says is searched.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&kind, "kind", "", "algorithm, dataset, compute or endpoint (default all)")
+	f.StringVar(&where, "where", "", "condition on the offer, for example 'offer.per_lease_uman < 1000'; mman policy words lists what it may read")
 	f.StringVar(&discover, "discover", discover, "find offers in the chain's index, or through the dht")
 	f.IntVar(&limit, "limit", limit, "how many to show")
 	return cmd
 }
 
-// find lists what is offered of a kind, "" for all, with manifests.
-func (a *app) find(ctx context.Context, kind resources.Kind, dht bool) ([]foundEntry, error) {
+// find lists what is offered of a kind, "" for all, and fits, when that is asked
+// for, with manifests.
+func (a *app) find(ctx context.Context, kind resources.Kind, dht bool, fits *policy.Where) ([]foundEntry, error) {
 	c, err := a.reader(ctx)
 	if err != nil {
 		return nil, err
@@ -96,6 +106,9 @@ func (a *app) find(ctx context.Context, kind resources.Kind, dht bool) ([]foundE
 			gone = err
 		case err != nil && !errors.Is(err, mman.ErrNotFound):
 			return nil, err
+		}
+		if fits != nil {
+			some = slices.DeleteFunc(some, func(f sdk.Found) bool { return !fits.Holds(f.Offer.Listed()) })
 		}
 		found = append(found, some...)
 	}
