@@ -538,7 +538,7 @@ func (f *fair) balances(leases []int) (o outcome) {
 // with a reference on 10⁴ random cases.
 func TestRFPReference(t *testing.T) {
 	t.Parallel()
-	const cases, parts, each = 10_000, 8, 25
+	const cases, parts, each = 10_000, 8, 10
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	for part := range parts {
@@ -558,7 +558,9 @@ func TestRFPReference(t *testing.T) {
 					return bytes.Compare(x[:], y[:]) < 0
 				})
 				require.Equal(t, want, got, "part %d case %d: %+v", part, n, s)
-				require.NoError(t, f.module.Invariants(f.state))
+				if n%each == each-1 {
+					require.NoError(t, f.module.Invariants(f.state))
+				}
 				for _, e := range f.rfp(id).Bids {
 					seen[string(e.State)]++
 				}

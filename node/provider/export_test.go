@@ -1,5 +1,10 @@
 package provider
 
+import "context"
+
+// Attend is the step of Run that moves bids on.
+func (p *Provider) Attend(ctx context.Context, height uint64) error { return p.attend(ctx, height) }
+
 // Undefend switches a defence off: credit, stored, floor, forgive or replay.
 func (p *Provider) Undefend(name string) {
 	switch name {
