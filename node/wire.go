@@ -20,6 +20,7 @@ import (
 	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/node/api"
 	"github.com/limboid/massive-man/node/consensus"
+	"github.com/limboid/massive-man/node/gateway"
 	"github.com/limboid/massive-man/node/provider"
 	"github.com/limboid/massive-man/node/store"
 	"github.com/limboid/massive-man/node/worker"
@@ -274,7 +275,7 @@ func (n *Node) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := api.New(ctx, api.Config{Listen: n.cfg.API, Token: token, Chain: rpc, Provider: lender, Metrics: metrics, Logger: n.log})
+	server, err := api.New(ctx, api.Config{Listen: n.cfg.API, Token: token, Chain: rpc, Provider: lender, Metrics: metrics, Gateway: gateway.New(n.content, n.log), Logger: n.log})
 	if err != nil {
 		return err
 	}

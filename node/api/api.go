@@ -30,6 +30,8 @@ type Config struct {
 	Provider *provider.Provider
 	// Metrics answers GET /metrics.
 	Metrics http.Handler
+	// Gateway answers GET /ipfs/.
+	Gateway http.Handler
 	Logger  *slog.Logger
 }
 
@@ -49,8 +51,8 @@ const (
 
 // New listens. It serves nothing before Run.
 func New(ctx context.Context, cfg Config) (*Server, error) {
-	if cfg.Token == "" || cfg.Metrics == nil {
-		return nil, fmt.Errorf("%w: api: a token and a handler of metrics are needed", mman.ErrInvalid)
+	if cfg.Token == "" || cfg.Metrics == nil || cfg.Gateway == nil {
+		return nil, fmt.Errorf("%w: api: a token and handlers of metrics and of content are needed", mman.ErrInvalid)
 	}
 	ap, err := netip.ParseAddrPort(cfg.Listen)
 	if err != nil || !ap.Addr().IsLoopback() {
@@ -71,6 +73,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	mux.HandleFunc("DELETE /v1/listings/{resource}", s.own(s.withdraw))
 	mux.HandleFunc("GET /v1/", s.query)
 	mux.Handle("GET /metrics", cfg.Metrics)
+	mux.Handle("GET /ipfs/", cfg.Gateway)
 	s.http = &http.Server{Handler: s.local(mux), ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, MaxHeaderBytes: 16 << 10}
 	return s, nil
 }

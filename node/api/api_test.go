@@ -46,7 +46,7 @@ func start(t *testing.T) string {
 	c, err := chain.New(rpc.URL)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	s, err := api.New(t.Context(), api.Config{Listen: "127.0.0.1:0", Token: token, Chain: c, Metrics: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler)})
+	s, err := api.New(t.Context(), api.Config{Listen: "127.0.0.1:0", Token: token, Chain: c, Metrics: http.NotFoundHandler(), Gateway: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -132,7 +132,7 @@ func TestClientReadsErrors(t *testing.T) {
 func TestListen(t *testing.T) {
 	t.Parallel()
 	for _, listen := range []string{"", "localhost:0", "0.0.0.0:0", "[::]:0", "192.0.2.1:0", "127.0.0.1", "127.0.0.1:99999", strings.Repeat("x", 1000)} {
-		_, err := api.New(t.Context(), api.Config{Listen: listen, Token: token, Metrics: http.NotFoundHandler()})
+		_, err := api.New(t.Context(), api.Config{Listen: listen, Token: token, Metrics: http.NotFoundHandler(), Gateway: http.NotFoundHandler()})
 		require.ErrorIs(t, err, mman.ErrInvalid, listen)
 		require.Less(t, len(err.Error()), 300)
 	}
@@ -142,6 +142,6 @@ func TestListen(t *testing.T) {
 	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, ln.Close()) }()
-	_, err = api.New(t.Context(), api.Config{Listen: ln.Addr().String(), Token: token, Metrics: http.NotFoundHandler()})
+	_, err = api.New(t.Context(), api.Config{Listen: ln.Addr().String(), Token: token, Metrics: http.NotFoundHandler(), Gateway: http.NotFoundHandler()})
 	require.ErrorIs(t, err, mman.ErrPortInUse)
 }

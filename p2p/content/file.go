@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
+	"time"
 
 	"github.com/ipfs/boxo/ipld/merkledag"
 	uio "github.com/ipfs/boxo/ipld/unixfs/io"
@@ -20,6 +22,29 @@ type File struct {
 	r    uio.DagReader
 	size uint64
 	at   uint64
+
+	watch *watch // of a file that comes as it is read
+}
+
+// watch ends a read that waits too long for the network.
+type watch struct {
+	cancel context.CancelFunc
+	reads  atomic.Int64 // odd while one goes on
+}
+
+// run looks once in every period whether the same read goes on, until ctx ends.
+func (w *watch) run(ctx context.Context, after func(time.Duration) <-chan time.Time, period time.Duration) {
+	for {
+		before := w.reads.Load()
+		select {
+		case <-ctx.Done():
+			return
+		case <-after(period):
+		}
+		if now := w.reads.Load(); now == before && now%2 == 1 {
+			w.cancel()
+		}
+	}
 }
 
 // OpenFrom opens the file c from a store alone; ctx bounds every later read. A
@@ -80,6 +105,10 @@ func (f *File) Read(p []byte) (int, error) {
 	if uint64(len(p)) > left {
 		p = p[:left]
 	}
+	if f.watch != nil {
+		f.watch.reads.Add(1)
+		defer f.watch.reads.Add(1)
+	}
 	n, err := f.r.Read(p)
 	f.at += uint64(n) //nolint:gosec // a count is not negative
 	switch {
@@ -115,7 +144,12 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 }
 
 // Close frees the file; it is safe twice.
-func (f *File) Close() error { return coded("close "+f.cid.String(), f.r.Close()) }
+func (f *File) Close() error {
+	if f.watch != nil {
+		f.watch.cancel()
+	}
+	return coded("close "+f.cid.String(), f.r.Close())
+}
 
 // nodes reads the nodes of a DAG from one store and never leaves this machine.
 // Its errors are the store's, so that a missing block and a damaged one stay

@@ -210,6 +210,17 @@ func (s *Service) none(ctx context.Context, keys []cid.Cid, first mman.CID) erro
 	return fmt.Errorf("%w: nobody reachable has one of %d blocks, such as %s (waited %s)", mman.ErrNotFound, len(keys), first, s.cfg.BlockTimeout)
 }
 
+// Block returns one public block of any kind, from here or from the network.
+// Nobody who has it is mman.ErrNotFound.
+func (s *Service) Block(ctx context.Context, c mman.CID) (Block, error) {
+	var out Block
+	err := s.get(ctx, []mman.CID{c}, func(b Block) error {
+		out = b
+		return nil
+	})
+	return out, err
+}
+
 // Fetch makes sure that the whole file c is in the public store and returns its
 // size. A file above maxBytes is mman.ErrTooLarge and is not fetched further;
 // one whose nodes lie about sizes is mman.ErrContent; one that nobody sends,
@@ -276,16 +287,21 @@ func (s *Service) Open(ctx context.Context, c mman.CID, maxBytes uint64) (*File,
 }
 
 // Stream opens the file c without fetching it: its blocks come by Bitswap as they
-// are read, a few ahead, and stay here. ctx bounds every later read; a read of
-// what nobody has ends with it. Errors are Fetch's.
+// are read, a few ahead, and stay here. ctx bounds every later read, and one that
+// waits for BlockTimeout ends with mman.ErrCanceled. Errors are Fetch's.
 func (s *Service) Stream(ctx context.Context, c mman.CID, maxBytes uint64) (*File, error) {
 	k, err := toCid(c)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancel(ctx)
 	ctx = blockservice.ContextWithSession(ctx, s.blocks)
-	if err := s.get(ctx, []mman.CID{c}, func(Block) error { return nil }); err != nil {
+	f, err := openFile(ctx, patient{merkledag.NewDAGService(s.blocks), s.cfg.BlockTimeout}, k, c, maxBytes)
+	if err != nil {
+		cancel()
 		return nil, err
 	}
-	return openFile(ctx, merkledag.NewDAGService(s.blocks), k, c, maxBytes)
+	f.watch = &watch{cancel: cancel}
+	go f.watch.run(ctx, s.cfg.After, s.cfg.BlockTimeout)
+	return f, nil
 }
