@@ -162,6 +162,10 @@ func (a *Application) Invariants() error {
 	return nil
 }
 
+// Verifications returns how many signatures of transactions this node has verified
+// since it started, each of a batch counted.
+func (a *Application) Verifications() uint64 { return a.verified.count.Load() }
+
 // DropCaches forgets every cache and every kept proposal. Results do not
 // change; tests prove it.
 func (a *Application) DropCaches() {

@@ -29,8 +29,8 @@ import (
 type ChainOptions struct {
 	// Accounts hold coins and send; 100 to 60,000, a multiple of 4.
 	Accounts int
-	// Crowd is how many further accounts receive in the run with many accounts;
-	// 0 leaves that run out, at most 2,000,000.
+	// Crowd is how many further accounts receive in the run with many accounts,
+	// by 500s; 0 leaves that run out, at most 2,000,000.
 	Crowd int
 	// Transfers are sent in each run; at least 1,000.
 	Transfers int
@@ -49,22 +49,34 @@ const (
 	stallAfter = time.Minute
 	// crowdOutputs are the payments of one transaction that makes accounts.
 	crowdOutputs = 500
+	// unsignedLeast is how fast the reference must be without signatures, with one
+	// validator, or the machine was too busy to compare anything.
+	unsignedLeast = 50_000
+	// verificationsMost and rootShareMost, in percent, are bounds of the design.
+	verificationsMost = 1.05
+	rootShareMost     = 25
 	// plentyOfGas keeps blocks far from full by gas, so that the base fee falls:
 	// what is measured is the ledger, not the market for its space.
 	plentyOfGas = 10_000_000_000
 )
 
 // Chain measures signed transfers per second, with all validators in this
-// process over real sockets. Metrics, each beside a reference application that
-// verifies the same signatures and answers as much but keeps no state:
+// process over real sockets, beside a reference application that verifies the same
+// signatures and answers as much but keeps no state. Metrics:
 //
-//	tps_1_validator, tps_4_validators   committed transfers per second
-//	tps_crowd                           the same with many accounts; the reference is without them
+//	tps_1_validator, tps_4_validators   committed transfers per second, beside the reference's
+//	tps_reference_unsigned              those of the reference without signatures, beside what makes the run valid
+//	cpu_per_tx                          processor time of a transfer in µs, one validator
+//	verifications_per_tx                signatures verified for each transfer on one node, beside the bound
+//	tps_replay                          blocks executed again by a new application, beside the live rate
+//	tps_1m_accounts                     with so many accounts more, beside our own without them
+//	root_share_1m_accounts              the root's part of executing a block, in percent, beside the bound
+//	payments_per_second_packed          payments in transactions of 500, beside single ones
 //	latency_p50, latency_p99            ms from submission to the block, one validator at 70 % of its rate
 func Chain(ctx context.Context, o ChainOptions) (_ *Report, err error) {
 	// With such a number each account's transfers go through one feeder.
-	if o.Accounts < 100 || o.Accounts > 60_000 || o.Accounts%feeders != 0 || o.Crowd < 0 || o.Crowd > 2_000_000 || o.Transfers < 1000 || o.Rounds < 1 || o.Rounds > 99 {
-		return nil, fmt.Errorf("%w: bench chain: 100 to 60000 accounts by fours, a crowd of at most 2000000, at least 1000 transfers, 1 to 99 rounds", mman.ErrInvalid)
+	if o.Accounts < 100 || o.Accounts > 60_000 || o.Accounts%feeders != 0 || o.Crowd < 0 || o.Crowd > 2_000_000 || o.Crowd%crowdOutputs != 0 || o.Transfers < 1000 || o.Rounds < 1 || o.Rounds > 99 {
+		return nil, fmt.Errorf("%w: bench chain: 100 to 60000 accounts by fours, a crowd of at most 2000000 by 500s, at least 1000 transfers, 1 to 99 rounds", mman.ErrInvalid)
 	}
 	dir, err := os.MkdirTemp("", "mman-bench-")
 	if err != nil {
@@ -75,11 +87,17 @@ func Chain(ctx context.Context, o ChainOptions) (_ *Report, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := b.unsigned(ctx); err != nil {
+		return nil, err
+	}
 	own, reference, err := b.compare(ctx, 1)
 	if err != nil {
 		return nil, err
 	}
 	b.report.set("tps_1_validator", "tx/s", own, reference)
+	if err := b.replay(ctx, own); err != nil {
+		return nil, err
+	}
 	if err := b.latency(ctx, own, reference); err != nil {
 		return nil, err
 	}
@@ -165,69 +183,42 @@ func (b *chainBench) sign(account int, sequence uint64, msg tx.Msg) ([]byte, err
 	return signed.Raw(), nil
 }
 
+// kind is which application is measured.
+type kind int
+
+const (
+	ours     kind = iota
+	signed        // the reference
+	unsigned      // the reference without signatures
+)
+
 // compare measures the ledger and the reference in turns and returns the medians.
 func (b *chainBench) compare(ctx context.Context, validators int) (own, reference float64, err error) {
-	var rates [2][]float64
+	var rates, costs [2][]float64
+	var verified []float64
+	per := float64(len(b.own))
 	for range b.Rounds {
-		for i, ours := range []bool{true, false} {
-			rate, err := b.measure(ctx, validators, ours)
-			if err != nil {
+		for i, k := range []kind{ours, signed} {
+			if err := b.with(ctx, validators, k, func(ctx context.Context, t *town) error {
+				before := processor()
+				rate, err := t.flood(ctx, b.own)
+				rates[i] = append(rates[i], rate)
+				costs[i] = append(costs[i], float64((processor()-before).Microseconds())/per)
+				if app, ok := t.counter.Application.(*abci.Application); ok {
+					verified = append(verified, float64(app.Verifications())/per)
+				}
+				return err
+			}); err != nil {
 				return 0, 0, err
 			}
-			rates[i] = append(rates[i], rate)
 		}
 	}
+	if validators == 1 {
+		b.report.set("cpu_per_tx", "us", median(costs[0]), median(costs[1]))
+	}
+	// The last setting counts, in which transactions also come from other nodes.
+	b.report.set("verifications_per_tx", "", median(verified), verificationsMost)
 	return median(rates[0]), median(rates[1]), nil
-}
-
-func (b *chainBench) measure(ctx context.Context, validators int, ours bool) (rate float64, err error) {
-	err = b.with(ctx, validators, ours, func(ctx context.Context, t *town) error {
-		rate, err = t.flood(ctx, b.own)
-		return err
-	})
-	return rate, err
-}
-
-// crowded measures one validator whose state holds many accounts more, which
-// receive.
-func (b *chainBench) crowded(ctx context.Context, alone float64) error {
-	if b.Crowd == 0 {
-		return nil
-	}
-	sent := make([]uint64, len(b.keys))
-	var making [][]byte
-	for i := range b.Crowd / crowdOutputs {
-		n := i % len(b.keys)
-		m := tx.MsgMultiSend{From: b.keys[n].Public().Address()}
-		for j := range crowdOutputs {
-			m.Outputs = append(m.Outputs, tx.Output{To: stranger(i*crowdOutputs + j), Amount: 1})
-		}
-		raw, err := b.sign(n, sent[n], m)
-		if err != nil {
-			return err
-		}
-		making, sent[n] = append(making, raw), sent[n]+1
-	}
-	transfers, err := b.transfers(sent, func(i int) mman.Address { return stranger(i * 7919 % b.Crowd) })
-	if err != nil {
-		return err
-	}
-	var rates []float64
-	for range b.Rounds {
-		err := b.with(ctx, 1, true, func(ctx context.Context, t *town) error {
-			if _, err := t.flood(ctx, making); err != nil {
-				return err
-			}
-			rate, err := t.flood(ctx, transfers)
-			rates = append(rates, rate)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	b.report.set("tps_crowd", "tx/s", median(rates), alone)
-	return nil
 }
 
 // stranger is an address whose key nobody has.
@@ -241,10 +232,10 @@ func stranger(i int) (a mman.Address) {
 func (b *chainBench) latency(ctx context.Context, own, reference float64) error {
 	var took [2][]time.Duration
 	for i, one := range []struct {
-		ours bool
+		kind kind
 		rate float64
-	}{{true, own}, {false, reference}} {
-		err := b.with(ctx, 1, one.ours, func(ctx context.Context, t *town) (err error) {
+	}{{ours, own}, {signed, reference}} {
+		err := b.with(ctx, 1, one.kind, func(ctx context.Context, t *town) (err error) {
 			took[i], err = t.pace(ctx, b.own, one.rate*loadShare)
 			return err
 		})
@@ -261,10 +252,11 @@ func (b *chainBench) latency(ctx context.Context, own, reference float64) error 
 type town struct {
 	nodes   []*consensus.Node
 	counter *counter // of the first
+	doc     genesis.Document
 }
 
-// with runs fn beside a new chain, of the ledger or of the reference.
-func (b *chainBench) with(ctx context.Context, validators int, ours bool, fn func(context.Context, *town) error) (err error) {
+// with runs fn beside a new chain of that kind.
+func (b *chainBench) with(ctx context.Context, validators int, of kind, fn func(context.Context, *town) error) (err error) {
 	doc := b.doc
 	ports, err := localnet.FreePorts(ctx, validators)
 	if err != nil {
@@ -289,9 +281,9 @@ func (b *chainBench) with(ctx context.Context, validators int, ours bool, fn fun
 	life, stop := context.WithCancel(ctx)
 	defer stop()
 	g, life := errgroup.WithContext(life)
-	t := &town{}
+	t := &town{doc: doc}
 	for i, home := range homes {
-		n, c, err := b.start(life, g, doc, home, peers, i, ours)
+		n, c, err := b.start(life, g, doc, home, peers, i, of)
 		if err != nil {
 			stop()
 			return errors.Join(err, g.Wait())
@@ -320,14 +312,14 @@ func (b *chainBench) with(ctx context.Context, validators int, ours bool, fn fun
 }
 
 // start starts one validator in the group.
-func (b *chainBench) start(ctx context.Context, g *errgroup.Group, doc genesis.Document, home string, peers []string, i int, ours bool) (*consensus.Node, *counter, error) {
+func (b *chainBench) start(ctx context.Context, g *errgroup.Group, doc genesis.Document, home string, peers []string, i int, of kind) (*consensus.Node, *counter, error) {
 	log := slog.New(slog.DiscardHandler)
 	db, err := store.Open(store.DefaultConfig(filepath.Join(home, "store"), log))
 	if err != nil {
 		return nil, nil, err
 	}
-	app := types.Application(newReference(doc, b.keys))
-	if ours {
+	app := types.Application(newReference(doc, b.keys, of == signed))
+	if of == ours {
 		if app, err = abci.New(abci.Config{DB: db.State()}); err != nil {
 			return nil, nil, errors.Join(err, db.Close())
 		}

@@ -14,12 +14,16 @@ func TestChain(t *testing.T) {
 	t.Parallel()
 	r, err := bench.Chain(t.Context(), bench.ChainOptions{Accounts: 100, Crowd: 1000, Transfers: 1000, Rounds: 1})
 	require.NoError(t, err)
-	for _, name := range []string{"tps_1_validator", "tps_4_validators", "tps_crowd", "latency_p50", "latency_p99"} {
+	for _, name := range []string{"tps_1_validator", "tps_4_validators",
+		"tps_1k_accounts", "latency_p50", "latency_p99", "tps_reference_unsigned", "tps_replay", "cpu_per_tx",
+		"verifications_per_tx", "root_share_1k_accounts", "payments_per_second_packed",
+	} {
 		m, ok := r.Metrics[name]
 		require.True(t, ok, name)
 		require.Positive(t, m.Value, name)
 		require.Positive(t, m.Reference, name)
 	}
+	require.LessOrEqual(t, r.Metrics["verifications_per_tx"].Ratio, 1.0, "each signature is verified once on a node")
 	for name, o := range map[string]bench.ChainOptions{
 		"no accounts":     {Transfers: 1000, Rounds: 1},
 		"uneven accounts": {Accounts: 102, Transfers: 1000, Rounds: 1},

@@ -93,13 +93,13 @@ func (p *program) benchChain() *cobra.Command {
 floods them with signed transfers, in turns with a reference application that
 verifies the same signatures and keeps no state. With --crowd it measures a ledger
 with so many accounts more.`,
-		Example: "  mman-node bench chain -o json\n  mman-node bench chain --crowd 1000000 --rounds 1",
+		Example: "  mman-node bench chain -o json\n  mman-node bench chain --crowd 0 --rounds 1",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.show(bench.Chain(cmd.Context(), o))
 		},
 	}
 	cmd.Flags().IntVar(&o.Accounts, "accounts", 10_000, "accounts that send, 100 to 60000")
-	cmd.Flags().IntVar(&o.Crowd, "crowd", 0, "accounts more that receive, in a run of its own")
+	cmd.Flags().IntVar(&o.Crowd, "crowd", 1_000_000, "accounts more that receive, in a run of its own; 0 for none")
 	cmd.Flags().IntVar(&o.Transfers, "transfers", 40_000, "transfers in each run")
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 3, "runs of each setting, of which the median counts")
 	return cmd
