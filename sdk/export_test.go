@@ -2,12 +2,14 @@ package sdk
 
 import (
 	"crypto/rand"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/p2p/protocol/bids"
 	"github.com/limboid/massive-man/p2p/protocol/session"
 	"github.com/limboid/massive-man/resources"
 )
@@ -103,3 +105,23 @@ func (l *Lane) Usage() resources.Usage { return l.state.Usage }
 
 // Dir returns where the lease is kept.
 func (o *OwnLease) Dir() string { return o.dir }
+
+// Collector collects commitments without a network.
+type Collector struct{ col *collector }
+
+// NewCollector returns one for a request that was put out to bids.
+func NewCollector(b *LeaseBook, chainID string, id mman.RequestID, asked market.Request, key sig.PrivateKey) Collector {
+	c := &Client{chainID: chainID, leases: b, log: slog.New(slog.DiscardHandler)}
+	return Collector{&collector{c: c, key: key, own: ownRFP{ChainID: chainID, Request: id, Asked: asked}}}
+}
+
+// Acknowledge takes what the provider of an offer answered.
+func (c Collector) Acknowledge(o market.Offer, s bids.Sealed) ([]byte, error) {
+	return c.col.acknowledge(o, s)
+}
+
+// Kept returns the commitments that are on disk.
+func (b *LeaseBook) Kept(id mman.RequestID) ([]market.SignedCommitment, error) {
+	o, err := b.loadRFP(id)
+	return o.Sealed, err
+}
