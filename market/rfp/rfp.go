@@ -127,7 +127,9 @@ func New(id mman.RequestID, r market.Request, bond mman.Amount, height, commitBy
 		CommitBy: commitBy, SealBy: commitBy + t.Post, RevealBy: commitBy + t.Post + t.Reveal,
 	}
 	out.Due = out.SealBy
-	switch {
+	switch role := r.Legs[len(r.Legs)-1].Role; {
+	case role != market.RoleCompute:
+		return RFP{}, fmt.Errorf("rfp: %w: bids fill the compute leg, this request asks for an %s alone", mman.ErrUnsupported, role)
 	case bond == 0 || bond > r.Cap:
 		return RFP{}, fmt.Errorf("rfp: %w: a bond of %d uman, choose 1 to the cap of %d", mman.ErrInvalid, bond, r.Cap)
 	case commitBy <= height:

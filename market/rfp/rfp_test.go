@@ -245,6 +245,7 @@ func TestTermsOfAnRFP(t *testing.T) {
 		change   func(r *market.Request)
 		want     error
 	}{
+		{"endpoint", 1, 5, func(r *market.Request) { r.Legs = []market.LegRequest{{Role: market.RoleEndpoint}} }, mman.ErrUnsupported},
 		{"no bond", 0, 5, nil, mman.ErrInvalid},
 		{"bond above the cap", 10_001, 5, nil, mman.ErrInvalid},
 		{"no time", 1, 1, nil, mman.ErrDeadline},
