@@ -391,9 +391,9 @@ func (in *instr) appendTo(b, module []byte) []byte {
 func appendOp(b []byte, op int) []byte {
 	switch {
 	case op >= vectorial:
-		return binary.AppendUvarint(append(b, prefixVector), uint64(op-vectorial)) //nolint:gosec // not negative
+		return binary.AppendUvarint(append(b, prefixVector), uint64(op-vectorial))
 	case op >= prefixed:
-		return append(b, prefixMisc, byte(op-prefixed)) //nolint:gosec // below miscCount
+		return append(b, prefixMisc, byte(op-prefixed))
 	default:
 		return append(b, byte(op)) //nolint:gosec // below prefixed
 	}

@@ -1,11 +1,13 @@
 package meter_test
 
 import (
+	"context"
 	"runtime"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tetratelabs/wazero/api"
 
 	"github.com/limboid/massive-man/resources/wasm/meter"
 )
@@ -84,26 +86,51 @@ func TestStopFromOutside(t *testing.T) {
 	}
 }
 
+// TestRuleNextIsLookedAt: a guest whose limit is lowered goes on to its next pause,
+// unless its host asks it to look at once.
+func TestRuleNextIsLookedAt(t *testing.T) {
+	t.Parallel()
+	b := &builder{}
+	host := b.importFunc("env", "host", nil, nil)
+	b.fn("run", nil, nil, []byte{i32}, call(host), times(0, 1000))
+	e := compiler(t)
+	atOnce := false
+	e.provide(t, func(_ context.Context, m api.Module) {
+		setLimit(m, 0)
+		if atOnce {
+			global(m, meter.NextGlobal).Set(0)
+		}
+	})
+	module := instrument(t, b.bytes())
+	got := e.invoke(t, module, noLimit, "run")
+	require.Empty(t, got.trap)
+	require.Equal(t, uint64(2+2+1000*5), got.used)
+	atOnce = true
+	got = e.invoke(t, module, noLimit, "run")
+	require.NotEmpty(t, got.trap)
+	require.Less(t, got.used, uint64(20))
+}
+
 // TestRulePauses: on one processor, another goroutine runs only when the guest lets
 // it, at the heads of its loops and between the pieces of a long range.
 func TestRulePauses(t *testing.T) { //nolint:paralleltest // it sets GOMAXPROCS
-	const size = 256 << 20 // of which nothing is written until the range is
+	const size = 512 << 20 // of which nothing is written until the range is
 	fill := (&builder{}).mem(size>>16, size>>16)
 	fill.fn("run", nil, nil, nil, c32(0), c32(1), c32(size), misc(11, 0))
 	e := compiler(t)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	const limit = 1 << 28
 	for name, tt := range map[string]struct {
 		module []byte
+		limit  uint64
 		stops  bool
 	}{
-		"a loop":                         {instrument(t, endless()["br_if"]), true},
-		"a loop, without the rule":       {instrument(t, endless()["br_if"], meter.Switches{NoPauses: true}), false},
-		"a long range":                   {instrument(t, fill.bytes()), true},
-		"a long range, without the rule": {instrument(t, fill.bytes(), meter.Switches{NoPieces: true}), false},
+		"a loop":                         {instrument(t, endless()["br_if"]), noLimit, true},
+		"a loop, without the rule":       {instrument(t, endless()["br_if"], meter.Switches{NoPauses: true}), 1 << 28, false},
+		"a long range":                   {instrument(t, fill.bytes()), noLimit, true},
+		"a long range, without the rule": {instrument(t, fill.bytes(), meter.Switches{NoPieces: true}), noLimit, false},
 	} {
 		m := e.instantiate(t, tt.module)
-		setLimit(m, limit)
+		setLimit(m, tt.limit)
 		done := make(chan struct{})
 		runtime.Gosched() // a new slice of time
 		go func() {
@@ -115,7 +142,7 @@ func TestRulePauses(t *testing.T) { //nolint:paralleltest // it sets GOMAXPROCS
 		if m.Memory().Size() == size {
 			last, _ = m.Memory().ReadByte(size - 1)
 		}
-		require.Equal(t, tt.stops, global(m, meter.UsedGlobal).Get() < limit && last == 0, name)
+		require.Equal(t, tt.stops, global(m, meter.UsedGlobal).Get() <= tt.limit && last == 0, name)
 		<-done
 		require.NoError(t, m.Close(t.Context()))
 	}

@@ -80,10 +80,10 @@ func addVectors(t []operator) {
 	}
 	t[11] = operator{imm: immAccess, in: [3]byte{i32, v128}, typed: true, natural: 4}
 	for i := range 2 { // of 32 and 64 bits, with zeros
-		t[92+i] = operator{imm: immAccess, in: [3]byte{i32}, out: v128, typed: true, natural: uint8(2 + i)} //nolint:gosec // 2 or 3
+		t[92+i] = operator{imm: immAccess, in: [3]byte{i32}, out: v128, typed: true, natural: uint8(2 + i)}
 	}
 	for i := range 4 { // of 8 to 64 bits
-		lanes, natural := uint8(16>>i), uint8(i) //nolint:gosec // small
+		lanes, natural := uint8(16>>i), uint8(i)
 		t[84+i] = operator{imm: immAccessLane, in: [3]byte{i32, v128}, out: v128, typed: true, natural: natural, lanes: lanes}
 		t[88+i] = operator{imm: immAccessLane, in: [3]byte{i32, v128}, typed: true, natural: natural, lanes: lanes}
 	}
