@@ -147,7 +147,7 @@ func (t Table[T]) Page(r Reader, prefix, afterKey []byte, limit int) ([]Row[T], 
 // decode reads a record. The store wrote it, so one that does not decode means
 // that the state is damaged or of another version.
 func (t Table[T]) decode(key, b []byte) (T, error) {
-	record, err := dagcbor.Unmarshal[T](b, MaxValue)
+	record, err := dagcbor.UnmarshalOwn[T](b)
 	if err != nil {
 		return record, fmt.Errorf("%w: record %s %x: %w", mman.ErrCorrupt, t.prefix, key, err)
 	}

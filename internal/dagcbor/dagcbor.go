@@ -76,6 +76,16 @@ func Marshal(v any) ([]byte, error) {
 	return b, nil
 }
 
+// UnmarshalOwn is Unmarshal for bytes that Marshal made: it does not look whether
+// they are the one encoding of what they say.
+func UnmarshalOwn[T any](b []byte) (v T, err error) {
+	if err := modes().dec.Unmarshal(b, &v); err != nil {
+		var zero T
+		return zero, fmt.Errorf("%w: decode %s: %w", mman.ErrInvalid, reflect.TypeFor[T](), err)
+	}
+	return v, nil
+}
+
 // Unmarshal reads the one encoding of a T of at most limit bytes. The result
 // shares no memory with b; it is zero when there is an error.
 func Unmarshal[T any](b []byte, limit int) (T, error) {

@@ -337,3 +337,24 @@ func FuzzUnmarshal(f *testing.F) {
 		require.Equal(t, b, again)
 	})
 }
+
+// TestUnmarshalOwn: what Marshal made reads the same in both ways.
+func TestUnmarshalOwn(t *testing.T) {
+	t.Parallel()
+	type record struct {
+		Name  string `cbor:"name"`
+		Count uint64 `cbor:"count,omitzero"`
+		Data  []byte `cbor:"data"`
+	}
+	for _, want := range []record{{}, {Name: "a", Count: 3, Data: []byte{1}}, {Name: "ü", Data: bytes.Repeat([]byte{7}, 300)}} {
+		b, err := dagcbor.Marshal(want)
+		require.NoError(t, err)
+		strict, err := dagcbor.Unmarshal[record](b, 1<<10)
+		require.NoError(t, err)
+		own, err := dagcbor.UnmarshalOwn[record](b)
+		require.NoError(t, err)
+		require.Equal(t, strict, own)
+		_, err = dagcbor.UnmarshalOwn[record](b[:len(b)-1])
+		require.ErrorIs(t, err, mman.ErrInvalid)
+	}
+}

@@ -147,6 +147,12 @@ func TestRefused(t *testing.T) {
 		write(t, home, "config.yaml", []byte("moniker: me\ncolour: blue\n"))
 		refused(t, 2, home, nil, "config.yaml", "colour")
 	})
+	t.Run("rules of an unknown version", func(t *testing.T) {
+		home := copied(t)
+		write(t, home, "config.yaml", fmt.Appendf(nil, "upgrades: [{height: %d, version: 9}]\n", at+3))
+		refused(t, 1, home, nil, "version 9", "install a newer mman-node")
+		refused(t, 1, home, nil, "version 9", "install a newer mman-node") // and again
+	})
 	t.Run("keys that others may read", func(t *testing.T) {
 		home := copied(t)
 		require.NoError(t, os.Chmod(filepath.Join(home, "consensus", "priv_validator_key.json"), 0o644))
