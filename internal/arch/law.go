@@ -82,6 +82,7 @@ func Law() []Room {
 		{In: "internal/bench", May: []string{"...", "!internal/arch/...", "!internal/lint/...", "!cmd/..."}, Why: "measures whole networks and single parts"},
 		{In: "internal/testnet/...", May: []string{"...", "!internal/arch/...", "!internal/lint/..."}, Why: "whole networks under test"},
 		{In: "internal/e2e/...", May: []string{"...", "!internal/arch/...", "!internal/lint/..."}, Why: "whole programs under test"},
+		{In: "internal/openai", Why: "a test of foreign clients and their script, nothing to import"},
 		{In: "internal/cosmjs", Why: "a test of foreign clients and their script, nothing to import"},
 		{In: "internal/stock", Why: "a test of CometBFT's own tools, nothing to import"},
 		{In: "internal/docrun", Why: "a test of the commands in the documentation, nothing to import"},

@@ -59,6 +59,8 @@ func howTo(t *testing.T, program string) string {
 	switch program {
 	case "clang":
 		return "clang with wasi-libc: on Debian, apt-get install clang lld wasi-libc libclang-rt-14-dev-wasm32"
+	case "curl":
+		return "curl: on Debian, apt-get install curl"
 	case "npm", "node":
 		return "Node.js 18 or later with npm: on Debian, apt-get install nodejs npm"
 	}
@@ -83,7 +85,7 @@ func there(ctx context.Context, program string) bool {
 // build puts the programs into a folder.
 func build(t *testing.T, bin string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", bin+string(filepath.Separator), "./cmd/mman-node", "./cmd/mman")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", bin+string(filepath.Separator), "./cmd/mman-node", "./cmd/mman", "./examples/lm/lmserve")
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
@@ -196,6 +198,7 @@ func pages() []page {
 		{file: "docs/dapps.md"},
 		{file: "docs/validator.md"},
 		{file: "docs/market.md"},
+		{file: "docs/endpoints.md"},
 	}
 }
 

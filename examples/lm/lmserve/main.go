@@ -1,7 +1,7 @@
-// Command lm serves the model of package lm, trained on examples/book.txt at its start,
+// Command lmserve serves the model of package lm, trained on examples/book.txt at its start,
 // with the API of OpenAI:
 //
-//	go run ./examples/lm/cmd --listen 127.0.0.1:8081 --key-file key.txt
+//	go run ./examples/lm/lmserve --listen 127.0.0.1:8081 --key-file key.txt
 //
 // It writes its address and then, for each request, a line of JSON with what that
 // cost in tokens to standard output.
