@@ -25,6 +25,9 @@ import (
 	"github.com/limboid/massive-man/node/store"
 )
 
+// ErrOptions is for options of Chain that are out of their range.
+var ErrOptions = fmt.Errorf("%w: bench chain", mman.ErrInvalid)
+
 // ChainOptions size the benchmark of the ledger.
 type ChainOptions struct {
 	// Accounts hold coins and send; 100 to 60,000, a multiple of 4.
@@ -76,7 +79,7 @@ const (
 func Chain(ctx context.Context, o ChainOptions) (_ *Report, err error) {
 	// With such a number each account's transfers go through one feeder.
 	if o.Accounts < 100 || o.Accounts > 60_000 || o.Accounts%feeders != 0 || o.Crowd < 0 || o.Crowd > 2_000_000 || o.Crowd%crowdOutputs != 0 || o.Transfers < 1000 || o.Rounds < 1 || o.Rounds > 99 {
-		return nil, fmt.Errorf("%w: bench chain: 100 to 60000 accounts by fours, a crowd of at most 2000000 by 500s, at least 1000 transfers, 1 to 99 rounds", mman.ErrInvalid)
+		return nil, fmt.Errorf("%w: 100 to 60000 accounts by fours, a crowd of at most 2000000 by 500s, at least 1000 transfers, 1 to 99 rounds", ErrOptions)
 	}
 	dir, err := os.MkdirTemp("", "mman-bench-")
 	if err != nil {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -95,7 +96,11 @@ verifies the same signatures and keeps no state. With --crowd it measures a ledg
 with so many accounts more.`,
 		Example: "  mman-node bench chain -o json\n  mman-node bench chain --crowd 0 --rounds 1",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.show(bench.Chain(cmd.Context(), o))
+			report, err := bench.Chain(cmd.Context(), o)
+			if errors.Is(err, bench.ErrOptions) {
+				return console.Wrong("%w", err)
+			}
+			return p.show(report, err)
 		},
 	}
 	cmd.Flags().IntVar(&o.Accounts, "accounts", 10_000, "accounts that send, 100 to 60000")

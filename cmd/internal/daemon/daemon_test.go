@@ -61,6 +61,10 @@ func TestWrong(t *testing.T) {
 	busy := filepath.Join(dir, "busy")
 	require.NoError(t, os.Mkdir(busy, 0o700))
 	require.NoError(t, node.Running{ChainID: "mman-local-busy", PIDs: []int{os.Getpid()}}.Write(busy))
+	town := filepath.Join(dir, "town")
+	for _, home := range []string{"consumer", "provider-data", "provider-code"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(town, home), 0o700))
+	}
 	dead := filepath.Join(dir, "dead")
 	require.NoError(t, os.Mkdir(dead, 0o700))
 	require.NoError(t, node.Running{RPC: "http://127.0.0.1:1"}.Write(dead))
@@ -93,6 +97,9 @@ func TestWrong(t *testing.T) {
 		{"a node that ended without a word", []string{"status", "--home", dead}, 4, "mman-node --home " + dead},
 		{"nothing runs", []string{"status"}, 4, "nothing runs in"},
 		{"devnet in a node's home", []string{"devnet", "--home", one}, 1, "is the home of a node"},
+		{"a node in a devnet's folder", []string{"start", "--home", town}, 1, "is the folder of a devnet"},
+		{"init in a devnet's folder", []string{"init", "--home", town}, 1, "is the folder of a devnet"},
+		{"bench chain with too few accounts", []string{"bench", "chain", "--accounts", "7"}, 2, "100 to 60000 accounts"},
 		{"devnet twice", []string{"devnet", "--home", busy}, 1, "mman-local-busy runs in"},
 		{"demo where a network runs", []string{"demo", "--home", busy}, 1, "mman-local-busy runs in"},
 		{"demo on a missing table", []string{"demo", "--dataset", "none.csv"}, 4, "none.csv"},

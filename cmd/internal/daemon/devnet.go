@@ -76,6 +76,16 @@ func (p *program) runDevnet(ctx context.Context, dir string) (err error) {
 	return town.watch(ctx)
 }
 
+// holdsDevnet reports whether a devnet's homes are in the folder.
+func holdsDevnet(dir string) bool {
+	for _, name := range []string{dataOwner, author, consumer} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || !info.IsDir() {
+			return false
+		}
+	}
+	return true
+}
+
 // alive reports whether one of the processes exists.
 func alive(pids []int) bool {
 	for _, pid := range pids {

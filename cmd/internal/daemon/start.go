@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -219,6 +220,9 @@ func ownCompute() provider.Listing {
 
 // initHome makes a local network with this home as its only validator.
 func initHome(home string) (genesis.Document, error) {
+	if holdsDevnet(home) {
+		return genesis.Document{}, fmt.Errorf("%w: %s is the folder of a devnet: start it with mman-node devnet --home %s, or name another --home", mman.ErrExists, home, home)
+	}
 	address, id, err := node.Prepare(home, "node")
 	if err != nil {
 		return genesis.Document{}, err
