@@ -39,7 +39,7 @@ func (j *journal) provider(next config.DBProvider) config.DBProvider {
 
 // before notes what a key holds.
 func (j *journal) before(db journaled, key []byte) error {
-	old, err := db.DB.Get(key)
+	old, err := db.Get(key)
 	if err != nil {
 		return err
 	}
@@ -115,13 +115,13 @@ type journaled struct {
 	id string
 }
 
-func (d journaled) write(key []byte, sync bool, fn func() error) error {
+func (d journaled) write(key []byte, durable bool, fn func() error) error {
 	d.j.mu.Lock()
 	defer d.j.mu.Unlock()
 	if err := d.j.before(d, key); err != nil {
 		return err
 	}
-	if err := fn(); err != nil || !sync {
+	if err := fn(); err != nil || !durable {
 		return err
 	}
 	return d.j.synced()
@@ -166,7 +166,7 @@ func (b *journaledBatch) Write() error { return b.finish(false, b.Batch.Write) }
 
 func (b *journaledBatch) WriteSync() error { return b.finish(true, b.Batch.WriteSync) }
 
-func (b *journaledBatch) finish(sync bool, fn func() error) error {
+func (b *journaledBatch) finish(durable bool, fn func() error) error {
 	b.db.j.mu.Lock()
 	defer b.db.j.mu.Unlock()
 	for _, key := range b.keys {
@@ -174,7 +174,7 @@ func (b *journaledBatch) finish(sync bool, fn func() error) error {
 			return err
 		}
 	}
-	if err := fn(); err != nil || !sync {
+	if err := fn(); err != nil || !durable {
 		return err
 	}
 	return b.db.j.synced()

@@ -110,7 +110,8 @@ func TestHandedOverAgain(t *testing.T) {
 		_, err := s.Submit(ctx, tx.MsgSend{From: s.Address(), To: mman.Address{1}, Amount: 1})
 		ended <- err
 	}()
-	require.Equal(t, <-l.taken, <-l.taken)
+	first := <-l.taken
+	require.Equal(t, first, <-l.taken)
 	cancel()
 	for {
 		select {
