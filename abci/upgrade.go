@@ -43,7 +43,7 @@ func newChanges(cfg Config) (changes, error) {
 		c.known = Migrations()
 	}
 	for i, m := range c.known {
-		if m.Version != firstVersion+1+uint64(i) { //nolint:gosec // an index
+		if m.Version != firstVersion+1+uint64(i) {
 			return c, fmt.Errorf("%w: migration %d leads to version %d", mman.ErrInternal, i, m.Version)
 		}
 	}

@@ -57,7 +57,7 @@ func (m Module) punish(ctx *block.Context, e block.Misbehavior) error {
 		return err
 	}
 	v.Tombstoned, v.Jailed = true, true
-	cut, err := v.slash(ctx.Params.SlashDoublePPM)
+	cut, err := slash(&v, ctx.Params.SlashDoublePPM)
 	if err != nil {
 		return err
 	}
@@ -90,8 +90,8 @@ func report(ctx *block.Context, culprit mman.Address, cut mman.Amount) (mman.Amo
 	return part, put(ctx.State, operator, v)
 }
 
-// slash takes a part of both pools.
-func (v *Validator) slash(ppm uint64) (mman.Amount, error) {
+// slash takes a part of both pools of the validator.
+func slash(v *Validator, ppm uint64) (mman.Amount, error) {
 	active, err := v.Active.Slash(ppm)
 	if err != nil {
 		return 0, err
@@ -309,7 +309,7 @@ func (m Module) absent(ctx *block.Context, operator mman.Address, missed uint64)
 	}
 	if sum > ctx.Params.MaxMissedBlocks && !v.Jailed {
 		v.Jailed, v.JailedUntil = true, ctx.Height+ctx.Params.JailBlocks
-		cut, err := v.slash(ctx.Params.SlashDowntimePPM)
+		cut, err := slash(&v, ctx.Params.SlashDowntimePPM)
 		if err != nil {
 			return err
 		}
