@@ -158,7 +158,7 @@ func TestReplayedReveal(t *testing.T) {
 func TestPeek(t *testing.T) {
 	t.Parallel()
 	const secret, most = 777, 2000
-	peek := func(digest mman.Hash, salt mman.Hash) (found []mman.Amount) {
+	peek := func(digest, salt mman.Hash) (found []mman.Amount) {
 		g := newGame(t, "")
 		for p := range mman.Amount(most) {
 			b := g.bid("bidder", p)
