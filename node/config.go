@@ -53,6 +53,11 @@ type Config struct {
 	// agreed, beside those of its genesis: every node must have the same.
 	Upgrades []genesis.Upgrade `yaml:"upgrades,omitempty"`
 
+	// Engine is the container engine's address, for example
+	// unix:///var/run/docker.sock. Default "": one is looked for, and used when it
+	// has gVisor; "none" looks for none.
+	Engine string `yaml:"engine,omitempty"`
+
 	// Sync is whom a node without a state believes about the chain, so that it
 	// fetches the ledger and not all blocks; mman-node join writes it.
 	Sync *consensus.Sync `yaml:"sync,omitempty"`

@@ -25,6 +25,8 @@ const (
 	folderKeys   = "keys"
 	folderStore  = "store"
 	folderCache  = "cache"
+	// folderContainers holds what containers mount, while they run.
+	folderContainers = "containers"
 )
 
 // OpenKeyring returns the keyring of a home.

@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -34,6 +36,7 @@ import (
 	"github.com/limboid/massive-man/p2p/protocol/session"
 	"github.com/limboid/massive-man/p2p/protocol/wire"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/container"
 	"github.com/limboid/massive-man/resources/endpoint"
 	"github.com/limboid/massive-man/resources/wasm"
 	"github.com/limboid/massive-man/resources/wasm/interpreter"
@@ -75,6 +78,7 @@ type Node struct {
 	content   *content.Service
 	executor  *wasm.Executor
 	endpoints *endpoint.Executor
+	engine    *container.Executor // nil where no containers run
 
 	running chan Running // one value, when the node is ready
 	lender  chan *provider.Provider
@@ -127,6 +131,9 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 
 	// Where work runs.
 	if err := n.buildExecutor(); err != nil {
+		return nil, err
+	}
+	if err := n.buildEngine(ctx); err != nil {
 		return nil, err
 	}
 
@@ -191,11 +198,81 @@ func (n *Node) buildExecutor() (err error) {
 	return nil
 }
 
+// EngineNone is the engine's address that stands for no engine.
+const EngineNone = "none"
+
+// engines are where container engines usually listen.
+func engines() []string {
+	return []string{"unix:///var/run/docker.sock", "unix:///run/podman/podman.sock"}
+}
+
+// buildEngine uses the container engine that is named; one that is only found must
+// have gVisor.
+func (n *Node) buildEngine(ctx context.Context) error {
+	switch n.cfg.Engine {
+	case EngineNone:
+		return nil
+	case "":
+	default:
+		return n.useEngine(ctx, n.cfg.Engine)
+	}
+	for _, host := range engines() {
+		path := strings.TrimPrefix(host, "unix://")
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		facts, err := container.Detect(ctx, host)
+		switch {
+		case err != nil:
+			n.log.LogAttrs(ctx, slog.LevelDebug, "container engine not used", slog.String("engine", host), slog.Any("error", err))
+		case !facts.GVisor:
+			n.log.LogAttrs(ctx, slog.LevelInfo, "container engine without gVisor not used: name it with --engine to lend containers", slog.String("engine", host))
+		default:
+			return n.useEngine(ctx, host)
+		}
+	}
+	return nil
+}
+
+func (n *Node) useEngine(ctx context.Context, host string) (err error) {
+	home, err := filepath.Abs(n.cfg.Home)
+	if err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	// What this home's node left behind is told from others' by the home's place.
+	owner := mman.Sum256([]byte(n.doc.ChainID), []byte{0}, []byte(home)).String()[:32]
+	n.engine, err = container.New(ctx, container.Config{
+		Host: host, Dir: filepath.Join(home, folderContainers), Owner: owner,
+		Clock: n.cfg.Clock.Now, After: n.cfg.Clock.After, Ticker: n.cfg.Clock.Tick, MaxRuns: max(1, runtime.NumCPU()/2),
+	})
+	if err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.engine.Close)
+	if swept := n.engine.Swept(); swept > 0 {
+		n.log.LogAttrs(ctx, slog.LevelWarn, "containers of an earlier run were removed", slog.Int("containers", swept))
+	}
+	return nil
+}
+
+// Sandbox returns what containers run in here, "" when none do.
+func (n *Node) Sandbox() string {
+	if n.engine == nil {
+		return ""
+	}
+	return n.engine.Sandbox()
+}
+
 // buildProvider needs the RPC, so it runs after consensus is up.
 func (n *Node) buildProvider(rpc *chain.Client) (*provider.Provider, error) {
 	ring, err := OpenKeyring(n.cfg.Home, true)
 	if err != nil {
 		return nil, err
+	}
+	executors := map[resources.Facet]resources.Executor{resources.FacetWasm: n.executor, resources.FacetHTTP: n.endpoints}
+	meters := map[resources.Facet]uint64{resources.FacetWasm: wasm.MeterVersion}
+	if n.engine != nil {
+		executors[resources.FacetContainer], meters[resources.FacetContainer] = n.engine, 0
 	}
 	pcfg := provider.Default()
 	pcfg.ChainID, pcfg.Addrs, pcfg.SettleBlocks, pcfg.Logger = n.doc.ChainID, n.host.Addrs, n.cfg.SettleBlocks, n.log
@@ -209,8 +286,9 @@ func (n *Node) buildProvider(rpc *chain.Client) (*provider.Provider, error) {
 		Public:    n.content,
 		Stores:    stores{n.store.Data(), content.NewPrivateStore(n.store.Data().PrivateBlocks())},
 		Records:   n.store.Data().Namespace(store.NamespaceProvider),
-		Worker:    worker.New(map[resources.Facet]resources.Executor{resources.FacetWasm: n.executor, resources.FacetHTTP: n.endpoints}),
-		Meters:    map[resources.Facet]uint64{resources.FacetWasm: wasm.MeterVersion},
+		Worker:    worker.New(executors),
+		Meters:    meters,
+		Sandbox:   n.Sandbox(),
 
 		Endpoints:    n.endpoints,
 		Interpreters: interpreter.NewShelf(filepath.Join(n.cfg.Home, interpreter.Folder)),

@@ -42,6 +42,13 @@ const (
 // ContainerCPUs is how many processors a container may use.
 const ContainerCPUs = 1
 
+// What a container runs in, as the attribute "sandbox" of its compute says: gVisor,
+// or what the engine has by itself.
+const (
+	SandboxGVisor = "gvisor"
+	SandboxEngine = "runc"
+)
+
 // RunsOn returns the facet of the compute that runs algorithms of a facet.
 func RunsOn(algorithm Facet) Facet {
 	if algorithm == FacetContainer {

@@ -79,12 +79,16 @@ func InterpreterAt(module mman.CID) (Interpreter, bool) {
 }
 
 // FacetOfFile returns how an algorithm in a file is written, by the ending of
-// its name: FacetWasm for every ending that no interpreter has.
+// its name: an image in .tar, and FacetWasm for every other ending that no
+// interpreter has.
 func FacetOfFile(name string) Facet {
 	for _, i := range Interpreters() {
 		if slices.ContainsFunc(i.Suffixes, func(s string) bool { return strings.HasSuffix(strings.ToLower(name), s) }) {
 			return i.Facet
 		}
+	}
+	if strings.HasSuffix(strings.ToLower(name), ".tar") {
+		return FacetContainer
 	}
 	return FacetWasm
 }

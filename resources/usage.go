@@ -159,6 +159,10 @@ func (l Limits) Validate() error {
 	return nil
 }
 
+// Mebibytes returns the memory limit in MiB, rounded up: what is set aside for a
+// run, and what memory × time is billed by where that is metered.
+func (l Limits) Mebibytes() uint64 { return (l.MemoryBytes + 1<<20 - 1) >> 20 }
+
 // Tighten returns, field by field, the smaller of l and m; a zero in m bounds
 // nothing.
 func (l Limits) Tighten(m Limits) Limits {

@@ -48,10 +48,12 @@ type payer struct {
 	interactive bool
 	held        func(error)
 	// fuel is the run's limit: a payer cannot see fuel, but can run again.
-	fuel   uint64
-	last   market.Statement
-	signed market.Signed // last, as the provider signed it
-	off    undefended
+	fuel uint64
+	// mebibytes is the run's memory limit in MiB.
+	mebibytes uint64
+	last      market.Statement
+	signed    market.Signed // last, as the provider signed it
+	off       undefended
 }
 
 // undefended switches defences off, one by one: tests show with it that each
@@ -161,7 +163,7 @@ const (
 func (p *payer) bound(result *market.RunResult) resources.Usage {
 	if p.off.usage {
 		const all = math.MaxUint64 / 2
-		return resources.Usage{WallMs: all, InBytes: all, OutBytes: all, CallCount: all, Fuel: all, Tokens: all}
+		return resources.Usage{CPUMs: all, MemoryMs: all, WallMs: all, InBytes: all, OutBytes: all, CallCount: all, Fuel: all, Tokens: all}
 	}
 	elapsed := uint64(p.now().Sub(p.begun)/time.Millisecond) + 1 //nolint:gosec // time passes forward
 	fuel := p.fuel

@@ -193,7 +193,7 @@ func (c *Client) legs(ctx context.Context, w Wanted) ([]market.LegRequest, map[m
 		}
 		legs = append(legs, data)
 	}
-	return append(legs, market.LegRequest{Role: market.RoleCompute, Facet: resources.FacetWasm, Where: w.Where}), files, nil
+	return append(legs, market.LegRequest{Role: market.RoleCompute, Facet: resources.RunsOn(facet), Where: w.Where}), files, nil
 }
 
 // facet says how the wanted algorithm is written: its file's name tells, or who

@@ -184,7 +184,7 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 	if err := s.lane.save(before); err != nil {
 		return Outcome{}, err
 	}
-	p := &payer{ctx: ctx, lane: s.lane, key: s.key, peer: s.peer, now: s.client.cfg.Now, begun: s.client.cfg.Now(), base: before.Usage, paid: before.net(), told: w.Paid, tokens: w.Tokens, fuel: run.Limits.Fuel, in: s.lease.InBytes + run.StdinBytes, typed: new(atomic.Uint64)}
+	p := &payer{ctx: ctx, lane: s.lane, key: s.key, peer: s.peer, now: s.client.cfg.Now, begun: s.client.cfg.Now(), base: before.Usage, paid: before.net(), told: w.Paid, tokens: w.Tokens, fuel: run.Limits.Fuel, mebibytes: run.Limits.Mebibytes(), in: s.lease.InBytes + run.StdinBytes, typed: new(atomic.Uint64)}
 	if p.in, err = s.suppliedBytes(p.in); err != nil {
 		return Outcome{}, err
 	}

@@ -68,7 +68,11 @@ func (c contents) supply(ctx context.Context, id mman.CID, size uint64, r io.Rea
 	if i, ok := resources.InterpreterAt(id); ok && i.Facet == c.lease.Algorithm().Facet {
 		return c.p.shelf.Install(i, r)
 	}
-	if size > c.lease.Limits.InputBytes {
+	most := c.lease.Limits.InputBytes
+	if algorithm := c.lease.Algorithm(); algorithm.Supplied && algorithm.Resource == id {
+		most = max(most, maxAlgorithm(algorithm))
+	}
+	if size > most {
 		return fmt.Errorf("%w: %d bytes, the lease allows %d", mman.ErrInputLimit, size, c.lease.Limits.InputBytes)
 	}
 	if has, err := c.own.Has(ctx, id); has || err != nil {
@@ -189,7 +193,7 @@ func (c contents) resolve(ctx context.Context, leg market.Leg, limits resources.
 	if err := isWhatItWasLeasedAs(leg, manifest.Kind, manifest.Facet); err != nil {
 		return mman.CID{}, nil, err
 	}
-	if manifest.Content.Bytes > max(limits.InputBytes, maxAlgorithmBytes) {
+	if manifest.Content.Bytes > max(limits.InputBytes, maxAlgorithm(leg)) {
 		return mman.CID{}, nil, fmt.Errorf("%w: %d bytes, the lease allows %d", mman.ErrInputLimit, manifest.Content.Bytes, limits.InputBytes)
 	}
 	if !manifest.Content.Public.IsZero() {
@@ -216,6 +220,18 @@ const maxContent = resources.MaxContentBytes
 // maxAlgorithmBytes is the largest module that is fetched whatever the input
 // limit says.
 const maxAlgorithmBytes = 32 << 20
+
+// maxImageBytes is the largest image, as an archive, that is fetched or taken
+// whatever the input limit says.
+const maxImageBytes = 4 << 30
+
+// maxAlgorithm is what a leg's content may have in any case.
+func maxAlgorithm(leg market.Leg) uint64 {
+	if leg.Role == market.RoleAlgorithm && leg.Facet == resources.FacetContainer {
+		return maxImageBytes
+	}
+	return maxAlgorithmBytes
+}
 
 func (c contents) public(id mman.CID) source {
 	return func(ctx context.Context) (resources.Blob, error) { return c.p.public.Open(ctx, id, maxContent) }

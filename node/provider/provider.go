@@ -89,6 +89,9 @@ type Parts struct {
 	// Meters are the facets that Worker can run, with the versions of their
 	// meters.
 	Meters map[resources.Facet]uint64
+	// Sandbox is what containers run in, as an offer's attribute "sandbox" says it;
+	// "" where none run.
+	Sandbox string
 	// Interpreters holds what runs scripts.
 	Interpreters *interpreter.Shelf
 	// Endpoints carries calls, as Worker's executor of facet http; nil lends none.
@@ -108,6 +111,7 @@ type Provider struct {
 	stores    Stores
 	worker    *worker.Worker
 	meters    map[resources.Facet]uint64
+	sandbox   string
 	shelf     *interpreter.Shelf
 	endpoints *endpoint.Executor
 	rates     rates
@@ -177,7 +181,7 @@ func New(cfg Config, parts Parts) (*Provider, error) {
 	p := &Provider{
 		cfg: cfg, log: cfg.Logger, ledger: parts.Ledger, submitter: parts.Submitter, host: parts.Host,
 		peer: parts.Host.ID(), discovery: parts.Discovery, public: parts.Public,
-		stores: parts.Stores, worker: parts.Worker, meters: parts.Meters, shelf: parts.Interpreters, endpoints: parts.Endpoints, shared: map[resources.Facet]bool{},
+		stores: parts.Stores, worker: parts.Worker, meters: parts.Meters, sandbox: parts.Sandbox, shelf: parts.Interpreters, endpoints: parts.Endpoints, shared: map[resources.Facet]bool{},
 		records: parts.Records, book: book, holdings: held, heights: make(chan uint64, 1),
 	}
 	book.off = &p.off
@@ -293,3 +297,28 @@ func (p *Provider) Manifest(ctx context.Context, id mman.CID) (resources.Manifes
 }
 
 func notFound(err error) bool { return errors.Is(err, mman.ErrNotFound) }
+
+// AttributeSandbox is the key of the attribute of a container offer that says what
+// its runs are held in.
+const AttributeSandbox = "sandbox"
+
+// capable refuses to lend what this node cannot do, or not as it says. What an
+// engine can do may change between two starts.
+func (p *Provider) capable(kind resources.Kind, facet resources.Facet, attributes []resources.Attribute) error {
+	if kind != resources.KindCompute {
+		return nil
+	}
+	if _, ok := p.meters[facet]; !ok {
+		way := ""
+		if facet == resources.FacetContainer {
+			way = ": it found no container engine, name one with --engine"
+		}
+		return fmt.Errorf("%w: this node cannot run %s%s", mman.ErrUnsupported, facet, way)
+	}
+	for _, a := range attributes {
+		if facet == resources.FacetContainer && a.Key == AttributeSandbox && a.Value != p.sandbox {
+			return fmt.Errorf("%w: %s=%s is offered, and this node's containers run in %s", mman.ErrUnsupported, a.Key, a.Value, p.sandbox)
+		}
+	}
+	return nil
+}

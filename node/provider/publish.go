@@ -147,8 +147,8 @@ func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
 	if err := l.validate(); err != nil {
 		return fail(err)
 	}
-	if l.Manifest.Kind == resources.KindCompute && p.meters[l.Manifest.Facet] == 0 {
-		return fail(fmt.Errorf("%w: this node cannot run %s", mman.ErrUnsupported, l.Manifest.Facet))
+	if err := p.capable(l.Manifest.Kind, l.Manifest.Facet, l.Manifest.Attributes); err != nil {
+		return fail(err)
 	}
 	l, err := p.recognise(ctx, l)
 	if err != nil {
@@ -355,6 +355,9 @@ func (p *Provider) renew(ctx context.Context, height uint64) error {
 	for _, h := range p.holdings.all() {
 		if h.Withdrawn || height+p.cfg.OfferBlocks/2 < h.Expires {
 			continue
+		}
+		if p.capable(h.Kind, h.Facet, h.Attributes) != nil {
+			continue // what this node can do no more lapses
 		}
 		if _, err := p.offer(ctx, h); err != nil {
 			errs = append(errs, fmt.Errorf("renew the offer of %q: %w", h.Name, err))

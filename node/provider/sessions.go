@@ -86,6 +86,11 @@ func (p *Provider) admit(hello session.Hello) (market.Lease, error) {
 	if err := p.usable(lease); err != nil {
 		return market.Lease{}, err
 	}
+	if h, ok := p.holdings.get(lease.Compute().Resource); ok {
+		if err := p.capable(h.Kind, h.Facet, h.Attributes); err != nil {
+			return market.Lease{}, fmt.Errorf("lease %s: %w", lease.ID, err)
+		}
+	}
 	return lease, p.decide(lease)
 }
 
@@ -281,7 +286,7 @@ func (v *visit) affordable(base resources.Usage, limits resources.Limits) (resou
 	err := v.account.reserve(v.lane, func(others mman.Amount) (mman.Amount, error) {
 		left := v.lease.Cap - min(v.lease.Cap, others)
 		cost := func(wallMs, fuel uint64) (mman.Amount, bool, error) {
-			usage, err := base.Add(resources.Usage{Fuel: fuel, WallMs: wallMs, InBytes: limits.InputBytes, OutBytes: limits.OutputBytes, CallCount: 1})
+			usage, err := base.Add(resources.Usage{Fuel: fuel, WallMs: wallMs, CPUMs: wallMs * resources.ContainerCPUs, MemoryMs: wallMs * limits.Mebibytes(), InBytes: limits.InputBytes, OutBytes: limits.OutputBytes, CallCount: 1})
 			if err != nil {
 				return 0, false, err
 			}
@@ -351,6 +356,8 @@ type bill struct {
 // whatever the executor needed to stop.
 func (b bill) within(used resources.Usage) resources.Usage {
 	used.WallMs = min(used.WallMs, b.limits.WallMs)
+	used.CPUMs = min(used.CPUMs, used.WallMs*resources.ContainerCPUs)
+	used.MemoryMs = min(used.MemoryMs, used.WallMs*b.limits.Mebibytes())
 	used.Fuel = min(used.Fuel, b.limits.Fuel)
 	used.InBytes = min(used.InBytes, b.limits.InputBytes)
 	used.OutBytes = min(used.OutBytes, b.limits.OutputBytes)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	mman "github.com/limboid/massive-man"
-	"github.com/limboid/massive-man/resources"
 )
 
 // What every program sees.
@@ -126,7 +125,7 @@ type undefended struct {
 	scratch      bool // the scratch folder has no bound of its own
 	network      bool // the host's network
 	devices      bool // the host's devices, and device files in images
-	capabilities bool // all of them
+	capabilities bool // the engine's usual ones, and an administrator's
 	privileges   bool // programs with the setuid bit gain privileges
 	root         bool // the program is root
 	seccomp      bool // every system call
@@ -136,6 +135,3 @@ type undefended struct {
 	kill         bool // a program is asked to end
 	names        bool // images keep the names that their archives give them
 }
-
-// mebibytes rounds a memory limit up.
-func mebibytes(limits resources.Limits) uint64 { return (limits.MemoryBytes + 1<<20 - 1) >> 20 }

@@ -196,7 +196,7 @@ func (e *engine) weaken(h *container.HostConfig) {
 		h.CapAdd = append(h.CapAdd, "MKNOD", "DAC_OVERRIDE")
 	}
 	if off.capabilities {
-		h.CapDrop, h.CapAdd = nil, []string{"ALL"}
+		h.CapDrop, h.CapAdd = nil, []string{"SYS_ADMIN", "SYSLOG"}
 	}
 	if off.privileges {
 		h.SecurityOpt, h.CapDrop = nil, nil

@@ -106,19 +106,13 @@ func (e *Executor) furnish() error {
 // Facts returns what the engine said of itself.
 func (e *Executor) Facts() Facts { return e.engine.facts }
 
-// Sandbox returns what programs run in: "gvisor", or "runc" for the engine's own.
+// Sandbox returns what programs run in: see resources.SandboxGVisor.
 func (e *Executor) Sandbox() string {
 	if e.engine.runtime == RuntimeGVisor {
-		return SandboxGVisor
+		return resources.SandboxGVisor
 	}
-	return SandboxPlain
+	return resources.SandboxEngine
 }
-
-// What an offer's attribute "sandbox" may say.
-const (
-	SandboxGVisor = "gvisor"
-	SandboxPlain  = "runc"
-)
 
 // Swept returns how many containers of an earlier process New removed.
 func (e *Executor) Swept() int { return e.swept }

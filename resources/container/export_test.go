@@ -81,3 +81,14 @@ func Named(ctx context.Context, host, name string) (string, error) {
 	}
 	return got.ID, errors.Join(err, c.Close())
 }
+
+// WhoAmI is a program that exits with the low byte of its effective user.
+func WhoAmI(arch string) []byte {
+	if arch == "arm64" {
+		return executable(183, []byte{0xe8, 0x15, 0x80, 0xd2, 0x01, 0, 0, 0xd4, 0xa8, 0x0b, 0x80, 0xd2, 0x01, 0, 0, 0xd4})
+	}
+	return executable(62, []byte{
+		0xb8, 0x6b, 0, 0, 0, 0x0f, 0x05, // geteuid
+		0x89, 0xc7, 0xb8, 0x3c, 0, 0, 0, 0x0f, 0x05, // exit
+	})
+}

@@ -17,7 +17,6 @@ import (
 
 // idle returns the program as an ELF file for a processor in Go's words.
 func idle(arch string) ([]byte, error) {
-	const origin, heads = 0x400000, 64 + 56
 	var machine uint16
 	var code []byte
 	switch arch {
@@ -55,8 +54,12 @@ func idle(arch string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: containers on %s: amd64 and arm64 are known", mman.ErrUnsupported, arch)
 	}
 	code = append(code, 1) // SIG_IGN, then no flags, restorer and mask
-	code = append(code, make([]byte, 31)...)
+	return executable(machine, append(code, make([]byte, 31)...)), nil
+}
 
+// executable wraps machine code into an ELF file.
+func executable(machine uint16, code []byte) []byte {
+	const origin, heads = 0x400000, 64 + 56
 	le := binary.LittleEndian
 	b := append([]byte("\x7fELF\x02\x01\x01"), make([]byte, 9)...)
 	b = le.AppendUint16(b, 2) // an executable
@@ -75,5 +78,5 @@ func idle(arch string) ([]byte, error) {
 	for _, v := range []uint64{0, origin, origin, size, size, 0x1000} {
 		b = le.AppendUint64(b, v)
 	}
-	return append(b, code...), nil
+	return append(b, code...)
 }

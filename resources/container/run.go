@@ -403,7 +403,7 @@ func (r *run) result(code uint32) resources.Result {
 	wall := min(uint64((r.watch.spent()+time.Millisecond-1)/time.Millisecond), limits.WallMs) //nolint:gosec // it is not negative
 	cpu := uint64((time.Duration(r.cpu.Load()) + time.Millisecond - 1) / time.Millisecond)    //nolint:gosec // it is not negative
 	return resources.Result{ExitCode: code, Usage: resources.Usage{
-		WallMs: wall, CPUMs: min(cpu, wall*resources.ContainerCPUs), MemoryMs: wall * mebibytes(limits),
+		WallMs: wall, CPUMs: min(cpu, wall*resources.ContainerCPUs), MemoryMs: wall * limits.Mebibytes(),
 		InBytes: r.in.Load(), OutBytes: r.out.passed(), CallCount: 1,
 	}}
 }

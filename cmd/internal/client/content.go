@@ -1,6 +1,7 @@
 package client
 
 import (
+	"archive/tar"
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
@@ -57,9 +58,21 @@ func checkAlgorithm(path string) (err error) {
 		return fmt.Errorf("%w: %w", mman.ErrInvalid, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	if resources.FacetOfFile(path) == resources.FacetContainer {
+		return checkImage(f)
+	}
 	head := make([]byte, 8)
 	if _, err := io.ReadFull(f, head); err != nil || !bytes.Equal(head, []byte("\x00asm\x01\x00\x00\x00")) {
 		return fmt.Errorf("%w: %s does not begin like a WASM module; compile it for WASI preview 1, in Go with GOOS=wasip1 GOARCH=wasm, or name a script .js or .py", mman.ErrModule, path)
+	}
+	return nil
+}
+
+// checkImage refuses a .tar that does not begin as one does. All else is for the
+// provider to say, whose machine the image must suit.
+func checkImage(f *os.File) error {
+	if _, err := tar.NewReader(f).Next(); err != nil {
+		return fmt.Errorf("%w: %s is no archive of an image (%w); make one with mman image build or docker save, not compressed", mman.ErrModule, f.Name(), err)
 	}
 	return nil
 }

@@ -73,6 +73,9 @@ func (a *app) runReplay(ctx context.Context, word, export string) error {
 	if err != nil {
 		return err
 	}
+	if facet := lease.Compute().Facet; facet != resources.FacetWasm {
+		return fmt.Errorf("receipt %s: %w: it paid for a %s, whose runs need not be alike", id, mman.ErrUnsupported, facet)
+	}
 	begun := a.now()
 	answer, err := a.again(ctx, c, r, lease, export)
 	if err != nil {

@@ -46,6 +46,7 @@ type work struct {
 	where    string
 	wheres   []string // of data
 	accept   []string
+	sandbox  string
 	out      string
 }
 
@@ -127,6 +128,7 @@ func (w *work) terms(f *pflag.FlagSet) {
 	f.Uint64Var(&w.looks, "looks", 0, "how many offers the ledger may look at beyond "+strconv.Itoa(tx.IncludedLooks)+"; each costs a little gas")
 	f.StringVar(&w.where, "where", "", "condition on the compute offer, for example offer.region.startsWith(\"eu\")")
 	f.StringArrayVar(&w.wheres, "data-where", nil, "condition on the offer of a dataset that may be any, after those of --data; repeatable")
+	f.StringVar(&w.sandbox, "sandbox", "", "what a container must run in: gvisor, or runc for the engine's own (default any)")
 	f.StringVar(&w.purpose, "purpose", "", "what for, as policies may ask, for example research; a claim")
 	f.StringArrayVar(&w.accept, "accept", nil, "obligation that you take on, for example no_training or delete_after=24h; repeatable")
 }
@@ -169,8 +171,19 @@ func (w *work) complete(d sdk.Wanted) (_ sdk.Wanted, err error) {
 		return d, err
 	}
 	d.Purpose, d.Where = w.purpose, w.where
-	if w.where != "" {
-		if _, err := policy.CompileWhere(w.where); err != nil {
+	switch w.sandbox {
+	case "":
+	case resources.SandboxGVisor, resources.SandboxEngine:
+		demand := fmt.Sprintf("%q in offer.attributes", "sandbox="+w.sandbox)
+		if w.where != "" {
+			demand = "(" + w.where + ") && " + demand
+		}
+		d.Where = demand
+	default:
+		return d, console.Wrong("--sandbox %.40q is not known: use gvisor or runc", w.sandbox)
+	}
+	if d.Where != "" {
+		if _, err := policy.CompileWhere(d.Where); err != nil {
 			return d, console.Wrong("--where: %w", err)
 		}
 	}
@@ -423,8 +436,16 @@ func failure(o sdk.Outcome, l resources.Limits) error {
 	case mman.ErrCanceled.Code:
 		return fmt.Errorf("%w: %s", mman.ErrCanceled, paid)
 	case mman.ErrGuestTrap.Code:
-		return fmt.Errorf("%w: it did what WebAssembly forbids; %s is paid, the price of its whole fuel limit: a lower --fuel risks less", mman.ErrGuestTrap, o.Paid)
+		return fmt.Errorf("%w: %s", mman.ErrGuestTrap, trapText(o))
 	default:
 		return mman.RemoteError(o.Result.Code, mman.RetryNever, fmt.Sprintf("the provider stopped the run with code %d", o.Result.Code))
 	}
+}
+
+// trapText says what a trap costs. Only a WASM module has fuel.
+func trapText(o sdk.Outcome) string {
+	if o.Usage.Fuel == 0 {
+		return fmt.Sprintf("a signal ended it; what it used, %s, is paid", o.Paid)
+	}
+	return fmt.Sprintf("it did what WebAssembly forbids; %s is paid, the price of its whole fuel limit: a lower --fuel risks less", o.Paid)
 }

@@ -34,8 +34,10 @@ func kinds() []struct {
 		{resources.KindAlgorithm, resources.FacetWasm},
 		{resources.KindAlgorithm, resources.FacetJS},
 		{resources.KindAlgorithm, resources.FacetPython},
+		{resources.KindAlgorithm, resources.FacetContainer},
 		{resources.KindDataset, resources.FacetFile},
 		{resources.KindCompute, resources.FacetWasm},
+		{resources.KindCompute, resources.FacetContainer},
 		{resources.KindEndpoint, resources.FacetHTTP},
 	}
 }

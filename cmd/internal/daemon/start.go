@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,6 +64,7 @@ func (p *program) start(use, short string) *cobra.Command {
 	flags.StringSliceVar(&f.given.Listen, "listen", nil, "multiaddrs of the peer-to-peer host (default port 4051 on loopback)")
 	flags.StringSliceVar(&f.given.Bootstrap, "bootstrap", nil, "multiaddrs at which to enter the peer-to-peer network")
 	flags.StringVar(&f.given.API, "api", "", "where the loopback API listens (default "+node.DefaultAPI+")")
+	flags.StringVar(&f.given.Engine, "engine", "", "container engine, for example unix:///var/run/docker.sock, or none (default one with gVisor, if there is)")
 	flags.StringVar(&f.given.Account, "account", "", `name of the account's key (default "node")`)
 	flags.StringVar(&f.given.Moniker, "moniker", "", "name that other nodes see")
 	flags.Uint64Var(&f.given.KeepBlocks, "keep-blocks", 0, "blocks to keep beside those that evidence needs (default all)")
@@ -110,11 +112,12 @@ func (p *program) runStart(ctx context.Context, cmd *cobra.Command, f *startFlag
 			stop()
 		}()
 	}
-	return p.live(ctx, cfg, listings)
+	return p.live(ctx, cfg, listings, slices.Contains(f.provide, provideAll))
 }
 
-// live runs a node until ctx ends, and lends what is listed.
-func (p *program) live(ctx context.Context, cfg node.Config, listings []provider.Listing) (err error) {
+// live runs a node until ctx ends, and lends what is listed; with all also what it
+// finds that this machine can do.
+func (p *program) live(ctx context.Context, cfg node.Config, listings []provider.Listing, all bool) (err error) {
 	n, err := node.New(ctx, cfg)
 	if err != nil {
 		return err
@@ -124,7 +127,7 @@ func (p *program) live(ctx context.Context, cfg node.Config, listings []provider
 	life, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() { done <- n.Run(life) }()
-	if err := p.greet(life, n, done, listings); err != nil {
+	if err := p.greet(life, n, done, listings, all); err != nil {
 		stop()
 		return errors.Join(err, <-done)
 	}
@@ -132,7 +135,7 @@ func (p *program) live(ctx context.Context, cfg node.Config, listings []provider
 }
 
 // greet waits until the node serves, publishes, and says where it is.
-func (p *program) greet(ctx context.Context, n *node.Node, done chan error, listings []provider.Listing) error {
+func (p *program) greet(ctx context.Context, n *node.Node, done chan error, listings []provider.Listing, all bool) error {
 	ready, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -145,6 +148,9 @@ func (p *program) greet(ctx context.Context, n *node.Node, done chan error, list
 		return nil // why it ended is in done
 	}
 	p.printf("%s is ready: rpc %s, api %s, peer %s\n", run.ChainID, run.RPC, run.API, strings.Join(run.Peers, " "))
+	if sandbox := n.Sandbox(); all && sandbox != "" {
+		listings = append(listings, ownContainers(sandbox))
+	}
 	for _, l := range listings {
 		got, err := lender.Publish(ready, l)
 		if err != nil {
@@ -167,6 +173,7 @@ func override(cfg, given node.Config, typed func(string) bool) node.Config {
 		"listen":     func() { cfg.Listen = given.Listen },
 		"bootstrap":  func() { cfg.Bootstrap = given.Bootstrap },
 		"api":        func() { cfg.API = given.API },
+		"engine":     func() { cfg.Engine = given.Engine },
 		"account":    func() { cfg.Account = given.Account },
 		"moniker":    func() { cfg.Moniker = given.Moniker },
 
@@ -214,6 +221,24 @@ func ownCompute() provider.Listing {
 		Manifest: resources.Manifest{Version: 1, Kind: resources.KindCompute, Facet: resources.FacetWasm, Name: "WASM compute", Summary: "Runs WASI preview 1 commands, without network"},
 		Policy:   policy.Policy{Default: policy.Allow, Limits: policy.Limits{WallMs: 600_000, MemoryBytes: 1 << 30, InputBytes: 1 << 30, OutputBytes: 256 << 20, Network: "none"}},
 		Price:    price.Price{Units: []price.UnitPrice{{Unit: resources.UnitFuel, Per: 1_000_000_000, UMan: 100}}},
+		Capacity: provider.DefaultCapacity,
+	}
+}
+
+// ownContainers lends this machine's container engine to everybody on a local
+// network, without a network of its own.
+func ownContainers(sandbox string) provider.Listing {
+	return provider.Listing{
+		Manifest: resources.Manifest{
+			Version: 1, Kind: resources.KindCompute, Facet: resources.FacetContainer, Name: "Container compute",
+			Summary:    "Runs images, without network",
+			Attributes: resources.SortedAttributes(map[string]string{provider.AttributeSandbox: sandbox}),
+		},
+		Policy: policy.Policy{Default: policy.Allow, Limits: policy.Limits{WallMs: 600_000, MemoryBytes: 1 << 30, InputBytes: 1 << 30, OutputBytes: 256 << 20, Network: "none"}},
+		Price: price.Price{Units: []price.UnitPrice{
+			{Unit: resources.UnitCPUMs, Per: 1000, UMan: 100},
+			{Unit: resources.UnitMemoryMs, Per: 1 << 20, UMan: 10}, // about a GiB for a second
+		}},
 		Capacity: provider.DefaultCapacity,
 	}
 }

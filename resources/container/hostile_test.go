@@ -1,0 +1,207 @@
+package container_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/container"
+	"github.com/limboid/massive-man/resources/resourcestest"
+)
+
+// attack is what a hostile program tries. It prints "got it" where it succeeds, and
+// it does with its defence switched off.
+type attack struct {
+	line string
+	// without is what must be switched off for it to succeed.
+	without container.Undefended
+	// stopped is how its run ends when it is defended against; nil when the program
+	// goes on and does not get it.
+	stopped error
+}
+
+const gotIt = "got it"
+
+// attacks are the table of docs/containers.md.
+func attacks(t *testing.T) map[string]attack {
+	t.Helper()
+	// A service on the host's loopback, which an attacker wants to reach.
+	service, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	go func() {
+		for {
+			conn, err := service.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("HTTP/1.0 200 OK\r\n\r\nsecret")) // the attacker may be gone
+			_ = conn.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = service.Close() })
+	return map[string]attack{
+		"memory bomb":               {"busybox dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null && echo got it", container.Undefended{Memory: true}, nil},
+		"fork bomb":                 {"i=0; while [ $i -lt 200 ]; do sleep 20 & i=$((i+1)); done; [ $(ls -d /proc/[0-9]* | wc -l) -gt 190 ] && echo got it", container.Undefended{Processes: true}, nil},
+		"disk filler, root":         {"dd if=/dev/zero of=/filler bs=1M count=100 2>/dev/null && echo got it", container.Undefended{Disk: true, Root: true, Capabilities: true}, nil},
+		"disk filler, scratch":      {"dd if=/dev/zero of=/tmp/filler bs=1M count=100 2>/dev/null && echo got it", container.Undefended{Scratch: true, Memory: true}, nil},
+		"network, the loopback":     {"wget -q -O- http://" + service.Addr().String() + "/ | busybox grep -q secret && echo got it", container.Undefended{Network: true}, nil},
+		"network, interfaces":       {"[ $(ls /sys/class/net | wc -l) -gt 1 ] && echo got it || { busybox grep -vq 'lo:\\|face\\|Inter' /proc/net/dev && echo got it; }", container.Undefended{Network: true}, nil},
+		"device, made":              {"mknod /tmp/d b 7 0 && echo got it", container.Undefended{Devices: true, Root: true}, nil},
+		"device, kernel log":        {"busybox dmesg >/dev/null 2>&1 && echo got it", container.Undefended{Capabilities: true, Root: true, Seccomp: true}, nil},
+		"engine's socket":           {"[ -S /var/run/docker.sock ] && echo got it", container.Undefended{Sockets: true}, nil},
+		"mount":                     {"mount -t tmpfs none /tmp && echo got it", container.Undefended{Capabilities: true, Root: true, Seccomp: true}, nil},
+		"namespace":                 {"unshare -m true && echo got it", container.Undefended{Capabilities: true, Root: true, Seccomp: true}, nil},
+		"user namespace":            {"unshare -r true && echo got it", container.Undefended{Seccomp: true}, nil},
+		"host's processes":          {"[ $(ls -d /proc/[0-9]* | wc -l) -gt 20 ] && echo got it", container.Undefended{ProcessesOf: true}, nil},
+		"kernel's settings":         {"echo 1 > /proc/sys/kernel/printk && echo got it", container.Undefended{}, nil},
+		"root":                      {"[ $(id -u) = 0 ] && echo got it", container.Undefended{Root: true}, nil},
+		"output flood":              {"yes | head -c 2000000; echo got it", container.Undefended{Output: true}, mman.ErrOutput},
+		"ends others by its PID 1":  {"kill -9 1; kill -0 1 && [ ! -d /proc/1 ] && echo got it", container.Undefended{}, nil},
+		"reads the kernel's memory": {"head -c 1 /proc/kcore >/dev/null 2>&1 && echo got it", container.Undefended{}, nil},
+	}
+}
+
+func hostile(t *testing.T, off container.Undefended, archive []byte) outcome {
+	t.Helper()
+	c := config(t)
+	e := open(t, c, off)
+	task := task(&resourcestest.Content{}, archive)
+	task.Limits.OutputBytes = 1 << 20
+	task.Limits.WallMs = 20_000
+	return run(t, e, task)
+}
+
+func TestHostile(t *testing.T) {
+	t.Parallel()
+	engineHost(t)
+	for name, a := range attacks(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			archive := does(t, a.line+"; true")
+			held := hostile(t, container.Undefended{}, archive)
+			require.NotContains(t, held.stdout, gotIt)
+			if a.stopped != nil {
+				require.ErrorIs(t, held.err, a.stopped)
+			}
+			if a.without == (container.Undefended{}) {
+				return // the kernel holds it even from a program that nothing holds
+			}
+			free := hostile(t, a.without, archive)
+			require.Contains(t, free.stdout, gotIt, "without its defence the attack must work: %v %s", free.err, free.stderr)
+		})
+	}
+}
+
+// setuid is an image with a program that runs as root whoever starts it.
+func setuid(t *testing.T) []byte {
+	t.Helper()
+	program := container.WhoAmI(runtime.GOARCH)
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	for _, f := range []struct {
+		name string
+		mode int64
+	}{{"bin/", 0o755}, {"bin/whoami", 0o4755}} {
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: f.mode, Size: int64(len(program))}
+		if strings.HasSuffix(f.name, "/") {
+			h.Typeflag, h.Size = tar.TypeDir, 0
+		}
+		require.NoError(t, w.WriteHeader(h))
+		if h.Size > 0 {
+			_, err := w.Write(program)
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, w.Close())
+	return imageOf(t, layer.Bytes(), `"Entrypoint":["/bin/whoami"]`, nil)
+}
+
+func TestSetuid(t *testing.T) {
+	t.Parallel()
+	engineHost(t)
+	const nobody = 65534 & 0xff
+	held := hostile(t, container.Undefended{}, setuid(t))
+	require.NoError(t, held.err)
+	require.EqualValues(t, nobody, held.result.ExitCode)
+	free := hostile(t, container.Undefended{Privileges: true}, setuid(t))
+	require.NoError(t, free.err)
+	require.Zero(t, free.result.ExitCode, "without its defence the attack must work")
+}
+
+// TestIgnoresSignals has a program that does not want to end.
+func TestIgnoresSignals(t *testing.T) {
+	t.Parallel()
+	for _, undefended := range []bool{false, true} {
+		c := config(t)
+		e := open(t, c, container.Undefended{Kill: undefended})
+		stubborn := task(&resourcestest.Content{}, does(t, "trap '' TERM INT HUP QUIT; while :; do sleep 1; done"))
+		stubborn.Limits.WallMs = 300
+		require.ErrorIs(t, run(t, e, stubborn).err, mman.ErrWall)
+		left, err := container.Containers(t.Context(), c.Host, c.Owner)
+		require.NoError(t, err)
+		require.Equal(t, undefended, len(left) == 1, "it is gone, unless it is only asked to go")
+	}
+}
+
+// TestNames has an image that bears the name of one that the host trusts.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	for _, undefended := range []bool{false, true} {
+		c := config(t)
+		e := open(t, c, container.Undefended{Names: undefended})
+		trusted := c.Owner + "/trusted:latest"
+		var layer bytes.Buffer
+		require.NoError(t, tar.NewWriter(&layer).Close())
+		shadow := imageOf(t, layer.Bytes(), `"Cmd":["/evil"]`, []string{trusted})
+		_, err := e.Prepare(t.Context(), task(&resourcestest.Content{}, shadow))
+		require.NoError(t, err)
+		id, err := container.Named(t.Context(), c.Host, trusted)
+		require.NoError(t, err)
+		require.Equal(t, undefended, id != "", "what the host calls %s is %q", trusted, id)
+	}
+}
+
+// TestDevicesInImages has an image bring the device that it wants.
+func TestDevicesInImages(t *testing.T) {
+	t.Parallel()
+	e := open(t, config(t), container.Undefended{})
+	_, err := e.Prepare(t.Context(), task(&resourcestest.Content{}, withDevice(t)))
+	require.ErrorIs(t, err, mman.ErrImport)
+	free := open(t, config(t), container.Undefended{Devices: true})
+	_, err = free.Prepare(t.Context(), task(&resourcestest.Content{}, withDevice(t)))
+	require.NoError(t, err, "without its defence the attack must work")
+}
+
+// TestGVisor has programs run in gVisor where the engine has it, and told so.
+func TestGVisor(t *testing.T) {
+	t.Parallel()
+	c := config(t)
+	c.Plain = false
+	e := open(t, c, container.Undefended{})
+	if !e.Facts().GVisor {
+		t.Skip("the engine has no gVisor: apt-get install runsc, and name it runsc among the runtimes of /etc/docker/daemon.json")
+	}
+	require.Equal(t, resources.SandboxGVisor, e.Sandbox())
+	content := &resourcestest.Content{}
+	inside := run(t, e, task(content, does(t, "cat /proc/version; id -u; wc -c < /data/0"), ""))
+	require.NotContains(t, inside.stdout, kernel(t), "it is another kernel")
+	large := task(content, does(t, "dd if=/dev/zero of=/dev/null bs=300M count=1"))
+	require.ErrorIs(t, run(t, e, large).err, mman.ErrMemory)
+	require.Equal(t, "still there\n", run(t, e, task(content, does(t, "echo still there"))).stdout)
+}
+
+// kernel is the host's version, as /proc tells it.
+func kernel(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	require.NoError(t, err)
+	return strings.TrimSpace(string(b))
+}
