@@ -69,8 +69,8 @@ func (c contents) supply(ctx context.Context, id mman.CID, size uint64, r io.Rea
 		return c.p.shelf.Install(i, r)
 	}
 	most := c.lease.Limits.InputBytes
-	if algorithm := c.lease.Algorithm(); algorithm.Supplied && algorithm.Resource == id {
-		most = max(most, maxAlgorithm(algorithm))
+	if algorithm := c.lease.Algorithm(); algorithm.Supplied && algorithm.Resource == id && algorithm.Facet == resources.FacetContainer {
+		most = max(most, maxImageBytes) // an image is larger than what it reads
 	}
 	if size > most {
 		return fmt.Errorf("%w: %d bytes, the lease allows %d", mman.ErrInputLimit, size, c.lease.Limits.InputBytes)
