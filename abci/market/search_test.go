@@ -111,7 +111,7 @@ func (b bankOf) who(a mman.Address) int {
 	panic("money for nobody")
 }
 
-func take(from *mman.Amount, to *mman.Amount, a mman.Amount) error {
+func take(from, to *mman.Amount, a mman.Amount) error {
 	if *from < a {
 		return fmt.Errorf("%w: %d of %d", mman.ErrFunds, a, *from)
 	}
