@@ -143,10 +143,12 @@ func (q request) most() int {
 }
 
 func (s *Server) complete(w http.ResponseWriter, r *http.Request, q request, chat bool) {
-	prompt := texts(q.Prompt)
+	var said strings.Builder
+	said.WriteString(texts(q.Prompt))
 	for _, m := range q.Messages {
-		prompt += texts(m.Content) + "\n"
+		said.WriteString(texts(m.Content) + "\n")
 	}
+	prompt := said.String()
 	if prompt == "" {
 		s.fail(w, http.StatusBadRequest, "there is nothing to continue")
 		return
@@ -229,7 +231,7 @@ func (s *Server) stream(ctx context.Context, w http.ResponseWriter, q request, a
 		n++
 		if s.Pause > 0 {
 			select {
-			case <-time.After(s.Pause):
+			case <-time.After(s.Pause): //nolint:forbidigo // a pause for people
 			case <-ctx.Done():
 			}
 		}

@@ -34,7 +34,7 @@ type input struct {
 
 func (i *input) Read(ctx context.Context, p []byte) (int, error) {
 	n, err := i.r.Read(p)
-	if err == io.EOF && i.stall { //nolint:errorlint // the bare value
+	if err == io.EOF && i.stall {
 		<-ctx.Done()
 		return 0, context.Cause(ctx)
 	}

@@ -327,7 +327,7 @@ func TestPlaces(t *testing.T) {
 	})
 	e := serve(t, endpoint.Settings{Upstream: at, Calls: 1})
 	done := make(chan got, 1)
-	go func() { done <- ask(t, e, get("/"), "") }()
+	go func() { done <- ask(t, e, get("/"), "") }() //nolint:testifylint // its end is waited for
 	<-inside
 	require.ErrorIs(t, ask(t, e, get("/"), "").err, mman.ErrBusy)
 	close(leave)

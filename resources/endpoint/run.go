@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -234,11 +235,11 @@ func bound(fields map[string]json.RawMessage, most uint64) {
 		named = true
 		var n uint64
 		if json.Unmarshal(raw, &n) != nil || n > most || n == 0 {
-			fields[name] = json.RawMessage(fmt.Sprint(most))
+			fields[name] = json.RawMessage(strconv.FormatUint(most, 10))
 		}
 	}
 	if !named {
-		fields["max_tokens"] = json.RawMessage(fmt.Sprint(most))
+		fields["max_tokens"] = json.RawMessage(strconv.FormatUint(most, 10))
 	}
 }
 
@@ -398,8 +399,8 @@ func (c *carry) pump(ctx context.Context, from io.Reader) error {
 	if c.e.off.search {
 		s.index = nil
 	}
-	pause := time.Duration(c.site.PauseMs) * time.Millisecond //nolint:gosec // bounded
-	late, few := time.NewTimer(pause), time.NewTimer(yieldAfter)
+	pause := time.Duration(c.site.PauseMs) * time.Millisecond    //nolint:gosec // bounded
+	late, few := time.NewTimer(pause), time.NewTimer(yieldAfter) //nolint:forbidigo // both are reset for every part
 	defer late.Stop()
 	defer few.Stop()
 	for parts := read(ctx, from); ; {

@@ -179,7 +179,7 @@ func parseRoute(text string) (route, error) {
 }
 
 func (r route) allows(method, path string) bool {
-	if r.method != "*" && r.method != method && !(r.method == "GET" && method == "HEAD") {
+	if r.method != "*" && r.method != method && (r.method != "GET" || method != "HEAD") {
 		return false
 	}
 	return path == r.path || r.below && strings.HasPrefix(path, r.path)

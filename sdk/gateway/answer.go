@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -33,7 +34,6 @@ type answer struct {
 	stream bool
 	conn   net.Conn // after an upgrade
 	events []byte   // an event that is not whole yet
-	ended  bool
 }
 
 // maxEvent bounds an event that is looked at; a longer one passes.
@@ -67,24 +67,8 @@ func (a *answer) cost() uint64 {
 func (a *answer) Write(p []byte) (int, error) {
 	n := len(p)
 	if a.status == 0 {
-		a.start = append(a.start, p...)
-		if len(a.start) < 4 {
-			return n, nil
-		}
-		size := binary.BigEndian.Uint32(a.start)
-		if size > call.MaxHead {
-			return 0, fmt.Errorf("%w: the provider's answer has a head of %d bytes", mman.ErrProtocol, size)
-		}
-		if uint32(len(a.start)) < 4+size { //nolint:gosec // bounded by what a frame carries
-			return n, nil
-		}
-		head, err := call.ReadResponse(bytes.NewReader(a.start[:4+size]))
-		if err != nil {
-			return 0, err
-		}
-		p = a.start[4+size:]
-		a.start = nil
-		if err := a.begin(head); err != nil {
+		var err error
+		if p, err = a.head(p); err != nil {
 			return 0, err
 		}
 	}
@@ -95,6 +79,27 @@ func (a *answer) Write(p []byte) (int, error) {
 		a.send(p)
 	}
 	return n, nil
+}
+
+// head takes what may be a part of the head, and returns what follows it.
+func (a *answer) head(p []byte) (rest []byte, err error) {
+	a.start = append(a.start, p...)
+	if len(a.start) < 4 {
+		return nil, nil
+	}
+	size := binary.BigEndian.Uint32(a.start)
+	if size > call.MaxHead {
+		return nil, fmt.Errorf("%w: the provider's answer has a head of %d bytes", mman.ErrProtocol, size)
+	}
+	if uint32(len(a.start)) < 4+size { //nolint:gosec // bounded by what a frame carries
+		return nil, nil
+	}
+	head, err := call.ReadResponse(bytes.NewReader(a.start[:4+size]))
+	if err != nil {
+		return nil, err
+	}
+	rest, a.start = a.start[4+size:], nil
+	return rest, a.begin(head)
 }
 
 // begin sends the head.
@@ -122,9 +127,7 @@ func (a *answer) begin(head call.Response) error {
 	if head.Status == http.StatusSwitchingProtocols {
 		return a.switched(h)
 	}
-	for name, values := range h {
-		a.w.Header()[name] = values
-	}
+	maps.Copy(a.w.Header(), h)
 	a.w.WriteHeader(a.status)
 	_ = a.control.Flush() // who asked may be gone
 	return nil

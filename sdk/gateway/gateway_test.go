@@ -87,7 +87,13 @@ func open(t *testing.T, p *provider, api string, undefended ...string) string {
 	return g.Addr()
 }
 
-func send(t *testing.T, at, path string, change func(*http.Request)) (*http.Response, string) {
+// reply is an answer that was read.
+type reply struct {
+	StatusCode int
+	Header     http.Header
+}
+
+func send(t *testing.T, at, path string, change func(*http.Request)) (reply, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+at+path, http.NoBody)
 	require.NoError(t, err)
@@ -100,7 +106,7 @@ func send(t *testing.T, at, path string, change func(*http.Request)) (*http.Resp
 	b, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
-	return resp, string(b)
+	return reply{resp.StatusCode, resp.Header}, string(b)
 }
 
 // TestPages: what only somebody else's page, or a name that it made point here, would
@@ -197,8 +203,12 @@ func TestEnds(t *testing.T) {
 		status int
 		kind   string
 	}{
-		{mman.ErrCapExceeded, 402, "insufficient_quota"}, {mman.ErrBusy, 429, "rate_limit_exceeded"}, {mman.ErrPolicy, 403, "permission_denied"},
-		{mman.ErrTimeout, 504, "api_error"}, {mman.ErrPeerVanished, 502, "api_error"}, {mman.ErrTooLarge, 413, "invalid_request_error"},
+		{mman.ErrCapExceeded, 402, "insufficient_quota"},
+		{mman.ErrBusy, 429, "rate_limit_exceeded"},
+		{mman.ErrPolicy, 403, "permission_denied"},
+		{mman.ErrTimeout, 504, "api_error"},
+		{mman.ErrPeerVanished, 502, "api_error"},
+		{mman.ErrTooLarge, 413, "invalid_request_error"},
 	} {
 		end = fmt.Errorf("lease x: %w", c.err)
 		resp, body := send(t, at, "/v1/models", func(*http.Request) {})

@@ -82,7 +82,7 @@ func (g *Gateway) welcome(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	query.Del(TokenParam)
-	http.SetCookie(w, &http.Cookie{Name: g.cookie, Value: g.cfg.Token, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
+	http.SetCookie(w, &http.Cookie{Name: g.cookie, Value: g.cfg.Token, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode}) //nolint:gosec // loopback has no TLS
 	to := url.URL{Path: "/" + strings.TrimLeft(r.URL.Path, `/\`), RawQuery: query.Encode()}
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("Location", to.String())

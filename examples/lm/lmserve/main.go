@@ -31,16 +31,16 @@ func main() {
 	keyFile := flag.String("key-file", "", "file with the API key that is asked for")
 	pause := flag.Duration("pause", 0, "between two tokens of a stream")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt) //nolint:forbidigo // a main
 	defer stop()
 	if err := serve(ctx, *listen, *keyFile, *pause, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "lm:", err)
-		os.Exit(1) //nolint:gocritic // nothing is left to stop
+		os.Exit(1) //nolint:forbidigo,gocritic // a main; nothing is left to stop
 	}
 }
 
 func serve(ctx context.Context, listen, keyFile string, pause time.Duration, out io.Writer) error {
-	s := lm.Server{Model: lm.New(string(examples.Book())), Now: time.Now, Pause: pause}
+	s := lm.Server{Model: lm.New(string(examples.Book())), Now: time.Now, Pause: pause} //nolint:forbidigo // a main
 	if keyFile != "" {
 		b, err := os.ReadFile(keyFile) //nolint:gosec // the operator names it
 		if err != nil {
