@@ -166,7 +166,7 @@ func (n *Node) buildNetwork(ctx context.Context) (err error) {
 		return err
 	}
 	dcfg := discovery.Default()
-	dcfg.After, dcfg.Logger = n.cfg.Clock.After, n.log
+	dcfg.After, dcfg.Now, dcfg.Logger = n.cfg.Clock.After, n.cfg.Clock.Now, n.log
 	if n.discovery, err = discovery.New(n.host, dcfg); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -151,6 +152,48 @@ func rank(addrs []ma.Multiaddr) []network.AddrDelay {
 		near = append(near, network.AddrDelay{Addr: a, Delay: delay})
 	}
 	return append(near, swarm.DefaultDialRanker(far)...)
+}
+
+// Reach says from where a host can be reached.
+type Reach string
+
+// The four answers.
+const (
+	// ReachMachine is a host that listens on loopback only.
+	ReachMachine Reach = "machine"
+	// ReachPublic is a host that others have dialed from outside.
+	ReachPublic Reach = "public"
+	// ReachPrivate is a host that others tried in vain to dial.
+	ReachPrivate Reach = "private"
+	// ReachUnknown is a host that nobody has tried to dial yet.
+	ReachUnknown Reach = "unknown"
+)
+
+// Reach says from where this host can be reached, as AutoNAT last found.
+func (h *Host) Reach() Reach {
+	if h.LoopbackOnly() {
+		return ReachMachine
+	}
+	// The bus keeps the last event for who comes later.
+	sub, err := h.h.EventBus().Subscribe(new(event.EvtLocalReachabilityChanged))
+	if err != nil {
+		return ReachUnknown
+	}
+	defer sub.Close() //nolint:errcheck // nothing is written
+	select {
+	case e := <-sub.Out():
+		if changed, ok := e.(event.EvtLocalReachabilityChanged); ok {
+			switch changed.Reachability {
+			case network.ReachabilityPublic:
+				return ReachPublic
+			case network.ReachabilityPrivate:
+				return ReachPrivate
+			case network.ReachabilityUnknown:
+			}
+		}
+	default:
+	}
+	return ReachUnknown
 }
 
 // LoopbackOnly reports whether the host can be reached from this machine only,

@@ -156,8 +156,16 @@ func (s *Server) query(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, http.StatusOK, answer)
 }
 
+// Lent is what a node lends.
+type Lent struct {
+	Items []provider.Published `json:"items"`
+	// Reach is from where the node can be reached: machine, public, private or
+	// unknown.
+	Reach string `json:"reach"`
+}
+
 func (s *Server) listings(w http.ResponseWriter, _ *http.Request) {
-	s.answer(w, http.StatusOK, map[string]any{"items": s.cfg.Provider.Published()})
+	s.answer(w, http.StatusOK, Lent{s.cfg.Provider.Published(), string(s.cfg.Provider.Reach())})
 }
 
 // publish reads a listing from a file of this machine and offers it.

@@ -64,3 +64,24 @@ func (c *Client) Publish(ctx context.Context, path string) (p provider.Published
 	}
 	return p, nil
 }
+
+// Lent asks what the node lends, when it told others of it, and from where it can be
+// reached.
+func (c *Client) Lent(ctx context.Context) (l Lent, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/v1/listings", nil)
+	if err != nil {
+		return l, fmt.Errorf("%w: %w", mman.ErrInvalid, err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return l, fmt.Errorf("%w: %w", mman.ErrUnreachable, err)
+	}
+	err = json.NewDecoder(io.LimitReader(resp.Body, maxLent)).Decode(&l)
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return l, fmt.Errorf("%w: the API's listings: %w", mman.ErrProtocol, err)
+	}
+	return l, nil
+}
+
+// maxLent bounds the answer of Lent.
+const maxLent = 16 << 20

@@ -63,7 +63,14 @@ func setUp(t *testing.T) scene {
 	return s
 }
 
-func ask(t *testing.T, method, url string, change func(*http.Request)) (*http.Response, []byte) {
+// answer is a response whose body was read.
+type answer struct {
+	StatusCode    int
+	ContentLength int64
+	Header        http.Header
+}
+
+func ask(t *testing.T, method, url string, change func(*http.Request)) (answer, []byte) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -77,7 +84,7 @@ func ask(t *testing.T, method, url string, change func(*http.Request)) (*http.Re
 	b, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
-	return resp, b
+	return answer{resp.StatusCode, resp.ContentLength, resp.Header}, b
 }
 
 func TestGateway(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/tx"
@@ -18,6 +19,7 @@ import (
 	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/market/price"
 	"github.com/limboid/massive-man/node/store"
+	"github.com/limboid/massive-man/p2p"
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/p2p/discovery"
 	"github.com/limboid/massive-man/resources"
@@ -120,18 +122,26 @@ type Published struct {
 	Private  bool            `json:"private"`
 	Offer    mman.CID        `json:"offer,omitzero"`
 	Expires  uint64          `json:"expires"`
+	// Provided is when the peers of the DHT were last told of it, as Published
+	// lists it; zero when nobody was there to be told.
+	Provided time.Time `json:"provided,omitzero"`
 }
 
 func (h holding) published() Published {
-	return Published{h.Resource, h.Name, h.Kind, h.Facet, h.Private, h.Offer, h.Expires}
+	return Published{Resource: h.Resource, Name: h.Name, Kind: h.Kind, Facet: h.Facet, Private: h.Private, Offer: h.Offer, Expires: h.Expires}
 }
+
+// Reach says from where this node can be reached.
+func (p *Provider) Reach() p2p.Reach { return p.host.Reach() }
 
 // Published lists what this provider lends.
 func (p *Provider) Published() []Published {
 	out := []Published{}
 	for _, h := range p.holdings.all() {
 		if !h.Withdrawn {
-			out = append(out, h.published())
+			one := h.published()
+			one.Provided = p.discovery.Provided(h.Resource)
+			out = append(out, one)
 		}
 	}
 	return out

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/go-cid"
@@ -69,9 +70,8 @@ func (s *Service) ExportCAR(ctx context.Context, root mman.CID, maxBytes uint64,
 		if next.Type() != cid.DagProtobuf {
 			continue
 		}
-		links := nd.Links()
-		for i := len(links) - 1; i >= 0; i-- {
-			stack = append(stack, links[i].Cid)
+		for _, l := range slices.Backward(nd.Links()) {
+			stack = append(stack, l.Cid)
 		}
 	}
 	return nil
@@ -80,7 +80,7 @@ func (s *Service) ExportCAR(ctx context.Context, root mman.CID, maxBytes uint64,
 // carHeader is DAG-CBOR of {"roots": [root], "version": 1}, and its length.
 func carHeader(root cid.Cid) []byte {
 	raw := root.Bytes()
-	h := []byte{0xa2, 0x65, 'r', 'o', 'o', 't', 's', 0x81, 0xd8, 0x2a, 0x58, byte(len(raw) + 1), 0}
+	h := []byte{0xa2, 0x65, 'r', 'o', 'o', 't', 's', 0x81, 0xd8, 0x2a, 0x58, byte(len(raw)&0x7f) + 1, 0} // a CID has 36 bytes
 	h = append(h, raw...)
 	h = append(h, 0x67, 'v', 'e', 'r', 's', 'i', 'o', 'n', 1)
 	return append(binary.AppendUvarint(nil, uint64(len(h))), h...)

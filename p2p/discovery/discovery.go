@@ -38,6 +38,9 @@ type Config struct {
 	FindGrace time.Duration
 	// After is the clock behind intervals; time.After in a program. Required.
 	After func(time.Duration) <-chan time.Time
+	// Now is the clock behind Provided; time.Now in a program. Without one it
+	// says when nothing was provided.
+	Now func() time.Time
 	// Logger takes the log. Default: discard.
 	Logger *slog.Logger
 }
@@ -90,6 +93,12 @@ type Provider struct {
 	Addrs []string
 }
 
+// announced is a CID that this host provides.
+type announced struct {
+	key cid.Cid
+	at  time.Time // when others were last told
+}
+
 // Discovery is a host's part in the DHT. All methods are safe for concurrent
 // use.
 type Discovery struct {
@@ -98,7 +107,7 @@ type Discovery struct {
 	dht  *dht.IpfsDHT
 
 	mu       sync.Mutex
-	provided map[mman.CID]cid.Cid
+	provided map[mman.CID]announced
 }
 
 // Topic returns the CID under which the providers of a kind and facet are
@@ -133,7 +142,7 @@ func New(host *p2p.Host, cfg Config) (*Discovery, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: build the DHT: %w", mman.ErrInternal, err)
 	}
-	return &Discovery{cfg: cfg, host: host, dht: d, provided: make(map[mman.CID]cid.Cid)}, nil
+	return &Discovery{cfg: cfg, host: host, dht: d, provided: make(map[mman.CID]announced)}, nil
 }
 
 // Close leaves the DHT. It is safe twice.
@@ -258,12 +267,12 @@ func (d *Discovery) reprovide(ctx context.Context) {
 	d.mu.Unlock()
 	var g errgroup.Group
 	g.SetLimit(provideParallel)
-	for c, key := range all {
+	for c, it := range all {
 		if ctx.Err() != nil {
 			break
 		}
 		g.Go(func() error {
-			if err := d.announce(ctx, c, key); err != nil {
+			if err := d.announce(ctx, c, it.key); err != nil {
 				d.cfg.Logger.DebugContext(ctx, "announcement failed", slog.String("cid", c.String()), slog.Any("error", err))
 			}
 			return nil
@@ -287,12 +296,12 @@ func (d *Discovery) Provide(ctx context.Context, c mman.CID) error {
 		return err
 	}
 	d.mu.Lock()
-	_, has := d.provided[c]
+	it, has := d.provided[c]
 	if !has && len(d.provided) >= d.cfg.MaxProvided {
 		d.mu.Unlock()
 		return fmt.Errorf("%w: provide %s: this host announces %d CIDs already", mman.ErrCapacity, c, d.cfg.MaxProvided)
 	}
-	d.provided[c] = key
+	d.provided[c] = announced{key, it.at}
 	d.mu.Unlock()
 	return d.announce(ctx, c, key)
 }
@@ -312,7 +321,21 @@ func (d *Discovery) announce(ctx context.Context, c mman.CID, key cid.Cid) error
 	if err := d.dht.Provide(ctx, key, !alone); err != nil {
 		return fmt.Errorf("%w: provide %s: %w", mman.ErrUnreachable, c, err)
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if it, ok := d.provided[c]; ok && !alone && d.cfg.Now != nil {
+		it.at = d.cfg.Now()
+		d.provided[c] = it
+	}
 	return nil
+}
+
+// Provided returns when others were last told that this host has c; the zero time
+// when nobody was, because nobody was there.
+func (d *Discovery) Provided(c mman.CID) time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.provided[c].at
 }
 
 // FindProviders returns at most limit providers of c, without this host. It

@@ -18,7 +18,7 @@ import (
 
 func config() discovery.Config {
 	cfg := discovery.Default()
-	cfg.After = time.After
+	cfg.After, cfg.Now = time.After, time.Now
 	return cfg
 }
 
@@ -79,6 +79,8 @@ func TestFindAcrossTheBootstrapPeer(t *testing.T) {
 	require.Equal(t, hosts[2].ID(), id)
 
 	begin = time.Now()
+	require.False(t, found[2].Provided(topic).IsZero())
+	require.True(t, found[3].Provided(topic).IsZero())
 	none, err := found[3].FindProviders(t.Context(), discovery.Topic(p2ptest.NetworkID, "algorithm", "none"), 4)
 	require.NoError(t, err)
 	require.Empty(t, none)
@@ -117,6 +119,7 @@ func TestAloneThenFound(t *testing.T) {
 
 	c := mman.SumCID(mman.CodecRaw, []byte("alone"))
 	require.NoError(t, first.Provide(t.Context(), c)) // nobody is there to tell
+	require.True(t, first.Provided(c).IsZero())
 	p2ptest.Connect(t, hosts[1], hosts[0])
 	require.NoError(t, second.WaitReady(t.Context()))
 

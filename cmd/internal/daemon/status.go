@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -11,6 +12,8 @@ import (
 	"github.com/limboid/massive-man/cmd/internal/console"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/node"
+	"github.com/limboid/massive-man/node/api"
+	"github.com/limboid/massive-man/p2p"
 	"github.com/limboid/massive-man/sdk/chain"
 )
 
@@ -45,6 +48,9 @@ type business struct {
 	Lent       int         `json:"lent"`
 	OpenLeases int         `json:"open_leases"`
 	Settled    mman.Amount `json:"settled_uman"`
+	// Lends is what the node announces, when it last did, and from where it can
+	// be reached.
+	Lends *api.Lent `json:"lends,omitempty"`
 }
 
 func (p *program) status() *cobra.Command {
@@ -107,8 +113,14 @@ func look(ctx context.Context, home string) (state, error) {
 	if _, err := node.ReadGenesis(home); err != nil {
 		return s, nil // a network's folder, not a node's home
 	}
-	s.Business, err = account(ctx, home, rpc, st.ChainID)
-	return s, err
+	if s.Business, err = account(ctx, home, rpc, st.ChainID); err != nil {
+		return s, err
+	}
+	// The API answers a moment after the ledger does.
+	if lent, err := api.NewClient(run.API, run.Token).Lent(ctx); err == nil {
+		s.Business.Lends = &lent
+	}
+	return s, nil
 }
 
 // mostLooked bounds how many offers and leases are looked at.
@@ -182,6 +194,30 @@ func (s state) String() string {
 	text := fmt.Sprintf("%s: this node %s, at height %d.\n%s exist, %s of it in escrow; %s.\n", s.ChainID, role, s.Height, s.Supply, s.escrow, sound)
 	if b := s.Business; b != nil {
 		text += fmt.Sprintf("Account %s holds %s; offers that stand: %d, open leases on them: %d, paid on its leases so far: %s.\n", b.Account, b.Balance, b.Lent, b.OpenLeases, b.Settled)
+		text += b.lends()
 	}
 	return text + fmt.Sprintf("rpc %s, api %s\n", s.RPC, s.API)
+}
+
+// lends says of each resource when it was announced.
+func (b *business) lends() string {
+	if b.Lends == nil || len(b.Lends.Items) == 0 {
+		return ""
+	}
+	text := map[p2p.Reach]string{
+		p2p.ReachMachine: "This node can be reached from this machine only.\n",
+		p2p.ReachPublic:  "This node can be reached from outside.\n",
+		p2p.ReachPrivate: "This node cannot be reached from outside: open its port, or name a relay with --bootstrap.\n",
+	}[p2p.Reach(b.Lends.Reach)]
+	if text == "" {
+		text = "Nobody has tried yet whether this node can be reached.\n"
+	}
+	for _, one := range b.Lends.Items {
+		when := "not announced yet: no other peer is known"
+		if !one.Provided.IsZero() {
+			when = "announced " + one.Provided.UTC().Format(time.RFC3339)
+		}
+		text += fmt.Sprintf("  %s (%s/%s) %s\n", one.Name, one.Kind, one.Facet, when)
+	}
+	return text
 }
