@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -212,12 +213,13 @@ func (b *business) lends() string {
 	if text == "" {
 		text = "Nobody has tried yet whether this node can be reached.\n"
 	}
+	var list strings.Builder
 	for _, one := range b.Lends.Items {
 		when := "not announced yet: no other peer is known"
 		if !one.Provided.IsZero() {
 			when = "announced " + one.Provided.UTC().Format(time.RFC3339)
 		}
-		text += fmt.Sprintf("  %s (%s/%s) %s\n", one.Name, one.Kind, one.Facet, when)
+		_, _ = fmt.Fprintf(&list, "  %s (%s/%s) %s\n", one.Name, one.Kind, one.Facet, when)
 	}
-	return text
+	return text + list.String()
 }
