@@ -105,7 +105,7 @@ func (c *Calls) Close(ctx context.Context) error {
 	c.mu.Unlock()
 	var errs []error
 	for _, s := range idle {
-		errs = append(errs, s.Session.Close(ctx))
+		errs = append(errs, s.Close(ctx))
 	}
 	return errors.Join(errs...)
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/pokt-network/smt"
@@ -32,7 +33,7 @@ func TestRootAgainstOracle(t *testing.T) {
 			mutate(t, rng, block, m, rng.IntN(20))
 			writes := map[string]string{}
 			for range rng.IntN(40) {
-				key, value := fmt.Appendf(nil, "k%d", rng.IntN(keys)), fmt.Sprint(1+rng.IntN(5))
+				key, value := fmt.Appendf(nil, "k%d", rng.IntN(keys)), strconv.Itoa(1+rng.IntN(5))
 				if rng.IntN(3) == 0 {
 					require.NoError(t, block.Delete("oracle", key))
 					value = ""

@@ -123,11 +123,17 @@ func TestOpenAI(t *testing.T) {
 	out, err := cmd.Output()
 	require.NoError(t, err, "%s", &errs)
 	var got struct {
-		Models, Retrieved, Chat, Streamed, Text any
-		Tokens                                  uint64
-		Unasked, Unknown                        int
-		Dimensions                              []int
-		Wrong, Denied                           []any
+		Models     any    `json:"models"`
+		Retrieved  any    `json:"retrieved"`
+		Chat       any    `json:"chat"`
+		Streamed   any    `json:"streamed"`
+		Text       any    `json:"text"`
+		Tokens     uint64 `json:"tokens"`
+		Unasked    int    `json:"unasked"`
+		Unknown    int    `json:"unknown"`
+		Dimensions []int  `json:"dimensions"`
+		Wrong      []any  `json:"wrong"`
+		Denied     []any  `json:"denied"`
 	}
 	require.NoError(t, json.Unmarshal(out, &got), "%s", out)
 	require.Equal(t, []any{"book-trigrams"}, got.Models)

@@ -283,13 +283,13 @@ func TestLedgerContinues(t *testing.T) {
 		}
 		status, err := n.Status()
 		require.NoError(t, err)
-		block, err := client(t, n).Block(t.Context(), nil)
+		newest, err := client(t, n).Block(t.Context(), nil)
 		require.NoError(t, err)
 		if last != nil {
-			require.Greater(t, block.Block.Height, last.Block.Height)
-			require.Equal(t, last.Block.AppHash, block.Block.AppHash, "quiet blocks change nothing")
+			require.Greater(t, newest.Block.Height, last.Block.Height)
+			require.Equal(t, last.Block.AppHash, newest.Block.AppHash, "quiet blocks change nothing")
 		}
-		last = block
+		last = newest
 		require.NoError(t, n.stop())
 		require.NoError(t, app.Invariants())
 		c, err := app.Chain()
@@ -350,12 +350,12 @@ func TestFourValidatorsAgree(t *testing.T) {
 	require.NoError(t, err)
 	for i, app := range apps {
 		app.reach(t, res.Height+1)
-		block, err := client(t, nodes[i]).Block(t.Context(), new(res.Height+1))
+		own, err := client(t, nodes[i]).Block(t.Context(), new(res.Height+1))
 		require.NoError(t, err)
 		first, err := client(t, nodes[0]).Block(t.Context(), new(res.Height+1))
 		require.NoError(t, err)
-		require.Equal(t, first.Block.AppHash, block.Block.AppHash)
-		require.Len(t, block.Block.AppHash, sha256.Size)
+		require.Equal(t, first.Block.AppHash, own.Block.AppHash)
+		require.Len(t, own.Block.AppHash, sha256.Size)
 	}
 	for _, n := range nodes {
 		require.NoError(t, n.stop())

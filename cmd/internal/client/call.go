@@ -201,8 +201,7 @@ func (a *app) call(ctx context.Context, id mman.CID, w work, d door) (err error)
 	a.note("%d calls, paid %s", sum.calls, sum.paid)
 	if a.output == formatJSON {
 		answer.Token, answer.Calls, answer.Usage, answer.Paid = "", sum.calls, &sum.usage, sum.paid
-		var exit *exec.ExitError
-		if errors.As(failed, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](failed); ok {
 			answer.ExitCode = exit.ExitCode()
 		}
 		if err := console.JSON(a.streams.Out, answer); err != nil {
