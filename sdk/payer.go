@@ -158,7 +158,7 @@ const (
 )
 
 // bound is the most that the run can have used: the time that passed here, what a
-// guest can compute in it, the bytes that were given and seen, one call. A guest
+// guest can compute and hold in it, the bytes that were given and seen, one call. A guest
 // that trapped costs its whole fuel, however soon.
 func (p *payer) bound(result *market.RunResult) resources.Usage {
 	if p.off.usage {
@@ -170,7 +170,10 @@ func (p *payer) bound(result *market.RunResult) resources.Usage {
 	if !trapped(result) && elapsed < fuel/fuelPerMs {
 		fuel = min(fuel, elapsed*fuelPerMs+fuelBurst)
 	}
-	most := resources.Usage{WallMs: elapsed, InBytes: p.in + p.typed.Load(), OutBytes: p.out, CallCount: 1, Fuel: fuel}
+	most := resources.Usage{
+		Fuel: fuel, CPUMs: elapsed * resources.ContainerCPUs, WallMs: elapsed, MemoryMs: elapsed * p.mebibytes,
+		InBytes: p.in + p.typed.Load(), OutBytes: p.out, CallCount: 1,
+	}
 	if p.tokens != nil {
 		most.Tokens = p.tokens()
 	}
