@@ -54,8 +54,9 @@ func (Module) Nouns() []string {
 }
 
 // Query answers nodes/PEER, nodes?account=, offers, offers/CID, requests/ID,
-// requests?consumer=, leases/ID, leases?account=, decisions/ID, grants?offer=,
-// grants?grantee=, rfps/ID, rfps and rfps?account=. Lists take limit and after.
+// requests, requests?consumer=, leases/ID, leases, leases?account=, decisions/ID,
+// decisions, decisions?consumer=, grants?offer=, grants?grantee=, both of these for
+// one grant, rfps/ID, rfps and rfps?account=. Lists take limit and after.
 func (Module) Query(q block.Query) (any, error) {
 	if len(q.Path) == 2 {
 		if err := q.Allow(); err != nil {
@@ -77,10 +78,10 @@ func (Module) Query(q block.Query) (any, error) {
 		return listLeases(q)
 	case "grants":
 		return listGrants(q)
-	case "rfps":
+	case "decisions":
+		return listDecisions(q)
+	default: // the last of Nouns
 		return listRFPs(q)
-	default:
-		return nil, fmt.Errorf("%w: use /mman/%s/ID", mman.ErrInvalid, q.Path[0])
 	}
 }
 
@@ -321,17 +322,45 @@ func wanted(q block.Query, o market.Offer, resource mman.CID, provider mman.Addr
 		(resource.IsZero() || o.Resource == resource) && (provider.IsZero() || o.Provider == provider)
 }
 
-func listRequests(q block.Query) (any, error) {
-	if err := q.Allow("consumer", "limit", "after"); err != nil {
-		return nil, err
+// index picks where a list is read: in the records themselves, or in their index
+// by account when the argument names one. Both families' keys end in the id.
+func index(q block.Query, name string, all, byAccount state.Prefix) (state.Prefix, []byte, error) {
+	if err := q.Allow(name, "limit", "after"); err != nil {
+		return "", nil, err
 	}
-	a, err := address(q, "consumer")
+	if _, ok := q.Args[name]; !ok {
+		return all, nil, nil
+	}
+	a, err := address(q, name)
+	return byAccount, a[:], err
+}
+
+// lastID cuts the id off the end of a key.
+func lastID(key []byte) [mman.IDSize]byte {
+	return [mman.IDSize]byte(key[len(key)-mman.IDSize:])
+}
+
+// listRequests lists all requests or a consumer's, then those that wait first.
+func listRequests(q block.Query) (any, error) {
+	family, prefix, err := index(q, "consumer", state.MarketRequests, state.MarketRequestsByAccount)
 	if err != nil {
 		return nil, err
 	}
-	return list(q, state.MarketRequestsByAccount, a[:], func(rest []byte) (RequestAnswer, bool, bool, error) {
-		answer, ok, err := requestAnswer(q.State, mman.RequestID(rest[1:]))
+	return list(q, family, prefix, func(rest []byte) (RequestAnswer, bool, bool, error) {
+		answer, ok, err := requestAnswer(q.State, lastID(rest))
 		return answer, ok, false, err
+	})
+}
+
+// listDecisions lists why requests were matched so, all or a consumer's.
+func listDecisions(q block.Query) (any, error) {
+	family, prefix, err := index(q, "consumer", state.MarketDecisions, state.MarketRequestsByAccount)
+	if err != nil {
+		return nil, err
+	}
+	return list(q, family, prefix, func(rest []byte) (match.Decision, bool, bool, error) {
+		d, ok, err := LookupDecision(q.State, lastID(rest))
+		return d, ok, false, err
 	})
 }
 
@@ -362,17 +391,15 @@ func listRFPs(q block.Query) (any, error) {
 	})
 }
 
-// listLeases lists an account's leases, those that are not closed first.
+// listLeases lists all leases or an account's, then those that are not closed
+// first.
 func listLeases(q block.Query) (any, error) {
-	if err := q.Allow("account", "limit", "after"); err != nil {
-		return nil, err
-	}
-	a, err := address(q, "account")
+	family, prefix, err := index(q, "account", state.MarketLeases, state.MarketLeasesByAccount)
 	if err != nil {
 		return nil, err
 	}
-	return list(q, state.MarketLeasesByAccount, a[:], func(rest []byte) (market.Lease, bool, bool, error) {
-		l, ok, err := LookupLease(q.State, mman.LeaseID(rest[1:]))
+	return list(q, family, prefix, func(rest []byte) (market.Lease, bool, bool, error) {
+		l, ok, err := LookupLease(q.State, lastID(rest))
 		return l, ok, false, err
 	})
 }
@@ -397,28 +424,14 @@ func grantAnswer(r state.Reader, line []byte, grantee mman.Address) (GrantAnswer
 	return GrantAnswer{l.Offer, g.Provider, grantee, g.Policy, g.Expires, g.Revoked}, err == nil, err
 }
 
-// listGrants lists what is shared with an account, or with whom an offer is.
+// listGrants lists what is shared with an account, or with whom an offer is; with
+// both arguments it is the one grant, or none.
 func listGrants(q block.Query) (any, error) {
 	if err := q.Allow("offer", "grantee", "limit", "after"); err != nil {
 		return nil, err
 	}
-	if s, ok := q.Args["offer"]; ok {
-		id, err := mman.ParseCID(s)
-		if err != nil {
-			return nil, err
-		}
-		o, _, ok, err := LookupOffer(q.State, id)
-		if err != nil || !ok {
-			return found(nil, ok, err, "offer", s)
-		}
-		line := offerLine(o)
-		return list(q, state.MarketGrants, line, func(rest []byte) (GrantAnswer, bool, bool, error) {
-			if len(rest) != len(mman.Address{}) {
-				return GrantAnswer{}, false, false, fmt.Errorf("%w: after: use the next of an earlier page", mman.ErrInvalid)
-			}
-			a, ok, err := grantAnswer(q.State, line, mman.Address(rest))
-			return a, ok, false, err
-		})
+	if _, ok := q.Args["offer"]; ok {
+		return listShares(q)
 	}
 	grantee, err := address(q, "grantee")
 	if err != nil {
@@ -426,6 +439,36 @@ func listGrants(q block.Query) (any, error) {
 	}
 	return list(q, state.MarketGrantsByGrantee, grantee[:], func(rest []byte) (GrantAnswer, bool, bool, error) {
 		a, ok, err := grantAnswer(q.State, rest, grantee)
+		return a, ok, false, err
+	})
+}
+
+// listShares lists with whom an offer is shared.
+func listShares(q block.Query) (any, error) {
+	id, err := mman.ParseCID(q.Args["offer"])
+	if err != nil {
+		return nil, err
+	}
+	var only mman.Address
+	if _, ok := q.Args["grantee"]; ok {
+		if only, err = address(q, "grantee"); err != nil {
+			return nil, err
+		}
+	}
+	o, _, ok, err := LookupOffer(q.State, id)
+	if err != nil || !ok {
+		return found(nil, ok, err, "offer", q.Args["offer"])
+	}
+	line := offerLine(o)
+	return list(q, state.MarketGrants, line, func(rest []byte) (GrantAnswer, bool, bool, error) {
+		if len(rest) != mman.AddressSize {
+			return GrantAnswer{}, false, false, fmt.Errorf("%w: after: use the next of an earlier page", mman.ErrInvalid)
+		}
+		grantee := mman.Address(rest)
+		if !only.IsZero() && grantee != only {
+			return GrantAnswer{}, false, false, nil
+		}
+		a, ok, err := grantAnswer(q.State, line, grantee)
 		return a, ok, false, err
 	})
 }
