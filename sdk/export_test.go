@@ -20,6 +20,15 @@ func (b *LeaseBook) NewKey() (sig.PrivateKey, error) { return b.newKey(rand.Read
 // Key returns the key of a lease.
 func (b *LeaseBook) Key(o *OwnLease) (sig.PrivateKey, error) { return b.key(o) }
 
+// Record appends a run to the history of its lease.
+func (b *LeaseBook) Record(r RunRecord) error { return b.record(r) }
+
+// HistoryFile is where the history of a lease is.
+func (b *LeaseBook) HistoryFile(id mman.LeaseID) string { return b.historyFile(id) }
+
+// HistoryBytes is the size from which a history begins anew.
+const HistoryBytes = historyBytes
+
 // Add remembers a lease.
 func (b *LeaseBook) Add(o OwnLease) (*OwnLease, error) { return b.add(o) }
 

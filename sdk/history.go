@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/internal/dagcbor"
 	"github.com/limboid/massive-man/market"
@@ -67,12 +69,7 @@ func (b *LeaseBook) record(r RunRecord) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
-	if info, err := os.Stat(path); err == nil && info.Size() > historyBytes {
-		if err := os.Rename(path, path+".old"); err != nil {
-			return fmt.Errorf("%w: %w", mman.ErrHome, err)
-		}
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600) //nolint:gosec // the name is an id
+	f, err := openHistory(path)
 	if err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
@@ -81,6 +78,46 @@ func (b *LeaseBook) record(r RunRecord) (err error) {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
 	return nil
+}
+
+// openHistory opens a history to append to, and begins it anew when it is full. It is
+// locked until it is closed: sessions of one lease, and processes of one home, end
+// their runs at the same time.
+func openHistory(path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600) //nolint:gosec // the name is an id
+		if err != nil {
+			return nil, err
+		}
+		ready, err := turn(f, path)
+		if err == nil && ready {
+			return f, nil
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// turn locks the open history and reports whether it may be written: it is not when
+// another began it anew meanwhile, or this call did.
+func turn(f *os.File, path string) (bool, error) {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return false, err
+	}
+	open, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	named, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(open, named):
+		return false, nil
+	case err != nil || open.Size() <= historyBytes:
+		return err == nil, err
+	default:
+		return false, os.Rename(path, path+".old")
+	}
 }
 
 // FindRun returns the run that a receipt of this home pays for, or

@@ -324,7 +324,9 @@ func randomKey(seed mman.Hash) [32]byte {
 // call instantiates the module and runs it to its end.
 func (m *module) call(ctx context.Context, r *run) error {
 	ctx = context.WithValue(experimental.WithMemoryAllocator(ctx, &r.memory), runKey{}, r)
-	instance, err := m.runtime.InstantiateModule(ctx, m.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	// The engine's own source is never asked, and making one costs as much as a run.
+	config := wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(r.random)
+	instance, err := m.runtime.InstantiateModule(ctx, m.compiled, config)
 	if err != nil {
 		return err
 	}
