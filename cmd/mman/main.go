@@ -15,6 +15,7 @@ import (
 func main() { os.Exit(run()) }
 
 func run() int {
+	console.Collect(os.Getenv)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// A second signal ends the program at once.

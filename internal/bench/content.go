@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"os"
@@ -419,7 +418,7 @@ func Fetch(ctx context.Context, o FetchOptions, stdout io.Writer) (err error) {
 	case howBulk:
 		_, err = blocks.Fetch(ctx, p.host, blocks.Job{
 			Sources: []blocks.Source{{Peer: from, Request: blocks.Public(p.host.ID(), root)}}, Into: p.public, MaxBytes: manyBytes,
-			Progress: func(blocks.Progress) { peak = max(peak, anonymousMiB()) },
+			Progress: func(blocks.Progress) { peak = max(peak, anonymousMiB(os.Getpid())) },
 		}, transfers())
 	case howBitswap:
 		err = p.fetchBitswap(ctx, root)
@@ -453,24 +452,6 @@ func (p *party) fetchBitswap(ctx context.Context, root mman.CID) error {
 		return err
 	}
 	return errors.Join(f.Close(), p.public.Sync())
-}
-
-// anonymousMiB returns the memory of this process that is no mapped file, 0
-// where the system does not tell.
-func anonymousMiB() float64 {
-	b, err := os.ReadFile("/proc/self/status")
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0
-	}
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "RssAnon:"); ok {
-			kib, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 64)
-			if err == nil {
-				return kib / 1024
-			}
-		}
-	}
-	return 0
 }
 
 // neighbours are peers that all know the first only.

@@ -88,6 +88,24 @@ func residentMiB(pid int) (float64, error) {
 	return pages * float64(os.Getpagesize()) / (1 << 20), err
 }
 
+// anonymousMiB returns the resident memory of a process that is no mapped file, 0
+// where the system does not tell.
+func anonymousMiB(pid int) float64 {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "RssAnon:"); ok {
+			kib, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 64)
+			if err == nil {
+				return kib / 1024
+			}
+		}
+	}
+	return 0
+}
+
 // processor returns the processor time that this process has used, where the
 // system tells it, else the time that has passed.
 func processor() time.Duration {

@@ -47,9 +47,13 @@ capacity: 1024
 //	new_lease_p50, new_lease_p99     on a lease that is requested for it
 //	open_lease_p50, open_lease_p99   on a lease and session that are open
 //	requests_per_second              on one lease over several sessions
-//	idle_rss                         MiB of the node before the first request
+//	idle_rss, rss_after              MiB of the node before the first request and
+//	                                 after the last, with the files that it maps
+//	anon_half, anon_after            the same without them, when half of the runs
+//	                                 are done and in the end
 //
-// The reference of each is the same module run locally by the same executor.
+// The reference of times and rates is the same module run locally by the same
+// executor, that of memory is the earlier figure.
 func Request(ctx context.Context, o RequestOptions) (_ *Report, err error) {
 	if o.Leases < 1 || o.Runs < 1 || o.Sessions < 1 || o.Sessions > 16 {
 		return nil, fmt.Errorf("%w: bench request: leases and runs are at least 1, sessions 1 to 16", mman.ErrInvalid)
@@ -241,6 +245,7 @@ func (b *requestBench) openLease(ctx context.Context) error {
 	local := float64(b.single.Microseconds()) / 1000
 	b.report.set("open_lease_p50", "ms", quantile(times, 0.5), local)
 	b.report.set("open_lease_p99", "ms", quantile(times, 0.99), local)
+	b.report.set("anon_half", "MiB", anonymousMiB(b.node.PID()), 0)
 	return nil
 }
 
@@ -305,6 +310,7 @@ func (b *requestBench) settled(ctx context.Context) error {
 	}
 	mib, err := residentMiB(b.node.PID())
 	b.report.set("rss_after", "MiB", mib, b.report.Metrics["idle_rss"].Value)
+	b.report.set("anon_after", "MiB", anonymousMiB(b.node.PID()), b.report.Metrics["anon_half"].Value)
 	return err
 }
 
