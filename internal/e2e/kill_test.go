@@ -169,6 +169,11 @@ func check(t *testing.T, l ledger, workers []*worker) {
 		for _, w := range workers {
 			signed += w.paid(t, id)
 		}
+		if lease.Accepted > 0 && lease.State == market.LeaseClosed {
+			owed, err := lease.Fixed() // at its end, with or without a receipt
+			require.NoError(t, err)
+			signed = max(signed, owed)
+		}
 		require.LessOrEqual(t, lease.Paid, signed, "height %d: lease %s was paid more than was signed", l.height, id)
 	}
 }

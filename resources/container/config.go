@@ -20,6 +20,8 @@ const (
 	ScratchMaxBytes = 64 << 20
 	// Processes is how many processes and threads a program may have.
 	Processes = 128
+	// userProcesses is how many the programs of one user may have together.
+	userProcesses = 32768
 	// OpenFiles is how many files one of its processes may have open.
 	OpenFiles = 1024
 	// MinMemoryBytes is the smallest memory limit; engines refuse less.

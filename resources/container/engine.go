@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -162,7 +161,10 @@ func (e *engine) host(limits resources.Limits, mounts []string) *container.HostC
 			Memory: memory, MemorySwap: memory, NanoCPUs: cores * 1_000_000_000, PidsLimit: &processes,
 			Ulimits: []*container.Ulimit{
 				{Name: "nofile", Soft: OpenFiles, Hard: OpenFiles},
-				{Name: "nproc", Soft: Processes, Hard: Processes},
+				// The kernel counts these per user over all containers, so a small
+				// limit would let one program stop the others; PidsLimit is each
+				// container's own. Podman wants it said.
+				{Name: "nproc", Soft: userProcesses, Hard: userProcesses},
 				{Name: "core", Soft: 0, Hard: 0},
 			},
 		},
@@ -180,7 +182,6 @@ func (e *engine) weaken(h *container.HostConfig) {
 	}
 	if off.processes {
 		h.PidsLimit = &unlimited
-		h.Ulimits = slices.DeleteFunc(h.Ulimits, func(u *container.Ulimit) bool { return u.Name == "nproc" })
 	}
 	if off.disk {
 		h.ReadonlyRootfs = false

@@ -3,10 +3,12 @@ package container_test
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"net"
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -134,6 +136,31 @@ func TestSetuid(t *testing.T) {
 	free := hostile(t, container.Undefended{Privileges: true}, setuid(t))
 	require.NoError(t, free.err)
 	require.Zero(t, free.result.ExitCode, "without its defence the attack must work")
+}
+
+// TestSideBySide has three programs that each take nearly all the processes that one
+// may have, at the same time.
+func TestSideBySide(t *testing.T) {
+	t.Parallel()
+	archive := does(t, "i=0; while [ $i -lt 100 ]; do sleep 5 & i=$((i+1)); done; wait && echo all")
+	e := open(t, config(t), container.Undefended{})
+	said := make([]outcome, 3)
+	var running sync.WaitGroup
+	for i := range said {
+		prepared, err := e.Prepare(t.Context(), task(&resourcestest.Content{}, archive))
+		require.NoError(t, err)
+		running.Go(func() {
+			var stdout, stderr bytes.Buffer
+			_, said[i].err = e.Run(t.Context(), prepared, resources.IO{Stdout: &stdout, Stderr: &stderr})
+			said[i].stdout, said[i].stderr = stdout.String(), stderr.String()
+			said[i].err = errors.Join(said[i].err, prepared.Close())
+		})
+	}
+	running.Wait()
+	for _, o := range said {
+		require.NoError(t, o.err, o.stderr)
+		require.Equal(t, "all\n", o.stdout, o.stderr)
+	}
 }
 
 // TestIgnoresSignals has a program that does not want to end.
