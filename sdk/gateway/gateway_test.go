@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -279,10 +280,10 @@ func TestBrowser(t *testing.T) {
 			if !defended {
 				off = []string{"origin", "host", "token"}
 			}
-			var next string
+			var next atomic.Pointer[string]
 			p := &provider{answer: func(r call.Request) (string, string, sdk.Outcome, error) {
 				if r.Path == "/home" {
-					return "text/html", `<h1>hosted</h1><script>location = "` + next + `"</script>`, sdk.Outcome{}, nil
+					return "text/html", `<h1>hosted</h1><script>location = "` + *next.Load() + `"</script>`, sdk.Outcome{}, nil
 				}
 				return "text/html", "spent", sdk.Outcome{}, nil
 			}}
@@ -298,7 +299,7 @@ fetch("http://%[1]s/spend/fetch", {method: "POST", mode: "no-cors", credentials:
 </script>`, at, port)
 			}))
 			t.Cleanup(attacker.Close)
-			next = attacker.URL
+			next.Store(&attacker.URL)
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
