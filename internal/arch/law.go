@@ -54,8 +54,9 @@ func Law() []Room {
 
 		// Drivers and network.
 		{In: "resources/resourcestest/...", May: []string{"resources"}, Why: "judges drivers, knows none"},
-		{In: "resources/wasm/...", May: []string{"resources", "resources/wasm/..."}, Why: "a driver knows a task, not a price or a peer"},
-		{In: "resources/container/...", May: []string{"resources", "resources/container/..."}, Why: "a driver knows a task, not a price or a peer"},
+		{In: "resources/prepare", May: []string{"resources"}, Why: "what drivers do alike before a task runs"},
+		{In: "resources/wasm/...", May: []string{"resources", "resources/prepare", "resources/wasm/..."}, Why: "a driver knows a task, not a price or a peer"},
+		{In: "resources/container/...", May: []string{"resources", "resources/prepare", "resources/container/..."}, Why: "a driver knows a task, not a price or a peer"},
 		{In: "resources/endpoint/call", May: []string{"resources"}, Why: "how a call travels and what it costs in tokens, on both sides"},
 		{In: "resources/endpoint/...", May: []string{"resources", "resources/endpoint/..."}, Why: "a driver knows a task, not a price or a peer"},
 		{In: "resources/dataset/...", May: []string{"resources", "resources/dataset/..."}, Why: "a driver knows a task, not a price or a peer"},
@@ -82,6 +83,7 @@ func Law() []Room {
 		{In: "internal/bench", May: []string{"...", "!internal/arch/...", "!internal/lint/...", "!cmd/..."}, Why: "measures whole networks and single parts"},
 		{In: "internal/testnet/...", May: []string{"...", "!internal/arch/...", "!internal/lint/..."}, Why: "whole networks under test"},
 		{In: "internal/e2e/...", May: []string{"...", "!internal/arch/...", "!internal/lint/..."}, Why: "whole programs under test"},
+		{In: "internal/npm", Why: "installs packages for tests"},
 		{In: "internal/openai", Why: "a test of foreign clients and their script, nothing to import"},
 		{In: "internal/cosmjs", Why: "a test of foreign clients and their script, nothing to import"},
 		{In: "internal/stock", Why: "a test of CometBFT's own tools, nothing to import"},
@@ -113,7 +115,7 @@ func Homes() []Home {
 		home("github.com/oasisprotocol/curve25519-voi", "one ed25519 verifier everywhere", "internal/sig"),
 		home("github.com/decred/dcrd", "one secp256k1 verifier everywhere; the keyring derives keys", "internal/sig", "sdk/keyring"),
 		home("github.com/spf13", "only programs have flags", "cmd/..."),
-		home("github.com/stretchr", "only tests test", "resources/resourcestest/...", "abci/abcitest/...", "abci/state/statetest", "p2p/p2ptest"),
+		home("github.com/stretchr", "only tests test", "resources/resourcestest/...", "abci/abcitest/...", "abci/state/statetest", "p2p/p2ptest", "internal/npm"),
 		home("golang.org/x/tools", "only the analyzer reads syntax", "internal/lint/..."),
 	}
 }

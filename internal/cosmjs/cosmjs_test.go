@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +13,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/internal/npm"
 	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/internal/testnet"
 	"github.com/limboid/massive-man/sdk/keyring"
@@ -50,7 +49,7 @@ type told struct {
 // TestCosmJS lets CosmJS connect, ask for accounts and balances, simulate, sign
 // with a mnemonic, send, search and subscribe.
 func TestCosmJS(t *testing.T) {
-	folder := install(t)
+	folder := npm.Install(t, "mman-cosmjs", within)
 	net := testnet.New(t, 1)
 	account, err := keyring.Derive(mnemonic(), sig.Secp256k1, 0)
 	require.NoError(t, err)
@@ -94,42 +93,4 @@ func TestCosmJS(t *testing.T) {
 	supply, err := consumer.Chain().Supply(t.Context())
 	require.NoError(t, err)
 	require.True(t, supply.Conserved())
-}
-
-// install returns a folder with the script and its packages, in the user's
-// cache, so that npm is asked once.
-func install(t *testing.T) string {
-	t.Helper()
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is missing: install Node.js 18 or later with npm, on Debian: apt-get install nodejs npm", program)
-		}
-	}
-	lock, err := os.ReadFile(filepath.Join("testdata", "package-lock.json"))
-	require.NoError(t, err)
-	root, err := os.UserCacheDir()
-	if err != nil {
-		root = t.TempDir()
-	}
-	name := mman.Sum256(lock).String()[:16]
-	folder := filepath.Join(root, "mman-cosmjs", name)
-	for _, file := range []string{"package.json", "package-lock.json", "client.mjs"} {
-		b, err := os.ReadFile(filepath.Join("testdata", file))
-		require.NoError(t, err)
-		require.NoError(t, os.MkdirAll(folder, 0o700))
-		require.NoError(t, os.WriteFile(filepath.Join(folder, file), b, 0o600))
-	}
-	done := filepath.Join(folder, "installed")
-	if _, err := os.Stat(done); err == nil {
-		return folder
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), within)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-	cmd.Dir = folder
-	if said, err := cmd.CombinedOutput(); err != nil {
-		t.Skipf("npm cannot install CosmJS, which needs the npm registry once: %v: %s", err, said)
-	}
-	require.NoError(t, os.WriteFile(done, nil, 0o600))
-	return folder
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/npm"
 	"github.com/limboid/massive-man/internal/testnet"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/policy"
@@ -88,7 +89,7 @@ func startModel(t *testing.T, keyFile string) *model {
 // TestOpenAI lets the official library and curl use a model at a provider, through
 // offer, lease and receipts, and holds the bill against the server's own count.
 func TestOpenAI(t *testing.T) {
-	folder := install(t)
+	folder := npm.Install(t, "mman-openai", within, "curl")
 	keyFile := filepath.Join(t.TempDir(), "key")
 	require.NoError(t, os.WriteFile(keyFile, []byte(key+"\n"), 0o600))
 	lm := startModel(t, keyFile)
@@ -270,41 +271,4 @@ func open(t *testing.T, calls *sdk.Calls, bill *sums) string {
 		require.NoError(t, <-done)
 	})
 	return "http://" + g.Addr()
-}
-
-// install returns a folder with the script and its packages, in the user's cache, so
-// that npm is asked once.
-func install(t *testing.T) string {
-	t.Helper()
-	for _, program := range []string{"node", "npm", "curl"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is missing: install Node.js 18 or later with npm, and curl; on Debian: apt-get install nodejs npm curl", program)
-		}
-	}
-	lock, err := os.ReadFile(filepath.Join("testdata", "package-lock.json"))
-	require.NoError(t, err)
-	root, err := os.UserCacheDir()
-	if err != nil {
-		root = t.TempDir()
-	}
-	folder := filepath.Join(root, "mman-openai", mman.Sum256(lock).String()[:16])
-	for _, file := range []string{"package.json", "package-lock.json", "client.mjs"} {
-		b, err := os.ReadFile(filepath.Join("testdata", file))
-		require.NoError(t, err)
-		require.NoError(t, os.MkdirAll(folder, 0o700))
-		require.NoError(t, os.WriteFile(filepath.Join(folder, file), b, 0o600))
-	}
-	done := filepath.Join(folder, "installed")
-	if _, err := os.Stat(done); err == nil {
-		return folder
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), within)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-	cmd.Dir = folder
-	if said, err := cmd.CombinedOutput(); err != nil {
-		t.Skipf("npm cannot install the openai library, which needs the npm registry once: %v: %s", err, said)
-	}
-	require.NoError(t, os.WriteFile(done, nil, 0o600))
-	return folder
 }

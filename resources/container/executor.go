@@ -11,6 +11,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/prepare"
 )
 
 // Where our own first process lies, in the executor's folder and in containers.
@@ -160,36 +161,12 @@ func (e *Executor) Close() error {
 
 // preparedTask is a task whose image is in the engine.
 type preparedTask struct {
+	*prepare.Claim
+
 	task    resources.Task
 	image   *loaded
 	command []string
-	inBytes uint64
-	sizes   []uint64 // of the inputs
-	stdin   uint64
-
-	once    sync.Once
-	release func() // lets the image go; safe twice
-	mu      sync.Mutex
-	taken   bool
-}
-
-// take marks the task as run.
-func (p *preparedTask) take() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.taken {
-		return fmt.Errorf("%w: a prepared task runs once, and not after Close; prepare it again", mman.ErrInvalid)
-	}
-	p.taken = true
-	return nil
-}
-
-// Close frees a task that will not run; during a run it does nothing. Safe twice.
-func (p *preparedTask) Close() error {
-	if p.take() == nil {
-		p.release()
-	}
-	return nil
+	sizes   prepare.Sizes
 }
 
 // Prepare checks that the task's content is there and within the limits, and loads
@@ -214,77 +191,31 @@ func (e *Executor) Prepare(ctx context.Context, task resources.Task) (resources.
 		fmt.Errorf("%w: preparing took longer than %s", mman.ErrTimeout, e.config.PrepareTimeout))
 	defer cancel()
 	p := &preparedTask{task: task}
-	if err := p.measure(ctx); err != nil {
-		return nil, prepareError(ctx, err)
+	if p.sizes, err = prepare.Measure(ctx, task); err != nil {
+		return nil, prepare.Error(ctx, err)
 	}
 	// The image is opened also when it is loaded already: whether the task may
 	// have it is for its content to say.
 	blob, err := task.Content.Open(ctx, task.Algorithm)
 	if err != nil {
-		return nil, prepareError(ctx, fmt.Errorf("open image %s: %w", task.Algorithm, err))
+		return nil, prepare.Error(ctx, fmt.Errorf("open image %s: %w", task.Algorithm, err))
 	}
 	img, err := e.images.take(ctx, task.Algorithm, blob)
 	if err = errors.Join(err, blob.Close()); err != nil {
 		if img != nil {
 			e.images.release(img)
 		}
-		return nil, prepareError(ctx, fmt.Errorf("image %s: %w", task.Algorithm, err))
+		return nil, prepare.Error(ctx, fmt.Errorf("image %s: %w", task.Algorithm, err))
 	}
 	p.image = img
-	p.release = func() { p.once.Do(func() { e.images.release(img) }) }
+	p.Claim = prepare.NewClaim(func() { e.images.release(img) })
 	args := task.Args
 	if len(args) == 0 {
 		args = img.process.Cmd
 	}
 	if p.command = slices.Concat(img.process.Entrypoint, args); len(p.command) == 0 || p.command[0] == "" {
-		p.release()
+		p.Release()
 		return nil, fmt.Errorf("image %s: %w: it does not say what to run: name a command after --", task.Algorithm, mman.ErrModule)
 	}
 	return p, nil
-}
-
-// prepareError says in the words of this package that the context ended.
-func prepareError(ctx context.Context, err error) error {
-	cause := context.Cause(ctx)
-	switch {
-	case cause == nil:
-		return err
-	case errors.Is(cause, mman.ErrTimeout):
-		return fmt.Errorf("%w: %w", cause, err)
-	default:
-		return fmt.Errorf("%w: %w", mman.ErrCanceled, err)
-	}
-}
-
-// measure opens what the program reads for its size.
-func (p *preparedTask) measure(ctx context.Context) error {
-	add := func(what string, id mman.CID) (uint64, error) {
-		blob, err := p.task.Content.Open(ctx, id)
-		if err != nil {
-			return 0, fmt.Errorf("open %s %s: %w", what, id, err)
-		}
-		size := blob.Size()
-		if err := blob.Close(); err != nil {
-			return 0, fmt.Errorf("close %s %s: %w", what, id, err)
-		}
-		if size > p.task.Limits.InputBytes-p.inBytes {
-			return 0, fmt.Errorf("%w: with the %d bytes of %s %s the inputs exceed %d bytes", mman.ErrInputLimit, size, what, id, p.task.Limits.InputBytes)
-		}
-		p.inBytes += size
-		return size, nil
-	}
-	var err error
-	if !p.task.Stdin.IsZero() {
-		if p.stdin, err = add("stdin", p.task.Stdin); err != nil {
-			return err
-		}
-	}
-	for i, id := range p.task.Inputs {
-		size, err := add(fmt.Sprintf("input %d", i), id)
-		if err != nil {
-			return err
-		}
-		p.sizes = append(p.sizes, size)
-	}
-	return nil
 }

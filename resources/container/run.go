@@ -53,10 +53,10 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 	if !ok {
 		return resources.Result{}, fmt.Errorf("%w: a %T was not prepared by this executor", mman.ErrInvalid, prepared)
 	}
-	if err := p.take(); err != nil {
+	if err := p.Take(); err != nil {
 		return resources.Result{}, err
 	}
-	defer p.release()
+	defer p.Release()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	leave, err := e.enter(end)
@@ -75,7 +75,7 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 		r.out.left = math.MaxInt64
 	}
 	r.watch = stopwatch{clock: e.config.Clock, limit: time.Duration(p.task.Limits.WallMs) * time.Millisecond, over: func() { end(errWallTime) }} //nolint:gosec // at most a day
-	r.in.Store(p.inBytes)
+	r.in.Store(p.sizes.Total)
 	return r.whole(ctx)
 }
 
@@ -154,7 +154,7 @@ func (r *run) stage(ctx context.Context) (mounts []string, unstage func() error,
 	}
 	for i, id := range r.p.task.Inputs {
 		path := filepath.Join(dir, strconv.Itoa(i))
-		if err := r.stageOne(ctx, path, id, r.p.sizes[i]); err != nil {
+		if err := r.stageOne(ctx, path, id, r.p.sizes.Inputs[i]); err != nil {
 			return nil, unstage, fmt.Errorf("input %d: %w", i, err)
 		}
 		mounts = append(mounts, path+":"+DataDir+"/"+strconv.Itoa(i)+":ro")
@@ -293,12 +293,12 @@ func (r *run) give(ctx context.Context, w io.Writer) (err error) {
 	if r.p.task.Stdin.IsZero() {
 		return nil
 	}
-	src, err := r.open(ctx, r.p.task.Stdin, r.p.stdin)
+	src, err := r.open(ctx, r.p.task.Stdin, r.p.sizes.Stdin)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	return copyAll(to, src, r.p.task.Stdin, r.p.stdin)
+	return copyAll(to, src, r.p.task.Stdin, r.p.sizes.Stdin)
 }
 
 // pipe is the way to a program, which need not read.

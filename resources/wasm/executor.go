@@ -12,6 +12,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/prepare"
 )
 
 // Executor runs WASI command modules. It is safe for concurrent use.
@@ -98,36 +99,12 @@ func (e *Executor) Close() error {
 
 // preparedTask is a task whose module is compiled and held in the cache.
 type preparedTask struct {
+	*prepare.Claim
+
 	task       resources.Task
 	module     *module
-	inBytes    uint64
-	stdinSize  uint64
-	inputSizes []uint64
+	sizes      prepare.Sizes
 	scriptSize uint64
-
-	once    sync.Once
-	release func() // lets the module go; safe twice
-	mu      sync.Mutex
-	taken   bool
-}
-
-// take marks the task as run.
-func (p *preparedTask) take() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.taken {
-		return fmt.Errorf("%w: a prepared task runs once, and not after Close; prepare it again", mman.ErrInvalid)
-	}
-	p.taken = true
-	return nil
-}
-
-// Close frees a task that will not run; during a run it does nothing. Safe twice.
-func (p *preparedTask) Close() error {
-	if p.take() == nil {
-		p.release()
-	}
-	return nil
 }
 
 // Prepare checks that the task's content is there and within the limits, and
@@ -148,27 +125,27 @@ func (e *Executor) Prepare(ctx context.Context, task resources.Task) (resources.
 	defer cancel()
 	p := &preparedTask{task: task}
 	if err := p.measure(ctx); err != nil {
-		return nil, prepareError(ctx, err)
+		return nil, prepare.Error(ctx, err)
 	}
 	// The algorithm is opened also when it is compiled already: whether the
 	// task may have it is for its content to say.
 	blob, err := task.Content.Open(ctx, task.Module())
 	if err != nil {
-		return nil, prepareError(ctx, fmt.Errorf("open %s: %w", program(task), err))
+		return nil, prepare.Error(ctx, fmt.Errorf("open %s: %w", program(task), err))
 	}
 	entry, err := e.module(ctx, task.Module(), blob)
 	if err = errors.Join(err, blob.Close()); err != nil {
 		if entry != nil {
 			e.cache.release(entry)
 		}
-		return nil, prepareError(ctx, fmt.Errorf("%s: %w", program(task), err))
+		return nil, prepare.Error(ctx, fmt.Errorf("%s: %w", program(task), err))
 	}
 	if need := uint64(entry.module.minPages) * pageSize; need > task.Limits.MemoryBytes {
 		e.cache.release(entry)
 		return nil, fmt.Errorf("%s: %w: it starts with %d bytes, the limit is %d", program(task), mman.ErrMemory, need, task.Limits.MemoryBytes)
 	}
 	p.module = entry.module
-	p.release = func() { p.once.Do(func() { e.cache.release(entry) }) }
+	p.Claim = prepare.NewClaim(func() { e.cache.release(entry) })
 	return p, nil
 }
 
@@ -180,67 +157,18 @@ func program(task resources.Task) string {
 	return "algorithm " + task.Algorithm.String()
 }
 
-// prepareError says in the words of this package that the context ended.
-func prepareError(ctx context.Context, err error) error {
-	cause := context.Cause(ctx)
-	switch {
-	case cause == nil:
-		return err
-	case errors.Is(cause, mman.ErrTimeout):
-		return fmt.Errorf("%w: %w", cause, err)
-	default:
-		return fmt.Errorf("%w: %w", mman.ErrCanceled, err)
-	}
-}
-
-// sizeOf opens a content for its size.
-func (p *preparedTask) sizeOf(ctx context.Context, what string, id mman.CID) (uint64, error) {
-	blob, err := p.task.Content.Open(ctx, id)
-	if err != nil {
-		return 0, fmt.Errorf("open %s %s: %w", what, id, err)
-	}
-	size := blob.Size()
-	if err := blob.Close(); err != nil {
-		return 0, fmt.Errorf("close %s %s: %w", what, id, err)
-	}
-	return size, nil
-}
-
 // measure opens what the guest reads for its size.
-func (p *preparedTask) measure(ctx context.Context) error {
-	add := func(what string, id mman.CID) (uint64, error) {
-		size, err := p.sizeOf(ctx, what, id)
-		if err != nil {
-			return 0, err
-		}
-		if room := p.task.Limits.InputBytes - p.inBytes; size > room {
-			return 0, fmt.Errorf("%w: with the %d bytes of %s %s the inputs exceed %d bytes", mman.ErrInputLimit, size, what, id, p.task.Limits.InputBytes)
-		}
-		p.inBytes += size
-		return size, nil
-	}
-	var err error
+func (p *preparedTask) measure(ctx context.Context) (err error) {
 	if p.task.Module() != p.task.Algorithm {
-		if p.scriptSize, err = p.sizeOf(ctx, "script", p.task.Algorithm); err != nil {
+		if p.scriptSize, err = prepare.SizeOf(ctx, p.task, "script", p.task.Algorithm); err != nil {
 			return err
 		}
 		if p.scriptSize > resources.ScriptMaxBytes {
 			return fmt.Errorf("%w: script %s has %d bytes, at most %d are allowed", mman.ErrTooLarge, p.task.Algorithm, p.scriptSize, resources.ScriptMaxBytes)
 		}
 	}
-	if !p.task.Stdin.IsZero() {
-		if p.stdinSize, err = add("stdin", p.task.Stdin); err != nil {
-			return err
-		}
-	}
-	for i, id := range p.task.Inputs {
-		size, err := add(fmt.Sprintf("input %d", i), id)
-		if err != nil {
-			return err
-		}
-		p.inputSizes = append(p.inputSizes, size)
-	}
-	return nil
+	p.sizes, err = prepare.Measure(ctx, p.task)
+	return err
 }
 
 // module returns the compiled algorithm, held in the cache.

@@ -215,10 +215,10 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 	if !ok {
 		return resources.Result{}, fmt.Errorf("%w: a %T was not prepared by this executor", mman.ErrInvalid, prepared)
 	}
-	if err := p.take(); err != nil {
+	if err := p.Take(); err != nil {
 		return resources.Result{}, err
 	}
-	defer p.release()
+	defer p.Release()
 	if streams.Stdin != nil {
 		select {
 		case e.guests <- struct{}{}:
@@ -290,7 +290,7 @@ func newRun(ctx context.Context, p *preparedTask, streams resources.IO) *run {
 		done:     ctx.Done(),
 		open:     func(id mman.CID) (resources.Blob, error) { return p.task.Content.Open(ctx, id) },
 		args:     p.arguments(),
-		stdin:    &source{id: p.task.Stdin, size: p.stdinSize},
+		stdin:    &source{id: p.task.Stdin, size: p.sizes.Stdin},
 		stdout:   newOutput(streams.Stdout),
 		stderr:   newOutput(streams.Stderr),
 		random:   rand.NewChaCha8(randomKey(p.task.Seed)),
@@ -298,10 +298,10 @@ func newRun(ctx context.Context, p *preparedTask, streams resources.IO) *run {
 		fuel:     p.task.Limits.Fuel,
 	}
 	for i, id := range p.task.Inputs {
-		r.inputs = append(r.inputs, &source{id: id, size: p.inputSizes[i]})
+		r.inputs = append(r.inputs, &source{id: id, size: p.sizes.Inputs[i]})
 	}
 	r.memory.limit = p.task.Limits.MemoryBytes
-	r.inBytes.Store(p.inBytes)
+	r.inBytes.Store(p.sizes.Total)
 	r.inLimit = p.task.Limits.InputBytes
 	r.live = streams.Stdin
 	r.openFiles()

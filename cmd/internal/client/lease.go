@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding"
 	"errors"
 	"fmt"
 	"strconv"
@@ -89,9 +90,12 @@ func checkLimit(n int) error {
 	return nil
 }
 
-func parseLease(word string) (mman.LeaseID, error) {
-	var id mman.LeaseID
-	if err := id.UnmarshalText([]byte(word)); err != nil {
+// parseID reads the id of a lease or a request.
+func parseID[T any, P interface {
+	*T
+	encoding.TextUnmarshaler
+}](word string) (id T, err error) {
+	if err := P(&id).UnmarshalText([]byte(word)); err != nil {
 		return id, console.Wrong("%w", err)
 	}
 	return id, nil
@@ -103,7 +107,7 @@ func (a *app) leaseShow() *cobra.Command {
 		Example: "  mman lease show 4f0c… -o json",
 		Args:    console.Args(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseLease(args[0])
+			id, err := parseID[mman.LeaseID](args[0])
 			if err != nil {
 				return err
 			}
@@ -176,7 +180,7 @@ it is in the log.`,
 		Example: "  mman lease decisions 4f0c…\n  mman lease decisions 4f0c… --entry 3 -o json",
 		Args:    console.Args(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseLease(args[0])
+			id, err := parseID[mman.LeaseID](args[0])
 			if err != nil {
 				return err
 			}
@@ -235,7 +239,7 @@ comes back after the time that the provider has to settle.`,
 		Example: "  mman lease close 4f0c…",
 		Args:    console.Args(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseLease(args[0])
+			id, err := parseID[mman.LeaseID](args[0])
 			if err != nil {
 				return err
 			}

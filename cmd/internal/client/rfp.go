@@ -196,21 +196,13 @@ func (a *app) rfp() *cobra.Command {
 	}, a.rfpList(), a.rfpShow(), a.rfpWait())
 }
 
-func parseRequest(word string) (mman.RequestID, error) {
-	var id mman.RequestID
-	if err := id.UnmarshalText([]byte(word)); err != nil {
-		return id, console.Wrong("%w", err)
-	}
-	return id, nil
-}
-
 func (a *app) rfpShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show ID", Short: "Show a request that was put out to bids, and its bids",
 		Example: "  mman rfp show 4f0c… -o json",
 		Args:    console.Args(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseRequest(args[0])
+			id, err := parseID[mman.RequestID](args[0])
 			if err != nil {
 				return err
 			}
@@ -290,7 +282,7 @@ func (a *app) rfpWait() *cobra.Command {
 		Example: "  mman rfp wait 4f0c…",
 		Args:    console.Args(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseRequest(args[0])
+			id, err := parseID[mman.RequestID](args[0])
 			if err != nil {
 				return err
 			}
