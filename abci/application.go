@@ -123,7 +123,7 @@ func New(cfg Config) (*Application, error) {
 		if err := a.changes.fit(store.Latest(), store.Height()+1); err != nil {
 			return nil, err
 		}
-		if err := errors.Join(a.archive(store.Latest()), a.resetCheck()); err != nil {
+		if err := errors.Join(a.archive(store.Latest(), 0), a.resetCheck()); err != nil {
 			return nil, err
 		}
 	}
@@ -387,10 +387,11 @@ func (a *Application) commit() (height, retain uint64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	retain = a.retain.below(params, height, a.decided.at)
+	at := a.decided.at
+	retain = a.retain.below(params, height, at)
 	a.genesis, a.kept, a.decided, a.staged = nil, nil, nil, nil
 	a.publish()
-	return height, retain, errors.Join(a.archive(a.store.Latest()), a.resetCheck())
+	return height, retain, errors.Join(a.archive(a.store.Latest(), at), a.resetCheck())
 }
 
 // InsertTx belongs to application-side mempools, which this chain does not use.

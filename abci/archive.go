@@ -25,8 +25,14 @@ const (
 	// hashes are 256 KiB.
 	maxArchiveChunks = 8 << 10
 	hashSize         = len(mman.Hash{})
-	// keptArchives is how many of the last epochs' ends can be joined from.
+	// keptArchives is how many of the last epochs' ends can be joined from at least.
 	keptArchives = 4
+	// archiveSeconds is for how long an epoch's end can be joined from at least, by
+	// the time of blocks: who joins looks around for seconds before it asks for the
+	// first chunk, in which a chain of short epochs ends several. maxArchives goes
+	// before it.
+	archiveSeconds = 60
+	maxArchives    = 64
 )
 
 // archive is the state at the end of an epoch as other nodes may fetch it. It
@@ -38,6 +44,7 @@ const (
 // the SHA-256 of every chunk, in order.
 type archive struct {
 	snapshot *state.Snapshot
+	at       int64 // the block's time in seconds, 0 for a state that was found
 
 	once   sync.Once
 	starts []string // the first flat key of each chunk
@@ -126,8 +133,9 @@ func sized(b []byte) (head, rest []byte, err error) {
 }
 
 // archive offers the state just committed to those who join, when it ends an
-// epoch: then nothing is counted beside the tree, and the root says all.
-func (a *Application) archive(s *state.Snapshot) error {
+// epoch: then nothing is counted beside the tree, and the root says all. at is its
+// block's time in seconds.
+func (a *Application) archive(s *state.Snapshot, at int64) error {
 	params, err := readParams(s)
 	if err != nil {
 		return err
@@ -137,9 +145,9 @@ func (a *Application) archive(s *state.Snapshot) error {
 	}
 	a.joining.Lock()
 	defer a.joining.Unlock()
-	a.archives = append(a.archives, &archive{snapshot: s})
-	if n := len(a.archives); n > keptArchives {
-		a.archives = slices.Delete(a.archives, 0, n-keptArchives)
+	a.archives = append(a.archives, &archive{snapshot: s, at: at})
+	for n := len(a.archives); n > maxArchives || n > keptArchives && a.archives[0].at+archiveSeconds < at; n-- {
+		a.archives = slices.Delete(a.archives, 0, 1)
 	}
 	return nil
 }
@@ -256,5 +264,5 @@ func (a *Application) arrive(in *arrival, chunk []byte) error {
 	}
 	a.arriving = nil
 	a.publish()
-	return errors.Join(a.archive(a.store.Latest()), a.resetCheck())
+	return errors.Join(a.archive(a.store.Latest(), 0), a.resetCheck())
 }

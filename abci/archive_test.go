@@ -146,3 +146,29 @@ func TestForgedArchive(t *testing.T) {
 		})
 	}
 }
+
+// TestArchivesKept: who found an epoch's end has a minute to fetch it, however short
+// epochs are; of long ones the last four are kept. Blocks here are a second apart.
+func TestArchivesKept(t *testing.T) {
+	t.Parallel()
+	for name, one := range map[string]struct {
+		epoch, pass uint64
+		kept        int
+		oldest      uint64
+	}{
+		"short epochs": {epoch: 2, pass: 200, kept: 31, oldest: 140},
+		"long epochs":  {epoch: 30, pass: 200, kept: 4, oldest: 90},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			doc := abcitest.Genesis(t, 1000*mman.MAN, abcitest.NewActor(t, "actor"))
+			doc.Params.EpochBlocks = one.epoch
+			c := abcitest.New(t, doc)
+			c.Pass(one.pass)
+			list, err := c.App.ListSnapshots(t.Context(), &types.RequestListSnapshots{})
+			require.NoError(t, err)
+			require.Len(t, list.Snapshots, one.kept)
+			require.Equal(t, one.oldest, list.Snapshots[0].Height)
+		})
+	}
+}

@@ -52,7 +52,7 @@ func height(t *testing.T, j *job, home string, least uint64) (at uint64) {
 		}
 		run, err := node.ReadRunning(home)
 		if err != nil || len(run.PIDs) == 0 || run.PIDs[0] != j.cmd.Process.Pid {
-			return false, err // not yet, or of a process that was killed
+			return false, fmt.Errorf("not yet, or of a process that was killed: %w; %s", err, tail(j.errs.String()))
 		}
 		c, err := chain.New(run.RPC)
 		if err != nil {
