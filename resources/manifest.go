@@ -32,6 +32,9 @@ const (
 	FacetJS     Facet = "js"     // algorithm: a script for its Interpreter
 	FacetPython Facet = "python" // algorithm: a script for its Interpreter
 	FacetFile   Facet = "file"   // dataset: one file
+	// FacetCheckpoint is a dataset: one version of a large file that changes, cut into
+	// leaves by its content; its parents are the versions before it.
+	FacetCheckpoint Facet = "checkpoint"
 	// FacetContainer is an image of a container, as an archive of docker save or of
 	// an OCI layout, and the compute that runs it.
 	FacetContainer Facet = "container"
@@ -69,7 +72,7 @@ func ValidFacet(kind Kind, facet Facet) bool {
 	case KindCompute:
 		return facet == FacetWasm || facet == FacetContainer
 	case KindDataset:
-		return facet == FacetFile
+		return facet == FacetFile || facet == FacetCheckpoint
 	case KindEndpoint:
 		return facet == FacetHTTP
 	default:
@@ -193,7 +196,7 @@ func (m Manifest) Validate() error {
 		return fmt.Errorf("%w: version %d of the manifest format, this program reads 1", mman.ErrUnsupported, m.Version)
 	}
 	if !ValidFacet(m.Kind, m.Facet) {
-		return fmt.Errorf("%w: kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, algorithm/container, compute/wasm, compute/container, dataset/file and endpoint/http", mman.ErrUnsupported, m.Kind, m.Facet)
+		return fmt.Errorf("%w: kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, algorithm/container, compute/wasm, compute/container, dataset/file, dataset/checkpoint and endpoint/http", mman.ErrUnsupported, m.Kind, m.Facet)
 	}
 	if err := ValidName("name", m.Name); err != nil {
 		return err

@@ -187,7 +187,11 @@ func (c *Client) legs(ctx context.Context, w Wanted) ([]market.LegRequest, map[m
 	}
 	legs := []market.LegRequest{algorithm}
 	for _, d := range w.Data {
-		data, err := leg(market.RoleData, resources.FacetFile, d)
+		facet, err := c.dataFacet(ctx, d, w.Discover)
+		if err != nil {
+			return nil, nil, err
+		}
+		data, err := leg(market.RoleData, facet, d)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -208,6 +212,18 @@ func (c *Client) facet(ctx context.Context, w Wanted) (resources.Facet, error) {
 	}
 	if len(found) == 0 {
 		return resources.FacetWasm, nil // the request will say that nobody offers it
+	}
+	return found[0].Offer.Facet, nil
+}
+
+// dataFacet says how wanted data is laid out: a file, or what its offers say.
+func (c *Client) dataFacet(ctx context.Context, d Content, discover bool) (resources.Facet, error) {
+	if d.File != "" || d.Resource.IsZero() {
+		return resources.FacetFile, nil
+	}
+	found, err := c.Find(ctx, resources.KindDataset, "", d.Resource, discover)
+	if err != nil || len(found) == 0 {
+		return resources.FacetFile, err // without an offer the request says that there is none
 	}
 	return found[0].Offer.Facet, nil
 }

@@ -17,7 +17,9 @@ import (
 	"time"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/node/provider"
+	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/sdk/chain"
 )
 
@@ -70,6 +72,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/listings", s.listings)
 	mux.HandleFunc("POST /v1/listings", s.own(s.publish))
+	mux.HandleFunc("POST /v1/checkpoints", s.own(s.checkpoint))
 	mux.HandleFunc("DELETE /v1/listings/{resource}", s.own(s.withdraw))
 	mux.HandleFunc("GET /v1/", s.query)
 	mux.Handle("GET /metrics", cfg.Metrics)
@@ -173,13 +176,7 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Path string `json:"path"`
 	}
-	dec := json.NewDecoder(r.Body)
-	dec.DisallowUnknownFields()
-	err := dec.Decode(&body)
-	if err == nil && dec.More() {
-		err = mman.ErrInvalid
-	}
-	if err != nil || !filepath.IsAbs(body.Path) {
+	if err := readBody(r, &body); err != nil || !filepath.IsAbs(body.Path) {
 		s.fail(w, http.StatusBadRequest, fmt.Errorf(`%w: send {"path": "/absolute/path/of/listing.yaml"}`, mman.ErrInvalid))
 		return
 	}
@@ -188,12 +185,56 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, status(err), err)
 		return
 	}
+	s.offer(w, r, listing)
+}
+
+// offer publishes a listing.
+func (s *Server) offer(w http.ResponseWriter, r *http.Request, listing provider.Listing) {
 	published, err := s.cfg.Provider.Publish(r.Context(), listing)
 	if err != nil {
 		s.fail(w, status(err), err)
 		return
 	}
 	s.answer(w, http.StatusCreated, published)
+}
+
+// readBody reads one JSON object without unknown keys.
+func readBody(r *http.Request, into any) error {
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	err := dec.Decode(into)
+	if err == nil && dec.More() {
+		err = mman.ErrInvalid
+	}
+	return err
+}
+
+// Checkpoint is a version of a file that its owner pushes.
+type Checkpoint struct {
+	// Path is the file's, absolute, on the node's machine.
+	Path    string `json:"path"`
+	Name    string `json:"name"`
+	Summary string `json:"summary,omitempty"`
+	Licence string `json:"licence,omitempty"`
+	// Parents are the versions and other resources that it derives from.
+	Parents []resources.Parent `json:"parents,omitempty"`
+}
+
+// checkpoint offers a version of a file, public and free; what is to cost something
+// has a listing.
+func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) {
+	var body Checkpoint
+	if err := readBody(r, &body); err != nil || !filepath.IsAbs(body.Path) {
+		s.fail(w, http.StatusBadRequest, fmt.Errorf(`%w: send {"path": "/absolute/path/of/file", "name": "…"}`, mman.ErrInvalid))
+		return
+	}
+	s.offer(w, r, provider.Listing{
+		Manifest: resources.Manifest{
+			Version: 1, Kind: resources.KindDataset, Facet: resources.FacetCheckpoint,
+			Name: body.Name, Summary: body.Summary, Licence: body.Licence, Parents: body.Parents,
+		},
+		Content: body.Path, Policy: policy.Policy{Default: policy.Allow}, Capacity: provider.DefaultCapacity,
+	})
 }
 
 func (s *Server) withdraw(w http.ResponseWriter, r *http.Request) {

@@ -239,11 +239,15 @@ func (p *Provider) holdContent(ctx context.Context, l Listing, h *holding) (size
 		return 0, fmt.Errorf("%w: resource.content: %w", mman.ErrDenied, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	addPublic, addPrivate := p.public.AddPublic, content.AddTo
+	if l.Manifest.Facet == resources.FacetCheckpoint {
+		addPublic, addPrivate = p.public.AddCheckpoint, content.AddCheckpointTo
+	}
 	if !l.Private {
-		h.Content, size, err = p.public.AddPublic(ctx, f)
+		h.Content, size, err = addPublic(ctx, f)
 		return size, err
 	}
-	if h.Content, size, err = content.AddTo(ctx, p.stores.Private(), f); err != nil {
+	if h.Content, size, err = addPrivate(ctx, p.stores.Private(), f); err != nil {
 		return 0, err
 	}
 	// The same content keeps its salt, so that publishing again gives the same

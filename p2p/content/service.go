@@ -125,7 +125,7 @@ func (s *Service) Public() *PublicStore { return s.public }
 // From then on everybody who knows the CID can have it; announce it with
 // discovery.Provide.
 func (s *Service) AddPublic(ctx context.Context, r io.Reader) (mman.CID, uint64, error) {
-	return add(ctx, r, func(batch []Block) error { return s.put(ctx, batch) })
+	return add(ctx, r, build, func(batch []Block) error { return s.put(ctx, batch) })
 }
 
 func (s *Service) put(ctx context.Context, batch []Block) error {

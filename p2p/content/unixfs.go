@@ -49,8 +49,12 @@ type builder struct {
 // Leaves are hashed on all processors while the next ones are read; at most
 // hashing of them are in memory.
 func build(ctx context.Context, r io.Reader, emit func(Block) error) (mman.CID, uint64, error) {
+	return buildFrom(emit, func(b *builder) (uint64, error) { return b.leaves(ctx, r) })
+}
+
+func buildFrom(emit func(Block) error, leaves func(*builder) (uint64, error)) (mman.CID, uint64, error) {
 	b := builder{emit: emit}
-	size, err := b.leaves(ctx, r)
+	size, err := leaves(&b)
 	if err != nil {
 		return mman.CID{}, 0, err
 	}
@@ -74,12 +78,19 @@ func (b *builder) leaves(ctx context.Context, r io.Reader) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	size := uint64(len(chunk))
 	if end {
-		return size, b.leaf(NewBlock(mman.CodecRaw, chunk))
+		return uint64(len(chunk)), b.leaf(NewBlock(mman.CodecRaw, chunk))
 	}
+	return b.hashed(chunk, func() ([]byte, bool, error) { return readChunk(ctx, r, make([]byte, ChunkSize)) })
+}
+
+// hashed makes leaves of chunks, the first of which is there and is not the last,
+// and returns how many bytes they have. next returns the next one, which may be
+// empty, and whether it is the last.
+func (b *builder) hashed(chunk []byte, next func() (chunk []byte, end bool, err error)) (size uint64, err error) {
 	most := runtime.GOMAXPROCS(0) + 1
-	hashed := []chan Block{hash(chunk)}
+	size = uint64(len(chunk))
+	hashed, end := []chan Block{hash(chunk)}, false
 	for !end || len(hashed) > 0 {
 		if end || len(hashed) == most {
 			block := <-hashed[0]
@@ -89,7 +100,7 @@ func (b *builder) leaves(ctx context.Context, r io.Reader) (uint64, error) {
 			}
 			continue
 		}
-		if chunk, end, err = readChunk(ctx, r, make([]byte, ChunkSize)); err != nil {
+		if chunk, end, err = next(); err != nil {
 			return 0, err
 		}
 		if len(chunk) > 0 {
@@ -199,6 +210,9 @@ func (b *builder) node(children []link) (link, error) {
 	return out, b.emit(block)
 }
 
+// shape is a way to cut a file into leaves: build, or buildDefined.
+type shape func(ctx context.Context, r io.Reader, emit func(Block) error) (mman.CID, uint64, error)
+
 // SumUnixFS returns the CID and the size that the file r would have, storing
 // nothing. It reads r to its end.
 func SumUnixFS(ctx context.Context, r io.Reader) (mman.CID, uint64, error) {
@@ -209,11 +223,11 @@ func SumUnixFS(ctx context.Context, r io.Reader) (mman.CID, uint64, error) {
 // Nobody is told of it. What was written before an error stays as blocks that
 // nothing refers to.
 func AddTo(ctx context.Context, to *PrivateStore, r io.Reader) (mman.CID, uint64, error) {
-	return add(ctx, r, func(batch []Block) error { return to.Put(ctx, batch) })
+	return add(ctx, r, build, func(batch []Block) error { return to.Put(ctx, batch) })
 }
 
 // add builds the DAG of r and hands its blocks on in batches of batchBytes.
-func add(ctx context.Context, r io.Reader, put func([]Block) error) (mman.CID, uint64, error) {
+func add(ctx context.Context, r io.Reader, build shape, put func([]Block) error) (mman.CID, uint64, error) {
 	var batch []Block
 	var held int
 	c, size, err := build(ctx, r, func(b Block) error {

@@ -3,6 +3,7 @@ package client_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -147,9 +148,35 @@ func TestFlow(t *testing.T) {
 	require.Contains(t, word(t, part(t, denied, "error"), "text"), `rule "algorithms"`)
 	require.Contains(t, me.fails(t, 3, "request", "run", module, "--data", word(t, private, "resource"), "--discover", "dht"), `rule "algorithms"`)
 
+	// Two versions of a checkpoint.
+	weights := make([]byte, 1<<20)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(weights) // it never fails
+	model := string(weights)
+	v1 := operator.json(t, 0, "push", write("model.bin", model), "--name", "model")
+	v2 := operator.json(t, 0, "push", write("model2.bin", "new "+model), "--name", "model", "--parent", word(t, v1, "resource")+"="+address+":500")
+	require.Contains(t, operator.fails(t, 2, "push", text, "--parent", "x"), "x")
+	pulled := filepath.Join(dir, "pulled.bin")
+	versions := func(args ...string) []any {
+		list, _ := me.json(t, 0, append([]string{"pull", "--out", pulled}, args...)...)["versions"].([]any)
+		return list
+	}
+	require.Len(t, versions(word(t, v1, "resource")), 1)
+	again1, err := os.ReadFile(pulled)
+	require.NoError(t, err)
+	require.Equal(t, model, string(again1))
+	changed, _ := versions(word(t, v2, "resource"))[0].(map[string]any)
+	require.Less(t, changed["moved_bytes"], float64(len(model)/2), "the version that is here is the base")
+	require.Len(t, versions(word(t, v2, "resource"), "--depth", "5"), 2)
+	again1, err = os.ReadFile(pulled + ".1")
+	require.NoError(t, err)
+	require.Equal(t, model, string(again1))
+	require.Contains(t, me.fails(t, 3, "pull", word(t, private, "resource"), "--out", pulled), "its owner keeps it")
+
 	closed := me.json(t, 0, "lease", "close", lease)
 	require.Equal(t, true, closed["closed"])
-	require.Equal(t, "closed", me.json(t, 0, "lease", "show", lease)["state"])
+	testnet.Eventually(t, "the lease is closed on the node that is asked too", func() (bool, error) {
+		return me.json(t, 0, "lease", "show", lease)["state"] == "closed", nil
+	})
 	settled := me.json(t, 0, "request", "run", module, "--input", text, "--close", "--discover", "dht")
 	require.NotEmpty(t, settled["settled"])
 	require.NotEqual(t, lease, settled["lease"])

@@ -23,9 +23,15 @@ type Finder interface {
 // files from connected peers that speak this protocol, or else from those that
 // finder finds.
 func Bulk(host *p2p.Host, finder Finder, cfg Config) func(ctx context.Context, root mman.CID, maxBytes uint64, into content.Store) error {
+	return BulkWith(host, finder, cfg, nil)
+}
+
+// BulkWith is Bulk for somebody who waits: progress is that of Job.
+func BulkWith(host *p2p.Host, finder Finder, cfg Config, progress func(Progress)) func(ctx context.Context, root mman.CID, maxBytes uint64, into content.Store) error {
 	return func(ctx context.Context, root mman.CID, maxBytes uint64, into content.Store) error {
+		job := Job{Into: into, MaxBytes: maxBytes, Progress: progress}
 		near := host.Speaking(Protocol, maxSources)
-		err := fetchPublic(ctx, host, near, root, maxBytes, into, cfg)
+		err := fetchPublic(ctx, host, near, root, job, cfg)
 		if err == nil || ctx.Err() != nil || mman.RetryOf(err) == mman.RetryNever {
 			return err
 		}
@@ -39,15 +45,14 @@ func Bulk(host *p2p.Host, finder Finder, cfg Config) func(ctx context.Context, r
 				far = append(far, p.ID)
 			}
 		}
-		return fetchPublic(ctx, host, far, root, maxBytes, into, cfg)
+		return fetchPublic(ctx, host, far, root, job, cfg)
 	}
 }
 
-func fetchPublic(ctx context.Context, host *p2p.Host, peers []mman.PeerID, root mman.CID, maxBytes uint64, into content.Store, cfg Config) error {
+func fetchPublic(ctx context.Context, host *p2p.Host, peers []mman.PeerID, root mman.CID, job Job, cfg Config) error {
 	if len(peers) == 0 {
 		return fmt.Errorf("%w: nobody is known who sends %s in bulk", mman.ErrNotFound, root)
 	}
-	job := Job{Into: into, MaxBytes: maxBytes}
 	for _, p := range peers {
 		job.Sources = append(job.Sources, Source{p, Public(host.ID(), root)})
 	}
