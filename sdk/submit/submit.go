@@ -59,9 +59,10 @@ func (s *Submitter) Key() sig.PublicKey { return s.key.Public() }
 
 const (
 	// tries bounds how often a transaction is signed again because another
-	// process used the sequence first.
-	tries = 3
-	// again is the pause before that: the other's transaction must be counted.
+	// process, mostly the account's own node, used the sequence first.
+	tries = 100
+	// again is the pause before that: the other's transaction must be counted,
+	// which is in the next block, on a busy machine seconds away.
 	again = 300 * time.Millisecond
 	// look is the pause between two looks for the result, patience how long it
 	// is looked for.

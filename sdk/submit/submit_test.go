@@ -3,6 +3,7 @@ package submit_test
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"testing"
 	"time"
 
@@ -19,7 +20,8 @@ import (
 // ledger is a chain that takes transactions and never puts them into a block.
 type ledger struct {
 	balance mman.Amount
-	taken   chan []byte // every transaction that was handed over
+	taken   chan []byte   // every transaction that was handed over
+	ahead   chan struct{} // as often another one's transaction is not counted yet
 }
 
 func (l ledger) Account(_ context.Context, a mman.Address) (chain.Account, error) {
@@ -31,9 +33,15 @@ func (l ledger) Fee(context.Context) (chain.Fee, error) {
 	return chain.Fee{BaseFeeMicro: p.BaseFeeMicro, Gas: p.Gas}, nil
 }
 
-func (l ledger) Broadcast(_ context.Context, raw []byte) error {
-	l.taken <- raw
-	return nil
+func (l ledger) Broadcast(ctx context.Context, raw []byte) error {
+	select {
+	case <-l.ahead:
+		return fmt.Errorf("%w: account sequence mismatch, expected 1, got 0", mman.ErrSequence)
+	case l.taken <- raw:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (l ledger) Tx(context.Context, mman.Hash) (chain.TxResult, error) {
@@ -121,4 +129,35 @@ func TestHandedOverAgain(t *testing.T) {
 			return
 		}
 	}
+}
+
+// TestSequenceInUse: while the account's node has a transaction in no block yet, which
+// the ledger does not count, the next one waits for it, but not for ever.
+func TestSequenceInUse(t *testing.T) {
+	t.Parallel()
+	key, err := sig.Generate(sig.Ed25519, rand.Reader)
+	require.NoError(t, err)
+	lock := func(context.Context, mman.Address) (func(), error) { return func() {}, nil }
+	soon := make(chan time.Time)
+	close(soon)
+	l := ledger{balance: mman.MAN, taken: make(chan []byte), ahead: make(chan struct{})}
+	s := submit.New(l, "test", key, lock, func(time.Duration) <-chan time.Time { return soon })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	send := func() {
+		_, err := s.Submit(ctx, tx.MsgSend{From: s.Address(), To: mman.Address{1}, Amount: 1})
+		ended <- err
+	}
+	go send()
+	for range 20 {
+		l.ahead <- struct{}{}
+	}
+	<-l.taken
+	cancel()
+	require.ErrorIs(t, <-ended, mman.ErrCanceled)
+
+	ctx = t.Context()
+	close(l.ahead)
+	go send()
+	require.ErrorIs(t, <-ended, mman.ErrSequence)
 }
