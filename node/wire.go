@@ -23,6 +23,7 @@ import (
 	"github.com/limboid/massive-man/node/api"
 	"github.com/limboid/massive-man/node/consensus"
 	"github.com/limboid/massive-man/node/gateway"
+	"github.com/limboid/massive-man/node/library"
 	"github.com/limboid/massive-man/node/provider"
 	"github.com/limboid/massive-man/node/store"
 	"github.com/limboid/massive-man/node/worker"
@@ -345,6 +346,7 @@ func (n *Node) live(ctx context.Context) error {
 		return err
 	}
 
+	shelf := library.New(n.content, n.discovery, n.store.Data().Namespace(store.NamespacePins), n.cfg.Clock.Now)
 	token, err := newToken()
 	if err != nil {
 		return err
@@ -353,7 +355,7 @@ func (n *Node) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := api.New(ctx, api.Config{Listen: n.cfg.API, Token: token, Chain: rpc, Provider: lender, Metrics: metrics, Gateway: gateway.New(n.content, n.log), Logger: n.log})
+	server, err := api.New(ctx, api.Config{Listen: n.cfg.API, Token: token, Chain: rpc, Provider: lender, Metrics: metrics, Gateway: gateway.New(n.content, n.log), Library: shelf, Logger: n.log})
 	if err != nil {
 		return err
 	}
@@ -374,7 +376,7 @@ func (n *Node) live(ctx context.Context) error {
 	g.Go(func() error {
 		// A lone node has nobody to announce to; the reprovider tells the first
 		// peer who comes.
-		if err := lender.Announce(ctx); err != nil && ctx.Err() == nil {
+		if err := errors.Join(lender.Announce(ctx), shelf.Announce(ctx)); err != nil && ctx.Err() == nil {
 			n.log.LogAttrs(ctx, slog.LevelWarn, "not everything could be announced", slog.Any("error", err))
 		}
 		return nil

@@ -31,7 +31,7 @@ type PullOptions struct {
 	// nil without one.
 	Base *os.File
 	// Progress is as of blocks.Job; it may be nil.
-	Progress func(blocks.Progress)
+	Progress func(content.Progress)
 }
 
 // memoryPull is the largest file that is pulled by Bitswap, which keeps it in memory.

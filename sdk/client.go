@@ -53,8 +53,9 @@ type Client struct {
 	submit  *submit.Submitter
 	leases  *LeaseBook
 
-	mu  sync.Mutex
-	net *network // nil until it is needed
+	mu    sync.Mutex
+	net   *network             // nil until it is needed
+	store *content.PublicStore // of net; in memory, unless Fetch says otherwise
 }
 
 // manifestTime is how long a manifest is waited for: it is small, and somebody
@@ -177,7 +178,10 @@ func (c *Client) assemble(ctx context.Context, host *p2p.Host) (*network, error)
 	bcfg := blocks.Default()
 	bcfg.Now, bcfg.After, bcfg.Logger = c.cfg.Now, c.cfg.After, c.log
 	ccfg.Bulk = blocks.Bulk(host, disc, bcfg)
-	service, err := content.New(life, host, content.NewPublicStore(content.Memory()), disc, ccfg)
+	if c.store == nil {
+		c.store = content.NewPublicStore(content.Memory())
+	}
+	service, err := content.New(life, host, c.store, disc, ccfg)
 	if err != nil {
 		stop()
 		return nil, errors.Join(err, disc.Close())

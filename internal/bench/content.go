@@ -418,7 +418,7 @@ func Fetch(ctx context.Context, o FetchOptions, stdout io.Writer) (err error) {
 	case howBulk:
 		_, err = blocks.Fetch(ctx, p.host, blocks.Job{
 			Sources: []blocks.Source{{Peer: from, Request: blocks.Public(p.host.ID(), root)}}, Into: p.public, MaxBytes: manyBytes,
-			Progress: func(blocks.Progress) { peak = max(peak, anonymousMiB(os.Getpid())) },
+			Progress: func(content.Progress) { peak = max(peak, anonymousMiB(os.Getpid())) },
 		}, transfers())
 	case howBitswap:
 		err = p.fetchBitswap(ctx, root)

@@ -34,6 +34,8 @@ type Config struct {
 	Metrics http.Handler
 	// Gateway answers GET /ipfs/.
 	Gateway http.Handler
+	// Library answers /v1/content.
+	Library Library
 	Logger  *slog.Logger
 }
 
@@ -53,8 +55,8 @@ const (
 
 // New listens. It serves nothing before Run.
 func New(ctx context.Context, cfg Config) (*Server, error) {
-	if cfg.Token == "" || cfg.Metrics == nil || cfg.Gateway == nil {
-		return nil, fmt.Errorf("%w: api: a token and handlers of metrics and of content are needed", mman.ErrInvalid)
+	if cfg.Token == "" || cfg.Metrics == nil || cfg.Gateway == nil || cfg.Library == nil {
+		return nil, fmt.Errorf("%w: api: a token, a library and handlers of metrics and of content are needed", mman.ErrInvalid)
 	}
 	ap, err := netip.ParseAddrPort(cfg.Listen)
 	if err != nil || !ap.Addr().IsLoopback() {
@@ -74,6 +76,8 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	mux.HandleFunc("POST /v1/listings", s.own(s.publish))
 	mux.HandleFunc("POST /v1/checkpoints", s.own(s.checkpoint))
 	mux.HandleFunc("DELETE /v1/listings/{resource}", s.own(s.withdraw))
+	mux.HandleFunc("GET /v1/content", s.given)
+	mux.HandleFunc("POST /v1/content", s.own(s.give))
 	mux.HandleFunc("GET /v1/", s.query)
 	mux.Handle("GET /metrics", cfg.Metrics)
 	mux.Handle("GET /ipfs/", cfg.Gateway)

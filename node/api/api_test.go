@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -15,6 +16,8 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/node/api"
+	"github.com/limboid/massive-man/node/library"
+	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/sdk/chain"
 )
 
@@ -46,7 +49,7 @@ func start(t *testing.T) string {
 	c, err := chain.New(rpc.URL)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	s, err := api.New(t.Context(), api.Config{Listen: "127.0.0.1:0", Token: token, Chain: c, Metrics: http.NotFoundHandler(), Gateway: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler)})
+	s, err := api.New(t.Context(), api.Config{Listen: "127.0.0.1:0", Token: token, Chain: c, Metrics: http.NotFoundHandler(), Gateway: http.NotFoundHandler(), Library: nobodys{}, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -92,6 +95,11 @@ func TestRequests(t *testing.T) {
 		"relative path":     {method: "POST", path: "/v1/listings", body: `{"path":"a.yaml"}`, change: auth, want: 400, text: "absolute"},
 		"oversize":          {method: "POST", path: "/v1/listings", body: `{"path":"/` + strings.Repeat("a", 70<<10) + `"}`, change: auth, want: 400},
 		"no such file":      {method: "POST", path: "/v1/listings", body: `{"path":"/nowhere/at/all.yaml"}`, change: auth, want: 404, text: "nowhere"},
+		"give, no token":    {method: "POST", path: "/v1/content", body: `{"path":"/a"}`, want: 401},
+		"give nothing":      {method: "POST", path: "/v1/content", body: `{"path":"a"}`, change: auth, want: 400, text: "absolute"},
+		"give a file":       {method: "POST", path: "/v1/content", body: `{"path":"/a"}`, change: auth, want: 200, text: `{"done":1,"total":2}` + "\n" + `{"error":{"code":4,`},
+		"give a CAR file":   {method: "POST", path: "/v1/content", body: `{"path":"/a","car":true}`, change: auth, want: 200, text: `"name":"/a"`},
+		"given":             {path: "/v1/content", want: 200, text: `{"items":[]}`},
 		"not a cid":         {method: "DELETE", path: "/v1/listings/x", change: auth, want: 400},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,10 +137,24 @@ func TestClientReadsErrors(t *testing.T) {
 	require.ErrorIs(t, err, mman.ErrUnreachable)
 }
 
+// nobodys is a library that can add nothing.
+type nobodys struct{}
+
+func (nobodys) Add(_ context.Context, path string, tell func(content.Progress)) (library.Item, error) {
+	tell(content.Progress{Done: 1, Total: 2})
+	return library.Item{}, fmt.Errorf("%w: %s", mman.ErrNotFound, path)
+}
+
+func (nobodys) Import(_ context.Context, path string, _ func(content.Progress)) ([]library.Item, error) {
+	return []library.Item{{Root: mman.SumCID(mman.CodecRaw, nil), Name: path}}, nil
+}
+
+func (nobodys) Items() ([]library.Item, error) { return []library.Item{}, nil }
+
 func TestListen(t *testing.T) {
 	t.Parallel()
 	for _, listen := range []string{"", "localhost:0", "0.0.0.0:0", "[::]:0", "192.0.2.1:0", "127.0.0.1", "127.0.0.1:99999", strings.Repeat("x", 1000)} {
-		_, err := api.New(t.Context(), api.Config{Listen: listen, Token: token, Metrics: http.NotFoundHandler(), Gateway: http.NotFoundHandler()})
+		_, err := api.New(t.Context(), api.Config{Listen: listen, Token: token, Metrics: http.NotFoundHandler(), Gateway: http.NotFoundHandler(), Library: nobodys{}})
 		require.ErrorIs(t, err, mman.ErrInvalid, listen)
 		require.Less(t, len(err.Error()), 300)
 	}
@@ -142,6 +164,6 @@ func TestListen(t *testing.T) {
 	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, ln.Close()) }()
-	_, err = api.New(t.Context(), api.Config{Listen: ln.Addr().String(), Token: token, Metrics: http.NotFoundHandler(), Gateway: http.NotFoundHandler()})
+	_, err = api.New(t.Context(), api.Config{Listen: ln.Addr().String(), Token: token, Metrics: http.NotFoundHandler(), Gateway: http.NotFoundHandler(), Library: nobodys{}})
 	require.ErrorIs(t, err, mman.ErrPortInUse)
 }

@@ -20,9 +20,15 @@ const (
 	// maxCarHeader bounds the header of a CAR file, in bytes, and maxCarRoots
 	// the roots in it.
 	maxCarHeader, maxCarRoots = 64 << 10, 1024
-	// maxCarBlocks bounds the blocks of one CAR file: four million.
-	maxCarBlocks = 4 << 20
+	// maxCarBlocks bounds the blocks of one CAR file: a million, a TiB of leaves.
+	maxCarBlocks = 1 << 20
+	// maxCarLinks bounds the links of all its blocks together.
+	maxCarLinks = 2 << 20
 )
+
+// MaxCARDepth is how deep below a root the links of a CAR file that is imported may
+// lead: folders in folders, and in them files.
+const MaxCARDepth = MaxFolderDepth + MaxDepth
 
 // ExportCAR writes everything below a root as a CAR file, version 1: depth first,
 // each block once, where it is first met. What is not here is fetched. More than
@@ -93,64 +99,191 @@ type carRoots struct {
 }
 
 // ImportCAR adds the blocks of a CAR file, version 1, to the public store and
-// returns its roots. Every block is compared with its CID, and everything below
-// the roots must be in the file or here already: otherwise it is mman.ErrContent,
-// and what was written stays as blocks that nothing refers to. More than maxBytes
-// are mman.ErrTooLarge.
-func (s *Service) ImportCAR(ctx context.Context, r io.Reader, maxBytes uint64) ([]mman.CID, error) {
-	in := bufio.NewReaderSize(r, 64<<10)
-	head, err := carSection(in, maxCarHeader)
-	if errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%w: the CAR file is empty", mman.ErrContent)
+// returns its roots. The file is read twice: nothing is written before every block
+// was compared with its CID and everything below the roots was found in the file,
+// or here. What is not below a root is left out. A file that is cut off, damaged
+// or lacks a block is mman.ErrContent; one with more than maxBytes, or whose links
+// are more than MaxCARDepth deep, is mman.ErrTooLarge. The roots are written last.
+func (s *Service) ImportCAR(ctx context.Context, r io.ReadSeeker, maxBytes uint64) ([]mman.CID, error) {
+	c := &carFile{links: make(map[mman.CID][]mman.CID)}
+	if err := eachCARBlock(ctx, r, maxBytes, c.head, c.note); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("header of the CAR file: %w", err)
+	if err := c.reach(ctx, s.public); err != nil {
+		return nil, err
 	}
-	h, err := dagcbor.Unmarshal[carRoots](head, maxCarHeader)
-	if err != nil {
-		return nil, fmt.Errorf("%w: header of the CAR file: %w", mman.ErrContent, err)
-	}
-	if h.Version != 1 || len(h.Roots) == 0 || len(h.Roots) > maxCarRoots {
-		return nil, fmt.Errorf("%w: a CAR file of version %d with %d roots: version 1 with 1 to %d is read", mman.ErrUnsupported, h.Version, len(h.Roots), maxCarRoots)
+	if _, err := r.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("%w: read the CAR file again: %w", mman.ErrInvalid, err)
 	}
 	out := &batcher{put: func(batch []Block) error { return s.public.Put(ctx, batch) }}
-	for {
-		section, err := carSection(in, MaxBlock+cidRoom)
-		if errors.Is(err, io.EOF) {
-			break
+	var tops []Block
+	err := eachCARBlock(ctx, r, maxBytes, nil, func(b Block) error {
+		switch {
+		case !c.needed[b.cid]:
+			return nil
+		case slices.Contains(c.roots, b.cid):
+			tops = append(tops, b)
+			return nil
+		default:
+			return out.add(b)
 		}
-		if err != nil {
-			return nil, err
-		}
-		if uint64(len(section)) > maxBytes {
-			return nil, fmt.Errorf("%w: the CAR file has more bytes than are allowed", mman.ErrTooLarge)
-		}
-		maxBytes -= uint64(len(section))
-		b, err := carBlock(section)
-		if err != nil {
-			return nil, err
-		}
-		if err := out.add(b); err != nil {
-			return nil, err
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	if err := out.flush(); err != nil {
 		return nil, err
 	}
-	for _, root := range h.Roots {
-		if err := s.complete(ctx, root); err != nil {
-			return nil, err
-		}
-		// Peers who wait for it hear of the root; they ask for the rest.
-		b, err := s.public.Get(ctx, root)
-		if err == nil {
-			err = s.put(ctx, []Block{b})
-		}
+	// Peers who wait for it hear of the roots; they ask for the rest.
+	return c.roots, s.put(ctx, tops)
+}
+
+// carFile is what the first reading of a CAR file found.
+type carFile struct {
+	roots  []mman.CID
+	links  map[mman.CID][]mman.CID // of each block
+	count  int                     // of all links
+	needed map[mman.CID]bool       // what is below the roots, and in the file
+}
+
+func (c *carFile) head(roots []mman.CID) { c.roots = roots }
+
+// note remembers a block's links.
+func (c *carFile) note(b Block) error {
+	if len(c.links) == maxCarBlocks {
+		return fmt.Errorf("%w: the CAR file has more than %d blocks", mman.ErrTooLarge, maxCarBlocks)
+	}
+	if b.cid.Codec() != mman.CodecDagPB {
+		c.links[b.cid] = nil
+		return nil
+	}
+	below, err := linksOf(b)
+	if c.count += len(below); c.count > maxCarLinks {
+		return fmt.Errorf("%w: the CAR file has more than %d links", mman.ErrTooLarge, maxCarLinks)
+	}
+	c.links[b.cid] = below
+	return err
+}
+
+// linksOf returns what a DAG-PB block links to, each once.
+func linksOf(b Block) ([]mman.CID, error) {
+	nd, err := merkledag.DecodeProtobuf(b.data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: block %s is not DAG-PB: %w", mman.ErrContent, b.cid, err)
+	}
+	var below []mman.CID
+	seen := make(map[mman.CID]struct{}, len(nd.Links()))
+	for _, l := range nd.Links() {
+		child, err := mman.CIDFromBytes(l.Cid.Bytes())
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("a link of block %s: %w", b.cid, err)
+		}
+		if _, ok := seen[child]; !ok {
+			seen[child] = struct{}{}
+			below = append(below, child)
 		}
 	}
-	return h.Roots, nil
+	return below, nil
+}
+
+// reach goes down from the roots, level by level: every block is in the file, or
+// in the store. A hash cannot contain itself, so there is no cycle; how deep it
+// goes is bounded because readers go down by recursion.
+func (c *carFile) reach(ctx context.Context, in *PublicStore) error {
+	c.needed = make(map[mman.CID]bool, len(c.links))
+	stored := make(map[mman.CID]struct{}) // below the roots, here already
+	level := slices.Clone(c.roots)
+	for depth := 0; len(level) > 0; depth++ {
+		if depth > MaxCARDepth {
+			return fmt.Errorf("%w: the links of the CAR file are more than %d deep", mman.ErrTooLarge, MaxCARDepth)
+		}
+		var next []mman.CID
+		for _, id := range level {
+			if _, ok := stored[id]; ok || c.needed[id] {
+				continue
+			}
+			below, ok := c.links[id]
+			if ok {
+				c.needed[id] = true
+			} else {
+				var err error
+				if below, err = c.inStore(ctx, in, id); err != nil {
+					return err
+				}
+				stored[id] = struct{}{}
+			}
+			next = append(next, below...)
+		}
+		if level = next; len(level) > maxCarLinks || len(stored) > maxCarBlocks {
+			return fmt.Errorf("%w: below the roots of the CAR file are more than %d blocks", mman.ErrTooLarge, maxCarBlocks)
+		}
+	}
+	return nil
+}
+
+// inStore returns the links of a block that the file lacks and the store has.
+func (c *carFile) inStore(ctx context.Context, in *PublicStore, id mman.CID) ([]mman.CID, error) {
+	if id.Codec() != mman.CodecDagPB {
+		if _, ok, err := in.Size(ctx, id); err != nil || !ok {
+			return nil, errors.Join(c.lacking(id), err)
+		}
+		return nil, nil
+	}
+	b, err := in.Get(ctx, id)
+	if err != nil {
+		return nil, errors.Join(c.lacking(id), err)
+	}
+	return linksOf(b)
+}
+
+func (c *carFile) lacking(id mman.CID) error {
+	return fmt.Errorf("%w: the CAR file lacks block %s below its roots", mman.ErrContent, id)
+}
+
+// eachCARBlock reads a CAR file from where it is: its roots, and every block, which
+// is compared with its CID. head may be nil.
+func eachCARBlock(ctx context.Context, r io.Reader, maxBytes uint64, head func([]mman.CID), block func(Block) error) error {
+	in := bufio.NewReaderSize(r, 64<<10)
+	first, err := carSection(in, maxCarHeader)
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: the CAR file is empty", mman.ErrContent)
+	}
+	if err != nil {
+		return fmt.Errorf("header of the CAR file: %w", err)
+	}
+	h, err := dagcbor.Unmarshal[carRoots](first, maxCarHeader)
+	if err != nil {
+		return fmt.Errorf("%w: header of the CAR file: %w", mman.ErrContent, err)
+	}
+	if h.Version != 1 || len(h.Roots) == 0 || len(h.Roots) > maxCarRoots {
+		return fmt.Errorf("%w: a CAR file of version %d with %d roots: version 1 with 1 to %d is read", mman.ErrUnsupported, h.Version, len(h.Roots), maxCarRoots)
+	}
+	if head != nil {
+		head(h.Roots)
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return coded("read the CAR file", err)
+		}
+		section, err := carSection(in, MaxBlock+cidRoom)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if uint64(len(section)) > maxBytes {
+			return fmt.Errorf("%w: the CAR file has more bytes than are allowed", mman.ErrTooLarge)
+		}
+		maxBytes -= uint64(len(section))
+		b, err := carBlock(section)
+		if err == nil {
+			err = block(b)
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // cidRoom is more than a CID in a section takes.
@@ -187,44 +320,4 @@ func carBlock(section []byte) (Block, error) {
 		return Block{}, tooLarge(c, uint64(len(section)-n), MaxBlock) //nolint:gosec // checked
 	}
 	return CheckBlock(c, section[n:])
-}
-
-// complete reports whether everything below a root is here.
-func (s *Service) complete(ctx context.Context, root mman.CID) error {
-	done := make(map[mman.CID]struct{})
-	stack := []mman.CID{root}
-	for len(stack) > 0 {
-		c := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		if _, ok := done[c]; ok {
-			continue
-		}
-		done[c] = struct{}{}
-		if c.Codec() != mman.CodecDagPB {
-			if _, ok, err := s.public.Size(ctx, c); err != nil || !ok {
-				return errors.Join(err, lacking(root, c))
-			}
-			continue
-		}
-		b, err := s.public.Get(ctx, c)
-		if err != nil {
-			return errors.Join(lacking(root, c), err)
-		}
-		nd, err := merkledag.DecodeProtobuf(b.data)
-		if err != nil {
-			return fmt.Errorf("%w: block %s is not DAG-PB: %w", mman.ErrContent, c, err)
-		}
-		for _, l := range nd.Links() {
-			child, err := mman.CIDFromBytes(l.Cid.Bytes())
-			if err != nil {
-				return fmt.Errorf("a link of block %s: %w", c, err)
-			}
-			stack = append(stack, child)
-		}
-	}
-	return nil
-}
-
-func lacking(root, c mman.CID) error {
-	return fmt.Errorf("%w: the CAR file lacks block %s below its root %s", mman.ErrContent, c, root)
 }

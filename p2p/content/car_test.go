@@ -3,11 +3,17 @@ package content_test
 import (
 	"bytes"
 	"encoding/binary"
+	"strconv"
 	"testing"
 
+	"github.com/ipfs/boxo/ipld/merkledag"
+	"github.com/ipfs/boxo/ipld/unixfs"
+	"github.com/ipfs/go-cid"
+	ipld "github.com/ipfs/go-ipld-format"
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/p2p/content"
 )
 
 func TestCAR(t *testing.T) {
@@ -64,4 +70,82 @@ func TestBadCARs(t *testing.T) {
 			require.NotEqual(t, mman.ErrInternal.Code, mman.CodeOf(err), err)
 		})
 	}
+}
+
+// carOf writes a CAR file of blocks in this order.
+func carOf(root mman.CID, blocks ...content.Block) []byte {
+	out := []byte{}
+	raw := root.Bytes()
+	head := append([]byte{0xa2, 0x65, 'r', 'o', 'o', 't', 's', 0x81, 0xd8, 0x2a, 0x58, byte(len(raw) + 1), 0}, raw...)
+	head = append(head, 0x67, 'v', 'e', 'r', 's', 'i', 'o', 'n', 1)
+	out = append(binary.AppendUvarint(out, uint64(len(head))), head...)
+	for _, b := range blocks {
+		id := b.CID().Bytes()
+		out = binary.AppendUvarint(out, uint64(len(id)+len(b.Data())))
+		out = append(append(out, id...), b.Data()...)
+	}
+	return out
+}
+
+// chain makes nodes in folders' shape, each with so many links to the one before.
+func chain(t *testing.T, depth, links int) []content.Block {
+	t.Helper()
+	out := []content.Block{content.NewBlock(mman.CodecRaw, []byte("the end"))}
+	for range depth {
+		below, err := cid.Cast(out[0].CID().Bytes())
+		require.NoError(t, err)
+		nd := merkledag.NodeWithData(unixfs.FolderPBData())
+		for i := range links {
+			require.NoError(t, nd.AddRawLink(strconv.Itoa(i), &ipld.Link{Cid: below, Size: 1}))
+		}
+		data, err := nd.EncodeProtobuf(true)
+		require.NoError(t, err)
+		out = append([]content.Block{content.NewBlock(mman.CodecDagPB, data)}, out...)
+	}
+	return out
+}
+
+// TestShapesOfCARs: a file whose links fan out and join again, 2³⁰ ways to one block,
+// costs what its blocks do, and one that leads too deep is refused.
+func TestShapesOfCARs(t *testing.T) {
+	t.Parallel()
+	_, b := pair(t, config())
+	fan := chain(t, 30, 2)
+	root := fan[0].CID()
+	got, err := b.ImportCAR(t.Context(), bytes.NewReader(carOf(root, fan...)), unlimited)
+	require.NoError(t, err)
+	require.Equal(t, []mman.CID{root}, got)
+	var car bytes.Buffer
+	require.NoError(t, b.ExportCAR(t.Context(), root, unlimited, &car))
+	require.Equal(t, carOf(root, fan...), car.Bytes())
+
+	deep := chain(t, content.MaxCARDepth+1, 1)
+	_, err = b.ImportCAR(t.Context(), bytes.NewReader(carOf(deep[0].CID(), deep...)), unlimited)
+	require.ErrorIs(t, err, mman.ErrTooLarge)
+	deep = deep[1:]
+	other := content.NewBlock(mman.CodecRaw, []byte("not below the root"))
+	_, err = b.ImportCAR(t.Context(), bytes.NewReader(carOf(deep[0].CID(), append(deep, other)...)), unlimited)
+	require.NoError(t, err)
+	has, err := b.store.Has(t.Context(), other.CID())
+	require.NoError(t, err)
+	require.False(t, has, "what is not below a root is left out")
+}
+
+// TestNothingOfABadCAR: of a file that is refused, nothing is there, also of the
+// blocks before the damage.
+func TestNothingOfABadCAR(t *testing.T) {
+	t.Parallel()
+	_, b := pair(t, config())
+	blocks := chain(t, 3, 1)
+	lacks := carOf(blocks[0].CID(), blocks[:3]...)
+	_, err := b.ImportCAR(t.Context(), bytes.NewReader(lacks), unlimited)
+	require.ErrorIs(t, err, mman.ErrContent)
+	for _, one := range blocks {
+		has, err := b.store.Has(t.Context(), one.CID())
+		require.NoError(t, err)
+		require.False(t, has)
+	}
+	require.NoError(t, b.store.Put(t.Context(), blocks[3:]))
+	_, err = b.ImportCAR(t.Context(), bytes.NewReader(lacks), unlimited)
+	require.NoError(t, err, "what is here already need not be in the file")
 }

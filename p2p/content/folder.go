@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -216,6 +217,9 @@ type Entry struct {
 	Folder bool
 	// Bytes is the length of a file; for a folder 0.
 	Bytes uint64
+	// Below is how many bytes of blocks a folder says are below it; nobody has
+	// checked it.
+	Below uint64
 }
 
 // Folders reads folders and what is in them, here or from the network.
@@ -284,6 +288,9 @@ func look(c mman.CID, nd ipld.Node) (Entry, error) {
 		e.Bytes = meta.FileSize()
 	case unixfs.TDirectory, unixfs.THAMTShard:
 		e.Folder, e.Bytes = true, 0
+		if e.Below, err = pb.Size(); err != nil {
+			return Entry{}, fmt.Errorf("%w: folder %s: %w", mman.ErrContent, c, err)
+		}
 	case unixfs.TMetadata, unixfs.TSymlink:
 		return Entry{}, fmt.Errorf("%w: %s is a UnixFS %s, only files and folders are read", mman.ErrUnsupported, c, meta.Type())
 	}
@@ -395,14 +402,48 @@ func (s *saving) save(ctx context.Context, e Entry, at string, depth int) error 
 	if err := s.folder(at); err != nil {
 		return err
 	}
-	return s.List(ctx, e.CID, func(child Entry) error {
-		found, err := s.Look(ctx, child.CID)
-		if err != nil {
-			return err
+	var names []Entry
+	err := s.List(ctx, e.CID, func(child Entry) error {
+		if s.count+len(names) >= MaxFolderFiles {
+			return fmt.Errorf("%w: %s holds more than %d files", mman.ErrTooLarge, at, MaxFolderFiles)
 		}
-		found.Name = child.Name
-		return s.save(ctx, found, path.Join(at, child.Name), depth+1)
+		names = append(names, child)
+		return nil
 	})
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(names, fetchBatch) {
+		for i, found := range s.lookAhead(ctx, some) {
+			if found.err != nil {
+				return found.err
+			}
+			found.Name = some[i].Name
+			if err := s.save(ctx, found.Entry, path.Join(at, some[i].Name), depth+1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// looked is what an entry is, or why that is not known.
+type looked struct {
+	Entry
+
+	err error
+}
+
+// lookAhead says what some entries are. They are asked for at once, so that a folder
+// of many files does not wait for each in turn.
+func (f Folders) lookAhead(ctx context.Context, some []Entry) []looked {
+	out := make([]looked, len(some))
+	var wg sync.WaitGroup
+	for i, e := range some {
+		wg.Go(func() { out[i].Entry, out[i].err = f.Look(ctx, e.CID) })
+	}
+	wg.Wait()
+	return out
 }
 
 // reading is a DAG that nothing can be added to.

@@ -14,7 +14,6 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
-	"github.com/limboid/massive-man/p2p/protocol/blocks"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/sdk"
 )
@@ -186,7 +185,7 @@ func (a *app) runPull(ctx context.Context, id mman.CID, out, base string, depth 
 }
 
 func (a *app) pullOne(ctx context.Context, c *sdk.Client, id mman.CID, file, base string, most uint64) (v sdk.Version, err error) {
-	o := sdk.PullOptions{MaxBytes: most, Progress: func(p blocks.Progress) { a.tick("%s of %s …", sizeText(p.Done), sizeText(p.Total)) }}
+	o := sdk.PullOptions{MaxBytes: most, Progress: a.progress}
 	if base != "" {
 		if _, err := regular(base); err != nil {
 			return v, err

@@ -151,6 +151,9 @@ func spool(r io.Reader, limit uint64) (_ *os.File, err error) {
 
 // diskError says a full disk by its code.
 func diskError(what string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, unix.ENOSPC) {
 		return fmt.Errorf("%w: %s: %w", mman.ErrDiskFull, what, err)
 	}

@@ -98,11 +98,7 @@ func (n *ownNode) call(ctx context.Context, method, path string, body, result an
 		return n.unreachable(ctx, err)
 	}
 	if resp.StatusCode/100 != 2 {
-		var f console.Failure
-		if json.Unmarshal(b, &f) != nil || f.Error == nil {
-			return fmt.Errorf("%w: the node's API %s answers %s", mman.ErrProtocol, n.base, resp.Status)
-		}
-		return mman.RemoteError(f.Error.Code, mman.RetryNever, f.Error.Text)
+		return n.refusal(resp.Status, b)
 	}
 	if result == nil {
 		return nil
@@ -111,6 +107,15 @@ func (n *ownNode) call(ctx context.Context, method, path string, body, result an
 		return fmt.Errorf("%w: the node's API %s: %w", mman.ErrProtocol, n.base, err)
 	}
 	return nil
+}
+
+// refusal reads the error in an answer.
+func (n *ownNode) refusal(status string, b []byte) error {
+	var f console.Failure
+	if json.Unmarshal(b, &f) != nil || f.Error == nil {
+		return fmt.Errorf("%w: the node's API %s answers %s", mman.ErrProtocol, n.base, status)
+	}
+	return mman.RemoteError(f.Error.Code, mman.RetryNever, f.Error.Text)
 }
 
 func (n *ownNode) unreachable(ctx context.Context, err error) error {

@@ -42,7 +42,7 @@ type Job struct {
 	MaxBytes uint64
 	// Progress, if set, is called now and then by one goroutine at a time, and
 	// must return soon.
-	Progress func(Progress)
+	Progress func(content.Progress)
 }
 
 // Result is what was fetched.

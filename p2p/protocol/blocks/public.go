@@ -27,7 +27,7 @@ func Bulk(host *p2p.Host, finder Finder, cfg Config) func(ctx context.Context, r
 }
 
 // BulkWith is Bulk for somebody who waits: progress is that of Job.
-func BulkWith(host *p2p.Host, finder Finder, cfg Config, progress func(Progress)) func(ctx context.Context, root mman.CID, maxBytes uint64, into content.Store) error {
+func BulkWith(host *p2p.Host, finder Finder, cfg Config, progress func(content.Progress)) func(ctx context.Context, root mman.CID, maxBytes uint64, into content.Store) error {
 	return func(ctx context.Context, root mman.CID, maxBytes uint64, into content.Store) error {
 		job := Job{Into: into, MaxBytes: maxBytes, Progress: progress}
 		near := host.Speaking(Protocol, maxSources)

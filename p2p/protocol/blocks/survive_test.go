@@ -131,9 +131,9 @@ func TestSeveralSourcesShareTheWork(t *testing.T) {
 		counted[i].left.Store(1 << 40)
 		c.serve(t, i, counted[i], config())
 	}
-	var last blocks.Progress
+	var last content.Progress
 	job := c.job()
-	job.Progress = func(p blocks.Progress) {
+	job.Progress = func(p content.Progress) {
 		require.GreaterOrEqual(t, p.Done, last.Done)
 		last = p
 	}

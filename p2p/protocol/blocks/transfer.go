@@ -37,7 +37,7 @@ type transfer struct {
 	cfg    Config
 	cancel context.CancelFunc
 	out    chan []content.Block // to the store; Fetch closes it
-	meter  meter
+	meter  *content.Meter
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed at each change that may give work
@@ -58,7 +58,7 @@ type transfer struct {
 func newTransfer(job Job, cfg Config, cancel context.CancelFunc) *transfer {
 	return &transfer{
 		job: job, cfg: cfg, cancel: cancel, out: make(chan []content.Block, 1),
-		meter: meter{now: cfg.Now, tell: job.Progress}, changed: make(chan struct{}),
+		meter: content.NewMeter(cfg.Now, job.Progress), changed: make(chan struct{}),
 	}
 }
 
@@ -95,7 +95,7 @@ func (t *transfer) begin(ctx context.Context, head header, root content.Block) e
 		return nil
 	}
 	t.head, t.root, t.walk = head, root, content.NewWalk(head.Root, t.job.MaxBytes)
-	t.meter.total = head.Size
+	t.meter.SetTotal(head.Size)
 	t.walk.Pop()
 	t.received += uint64(len(root.Data()))
 	if err := t.walk.Accept(root, t.have(ctx)); err != nil {
@@ -105,7 +105,7 @@ func (t *transfer) begin(ctx context.Context, head header, root content.Block) e
 		return t.fail(err)
 	}
 	if node.Children == nil {
-		t.meter.add(node.Size)
+		t.meter.Add(node.Size)
 	}
 	t.settle()
 	t.signal()
@@ -118,7 +118,7 @@ func (t *transfer) have(ctx context.Context) func(content.Child) bool {
 		if !content.HasLeaf(ctx, t.job.Into, child) {
 			return false
 		}
-		t.meter.add(child.Size)
+		t.meter.Add(child.Size)
 		return true
 	}
 }
@@ -243,7 +243,7 @@ func (t *transfer) accept(ctx context.Context, u *unit, i int, b content.Block) 
 	if u.node {
 		t.nodes--
 	} else if node, err := content.ParseNode(b); err == nil && len(node.Children) == 0 {
-		t.meter.add(node.Size)
+		t.meter.Add(node.Size)
 	}
 	if err := t.passLocal(ctx); err != nil {
 		return nil, t.fail(err)
@@ -360,7 +360,7 @@ func (t *transfer) finish(ctx context.Context, ended []error) (Result, error) {
 		if err := into.Put(ctx, append(t.batch, t.root)); err != nil {
 			return Result{}, err
 		}
-		t.meter.end()
+		t.meter.End()
 		return res, nil
 	}
 	if err := into.Put(ctx, t.batch); err != nil {
@@ -372,6 +372,6 @@ func (t *transfer) finish(ctx context.Context, ended []error) (Result, error) {
 	if err := into.Put(ctx, []content.Block{t.root}); err != nil {
 		return Result{}, err
 	}
-	t.meter.end()
+	t.meter.End()
 	return res, into.Sync()
 }
