@@ -84,6 +84,13 @@ type IO struct {
 	// Stdin makes the run interactive: it takes the place of the task's standard
 	// input.
 	Stdin Input
+	// Framed says that Stdin carries records beside what is typed: see Records.
+	Framed bool
+	// Terminal, when set, is the screen of a framed run: the program has a terminal
+	// of its own, and its standard error goes there too.
+	Terminal *Terminal
+	// Aside takes the answers to a framed run's records.
+	Aside io.Writer
 	// Credit, when set, pauses the guest of an interactive run in its calls to the
 	// host while what it used is not paid for.
 	Credit Credit

@@ -139,7 +139,10 @@ type Work struct {
 	// hour; 0 leaves that to the provider.
 	Input io.Reader
 	Idle  time.Duration
-	Seed  mman.Hash
+	// Console takes the place of Input for a program in a container: beside what is
+	// typed it carries a terminal's size and files.
+	Console *Console
+	Seed    mman.Hash
 	// Limits default to the lease's.
 	Limits resources.Limits
 	// Stdout and Stderr take the output as it comes; nil drops it. It is verified
@@ -175,6 +178,9 @@ type Outcome struct {
 // output is the one that the provider signed for. An algorithm that failed or
 // was stopped is no error: see Outcome.Result.
 func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
+	if w.Console != nil {
+		defer w.Console.end()
+	}
 	run, err := s.prepare(ctx, w)
 	if err != nil {
 		return Outcome{}, err
@@ -205,6 +211,10 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 	if run.Interactive {
 		p.talk(ctx, w)
 		sinks.Stdin, sinks.Lost = typist{w.Input, p.typed}, w.Lost
+		if w.Console != nil {
+			sinks.Stdin = typist{w.Console, p.typed}
+			sinks.Aside = counter{aside{w.Console}, &p.out, run.Limits.OutputBytes}
+		}
 	}
 	_, err = s.conn.Run(ctx, run, s.source(w, run), p, sinks)
 	if sha == nil { // there is no result
@@ -264,9 +274,12 @@ func orDiscard(w io.Writer) io.Writer {
 // prepare makes the run's message.
 func (s *Session) prepare(ctx context.Context, w Work) (session.Run, error) {
 	run := session.Run{Number: s.lane.state.Run + 1, Args: w.Args, Seed: w.Seed, Limits: s.lease.Lease.Limits.Tighten(w.Limits)}
-	if w.Input != nil {
-		if w.Stdin != nil {
+	if w.Input != nil || w.Console != nil {
+		if w.Stdin != nil || w.Input != nil && w.Console != nil {
 			return run, fmt.Errorf("%w: the input of a run is given before it or while it runs, not both", mman.ErrInvalid)
+		}
+		if w.Console != nil {
+			run.Framed, run.Terminal = true, w.Console.terminal
 		}
 		run.Interactive, run.IdleMs = true, uint64(max(0, w.Idle/time.Millisecond))
 		return run, run.Validate()

@@ -373,6 +373,7 @@ type out struct {
 
 func (o *out) Stdout(p []byte) error { _, err := o.Write(p); return err }
 func (*out) Stderr([]byte) error     { return nil }
+func (*out) Aside([]byte) error      { return nil }
 func (o *out) Statement(s market.Signed) error {
 	if o.statements != nil {
 		o.statements <- s

@@ -165,6 +165,9 @@ func (v *visit) Missing(ctx context.Context, run session.Run) ([]mman.CID, error
 	if err := v.p.usable(lease); err != nil {
 		return nil, err
 	}
+	if facet := v.lease.Compute().Facet; run.Framed && facet != resources.FacetContainer {
+		return nil, fmt.Errorf("lease %s: %w: terminals and files are of containers, its compute is %s", v.lease.ID, mman.ErrUnsupported, facet)
+	}
 	if err := v.allowed(run.Number); err != nil {
 		return nil, err
 	}
@@ -225,6 +228,7 @@ func (v *visit) Run(ctx context.Context, run session.Run, in resources.Input, ou
 	job := worker.Job{
 		Facet: v.lease.Compute().Facet, Task: task, Keep: contents.keep,
 		Stdout: watch.pass(out.Stdout), Stderr: watch.pass(out.Stderr),
+		Framed: run.Framed, Terminal: run.Terminal, Aside: watch.pass(out.Aside),
 	}
 	if isEndpoint(v.lease) {
 		job.Keep = sum

@@ -23,6 +23,10 @@ type Job struct {
 	// Stdin and Credit are of an interactive job; see resources.IO.
 	Stdin  resources.Input
 	Credit resources.Credit
+	// Framed, Terminal and Aside are of a framed one; see resources.IO.
+	Framed   bool
+	Terminal *resources.Terminal
+	Aside    func(p []byte) error
 	// Stdout and Stderr take the output as it comes; an error ends the run.
 	Stdout, Stderr func(p []byte) error
 	// Progress takes the usage so far now and then; it must not block.
@@ -70,13 +74,19 @@ func (w *Worker) Run(ctx context.Context, job Job) (Done, error) {
 func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared resources.Prepared, job Job) (Done, error) {
 	keep := newKeeper(context.WithoutCancel(ctx), job.Keep)
 	var open gate
-	result, err := executor.Run(ctx, prepared, resources.IO{
+	streams := resources.IO{
 		Stdout:   open.writer(func(p []byte) error { return errors.Join(keep.write(p), job.Stdout(p)) }),
 		Stderr:   open.writer(job.Stderr),
 		Stdin:    job.Stdin,
 		Credit:   job.Credit,
+		Framed:   job.Framed,
+		Terminal: job.Terminal,
 		Progress: job.Progress,
-	})
+	}
+	if job.Framed {
+		streams.Aside = open.writer(job.Aside)
+	}
+	result, err := executor.Run(ctx, prepared, streams)
 	open.shut()
 	done := Done{Result: result}
 	var kept error

@@ -58,6 +58,11 @@ type Config struct {
 	// MaxInteractive bounds the interactive programs that live at a time; more are
 	// refused. Default 64, 1 to 4096.
 	MaxInteractive int
+	// Warm is how many containers stand ready for each image for which some shall.
+	// Default 2, 1 to 64.
+	Warm int
+	// WarmMost bounds them in all. Default 8, 1 to 1024.
+	WarmMost int
 	// PrepareTimeout bounds one Prepare, with its waiting and loading. Default
 	// 5 min, 1 s to 1 h.
 	PrepareTimeout time.Duration
@@ -74,6 +79,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxInteractive == 0 {
 		c.MaxInteractive = 64
+	}
+	if c.Warm == 0 {
+		c.Warm = 2
+	}
+	if c.WarmMost == 0 {
+		c.WarmMost = 8
 	}
 	if c.PrepareTimeout == 0 {
 		c.PrepareTimeout = 5 * time.Minute
@@ -107,6 +118,8 @@ func (c Config) Validate() error {
 	}{
 		{"max_runs", uint64(max(0, c.MaxRuns)), 1, 1024},
 		{"max_interactive", uint64(max(0, c.MaxInteractive)), 1, 4096},
+		{"warm", uint64(max(0, c.Warm)), 1, 64},
+		{"warm_most", uint64(max(0, c.WarmMost)), 1, 1024},
 		{"prepare_timeout (ms)", uint64(max(0, c.PrepareTimeout.Milliseconds())), 1000, 3_600_000},
 		{"image_bytes", c.ImageBytes, 1, 1 << 40},
 		{"cache_bytes", c.CacheBytes, 1, 16 << 40},

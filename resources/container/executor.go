@@ -28,6 +28,8 @@ type Executor struct {
 	places chan struct{}
 	guests chan struct{} // the interactive ones
 	swept  int
+	pool   *pool
+	life   context.Context //nolint:containedctx // that of New without its end: what goes on in the background
 
 	mu     sync.Mutex
 	closed bool
@@ -59,8 +61,9 @@ func newExecutor(ctx context.Context, config Config, off undefended) (_ *Executo
 	eng := &engine{Client: c, owner: config.Owner, idle: filepath.Join(config.Dir, idleFile), off: &off}
 	e := &Executor{
 		config: config, engine: eng, places: make(chan struct{}, config.MaxRuns), guests: make(chan struct{}, config.MaxInteractive),
-		ends: map[uint64]context.CancelCauseFunc{},
+		ends: map[uint64]context.CancelCauseFunc{}, life: context.WithoutCancel(ctx),
 	}
+	e.pool = newPool(e)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Close())

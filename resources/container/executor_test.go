@@ -73,7 +73,7 @@ func archive(t *testing.T, o image.Options) []byte {
 	root := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(root, "bin"), 0o750))
 	require.NoError(t, os.WriteFile(filepath.Join(root, "bin", "busybox"), program, 0o700))
-	for _, name := range []string{"sh", "cat", "yes", "id", "head", "dd", "sleep", "mount", "mknod", "unshare", "wget", "ls", "wc", "kill", "stat", "chmod", "cp", "date"} {
+	for _, name := range []string{"sh", "cat", "yes", "id", "head", "dd", "sleep", "mount", "mknod", "unshare", "wget", "ls", "wc", "kill", "stat", "chmod", "cp", "date", "stty"} {
 		require.NoError(t, os.Symlink("busybox", filepath.Join(root, "bin", name)))
 	}
 	o.Arch = runtime.GOARCH

@@ -2,6 +2,7 @@ package container
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 
 	mman "github.com/limboid/massive-man"
@@ -9,52 +10,45 @@ import (
 
 // The first process of every container is ours and does nothing: it outlives the
 // program, so that what it used can be read, and children without a parent do not
-// stay as zombies. It is this, assembled, for each processor:
+// stay as zombies. An image need not contain anything for it. It is this, assembled
+// from testdata/first-<processor>.s:
 //
-//	ignore SIGCHLD (rt_sigaction with SIG_IGN); forever: pause
-//
-// An image need not contain anything for it.
+//	called with two arguments: "w PATH" writes its standard input into a file, "r
+//	PATH" reads one to its standard output; it exits with the error's number
+//	otherwise: ignore SIGCHLD; forever: pause
+const (
+	firstAMD64 = "" +
+		"48833c24037424b80d000000bf11000000488d35b000000031d241ba080000000f05b8220000000f05ebf74c8b642410" +
+		"488b7c24184881ec00000100b80200000041803c24777419be0008000031d20f054885c0785d4989c541be01000000eb" +
+		"17be410a0000baa40100000f054885c078414989c64531ed31c04c89ef4889e6ba000001000f054885c07827742c4989" +
+		"c74889e3b8010000004c89f74889de4c89fa0f054885c0780a4801c34929c775e3ebc548f7d889c7eb0231ffb83c0000" +
+		"000f050f1f4400000100000000000000000000000000000000000000000000000000000000000000"
+	firstARM64 = "" +
+		"e90340f93f0d00f1e0010054c81080d2200280d261070010020080d2030180d2010000d4000080d2010080d2020080d2" +
+		"030080d2040080d2280980d2010000d4f9ffff17f30b40f9e10f40f973024039ff4340d1600c8092080780d27fde0171" +
+		"20010054020081d2030080d2010000d41f0000f10b040054f40300aa350080d208000014224881d2833480d2010000d4" +
+		"1f0000f10b030054f50300aa140080d2e00314aae10300912200a0d2e80780d2010000d41f0000f1eb010054e0010054" +
+		"f60300aaf7030091e00315aae10317aae20316aa080880d2010000d41f0000f1ab000054f702008bd60200ebe1feff54" +
+		"ecffff17e00300cba80b80d2010000d40100000000000000000000000000000000000000000000000000000000000000"
+)
 
 // idle returns the program as an ELF file for a processor in Go's words.
 func idle(arch string) ([]byte, error) {
 	var machine uint16
-	var code []byte
+	var text string
 	switch arch {
 	case "amd64":
-		machine, code = 62, []byte{
-			0xb8, 0x0d, 0, 0, 0, // mov eax, 13 (rt_sigaction)
-			0xbf, 0x11, 0, 0, 0, // mov edi, 17 (SIGCHLD)
-			0x48, 0x8d, 0x35, 0x17, 0, 0, 0, // lea rsi, [rip+23]
-			0x31, 0xd2, // xor edx, edx
-			0x41, 0xba, 0x08, 0, 0, 0, // mov r10d, 8
-			0x0f, 0x05, // syscall
-			0xb8, 0x22, 0, 0, 0, // mov eax, 34 (pause)
-			0x0f, 0x05, // syscall
-			0xeb, 0xf7, // jmp to pause
-			0x0f, 0x1f, 0x40, 0, // padding
-		}
+		machine, text = 62, firstAMD64
 	case "arm64":
-		machine, code = 183, []byte{
-			0xc8, 0x10, 0x80, 0xd2, // mov x8, 134 (rt_sigaction)
-			0x20, 0x02, 0x80, 0xd2, // mov x0, 17 (SIGCHLD)
-			0x81, 0x01, 0x00, 0x10, // adr x1, +48
-			0x02, 0x00, 0x80, 0xd2, // mov x2, 0
-			0x03, 0x01, 0x80, 0xd2, // mov x3, 8
-			0x01, 0x00, 0x00, 0xd4, // svc 0
-			0x00, 0x00, 0x80, 0xd2, // mov x0, 0
-			0x01, 0x00, 0x80, 0xd2, // mov x1, 0
-			0x02, 0x00, 0x80, 0xd2, // mov x2, 0
-			0x03, 0x00, 0x80, 0xd2, // mov x3, 0
-			0x04, 0x00, 0x80, 0xd2, // mov x4, 0
-			0x28, 0x09, 0x80, 0xd2, // mov x8, 73 (ppoll)
-			0x01, 0x00, 0x00, 0xd4, // svc 0
-			0xf9, 0xff, 0xff, 0x17, // b to mov x0
-		}
+		machine, text = 183, firstARM64
 	default:
 		return nil, fmt.Errorf("%w: containers on %s: amd64 and arm64 are known", mman.ErrUnsupported, arch)
 	}
-	code = append(code, 1) // SIG_IGN, then no flags, restorer and mask
-	return executable(machine, append(code, make([]byte, 31)...)), nil
+	code, err := hex.DecodeString(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the first process: %w", mman.ErrInternal, err)
+	}
+	return executable(machine, code), nil
 }
 
 // executable wraps machine code into an ELF file.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 	"time"
 
 	mman "github.com/limboid/massive-man"
@@ -15,7 +16,7 @@ import (
 
 // output is what a program writes, on its way out, up to a limit.
 type output struct {
-	to    [2]io.Writer // standard output and error
+	to    [3]io.Writer // standard output and error, and answers to records
 	end   context.CancelCauseFunc
 	after func(time.Duration) <-chan time.Time
 	// token is held during a write; who has it when the output is closed is left
@@ -29,7 +30,7 @@ type output struct {
 }
 
 func newOutput(limit uint64, streams resources.IO, end context.CancelCauseFunc, after func(time.Duration) <-chan time.Time) *output {
-	o := &output{to: [2]io.Writer{streams.Stdout, streams.Stderr}, end: end, after: after, left: limit, token: make(chan struct{}, 1)}
+	o := &output{to: [3]io.Writer{streams.Stdout, streams.Stderr, streams.Aside}, end: end, after: after, left: limit, token: make(chan struct{}, 1)}
 	for i, w := range o.to {
 		if w == nil {
 			o.to[i] = io.Discard
@@ -43,6 +44,13 @@ func (o *output) passed() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.out
+}
+
+// room returns how much may still be written.
+func (o *output) room() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.left
 }
 
 // leaveAfter is how long a write under way is waited for when the run is over.
@@ -59,6 +67,9 @@ func (o *output) close() {
 	case <-o.after(leaveAfter):
 	}
 }
+
+// toAside is the place of the answers to records among an output's writers.
+const toAside = 2
 
 // Sizes of the engine's frames: a byte for the stream, three of nothing, four for
 // the length.
@@ -98,6 +109,26 @@ func (o *output) follow(r io.Reader) error {
 			if size -= int64(n); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// copy passes on what a program with a terminal of its own writes until it ends.
+func (o *output) copy(r io.Reader) error {
+	b := make([]byte, pieceBytes)
+	for {
+		n, err := r.Read(b)
+		if n > 0 {
+			if werr := o.write(0, b[:n]); werr != nil {
+				o.end(werr)
+				return nil
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, syscall.EIO): // how a terminal ends
+			return nil
+		case err != nil:
+			return err
 		}
 	}
 }

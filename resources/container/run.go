@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,6 +46,10 @@ type run struct {
 	tight   bool          // the memory limit was reached
 	refused bool          // the engine could not start the program
 	died    chan struct{} // closed when the whole container has ended
+	still   sync.Mutex    // held while the container rests: nothing can begin in it then
+
+	mu   sync.Mutex
+	late []string // files that are asked for at the end
 }
 
 // Run carries out a prepared task once, and frees it. See resources.Executor.
@@ -109,7 +114,10 @@ func (r *run) whole(ctx context.Context) (result resources.Result, err error) {
 		return r.result(0), r.reason(ctx, err)
 	}
 	e := r.e.engine
-	if r.id, err = e.create(ctx, r.p.image, r.p.task.Limits, mounts); err != nil {
+	if r.id = r.ready(ctx); r.id == "" {
+		r.id, err = e.create(ctx, r.p.image, r.p.task.Limits, mounts)
+	}
+	if err != nil {
 		return r.result(0), r.reason(ctx, err)
 	}
 	defer func() { err = errors.Join(err, r.finish(ctx)) }()
@@ -124,6 +132,14 @@ func (r *run) whole(ctx context.Context) (result resources.Result, err error) {
 	}
 	defer conn.Close()
 	return r.live(ctx, conn)
+}
+
+// ready takes a container that stands ready for a conversation, if there is one.
+func (r *run) ready(ctx context.Context) string {
+	if r.streams.Stdin == nil || len(r.p.task.Inputs) > 0 {
+		return ""
+	}
+	return r.e.pool.take(ctx, kind{r.p.task.Algorithm, r.p.task.Limits.MemoryBytes})
 }
 
 // finish ends the container, and with it everything that still runs.
@@ -201,25 +217,40 @@ func copyAll(dst io.Writer, src io.Reader, id mman.CID, size uint64) error {
 
 // begin starts the program.
 func (r *run) begin(ctx context.Context) (client.HijackedResponse, error) {
-	img := r.p.image.process
-	dir := img.WorkingDir
-	if dir == "" {
-		dir = "/"
-	}
-	made, err := r.e.engine.ExecCreate(ctx, r.id, client.ExecCreateOptions{
-		Cmd: r.p.command, WorkingDir: dir, Env: []string{"HOME=" + ScratchDir},
+	options := client.ExecCreateOptions{
+		Cmd: r.p.command, WorkingDir: r.folder(), Env: []string{"HOME=" + ScratchDir},
 		AttachStdin: true, AttachStdout: true, AttachStderr: true,
-	})
+	}
+	var attach client.ExecAttachOptions
+	if screen := r.streams.Terminal; screen != nil {
+		options.TTY, options.ConsoleSize = true, consoleSize(*screen)
+		options.Env = append(options.Env, term(*screen)...)
+		attach = client.ExecAttachOptions{TTY: true, ConsoleSize: options.ConsoleSize}
+	}
+	made, err := r.e.engine.ExecCreate(ctx, r.id, options)
 	if err != nil {
 		return client.HijackedResponse{}, fmt.Errorf("begin the program: %w", err)
 	}
 	r.exec = made.ID
-	got, err := r.e.engine.ExecAttach(ctx, made.ID, client.ExecAttachOptions{})
+	got, err := r.e.engine.ExecAttach(ctx, made.ID, attach)
 	if err != nil {
 		return client.HijackedResponse{}, fmt.Errorf("begin the program: %w", err)
 	}
 	r.watch.start()
 	return got.HijackedResponse, nil
+}
+
+// folder is where the program begins: where its image says, and otherwise, if
+// somebody may put files there, in the folder for them.
+func (r *run) folder() string {
+	switch dir := r.p.image.process.WorkingDir; {
+	case dir != "" && dir != "/":
+		return dir
+	case r.streams.Framed:
+		return ScratchDir
+	default:
+		return "/"
+	}
 }
 
 // live passes the streams until the program ends or is ended.
@@ -233,7 +264,13 @@ func (r *run) live(ctx context.Context, conn client.HijackedResponse) (resources
 		r.feed(aside, conn)
 	}()
 	read := make(chan error, 1)
-	go func() { read <- r.out.follow(conn.Reader) }()
+	go func() {
+		if r.streams.Terminal != nil {
+			read <- r.out.copy(conn.Reader)
+			return
+		}
+		read <- r.out.follow(conn.Reader)
+	}()
 	metered := make(chan struct{})
 	go func() {
 		defer close(metered)
@@ -247,6 +284,9 @@ func (r *run) live(ctx context.Context, conn client.HijackedResponse) (resources
 	case <-ctx.Done():
 	}
 	r.watch.stop()
+	if err == nil && ctx.Err() == nil {
+		err = r.answerLate(ctx)
+	}
 	r.out.close()
 	stopAside()
 	<-metered
@@ -275,7 +315,8 @@ func (r *run) mourn(ctx context.Context) {
 
 // feed gives the program its standard input.
 func (r *run) feed(ctx context.Context, conn client.HijackedResponse) {
-	err := r.give(ctx, conn.Conn)
+	r.firstSize(ctx)
+	err := r.give(ctx, conn)
 	if err != nil && !errors.Is(err, errGone) {
 		r.end(err)
 		return
@@ -285,10 +326,9 @@ func (r *run) feed(ctx context.Context, conn client.HijackedResponse) {
 	}
 }
 
-func (r *run) give(ctx context.Context, w io.Writer) (err error) {
-	to := pipe{w}
+func (r *run) give(ctx context.Context, conn client.HijackedResponse) (err error) {
 	if r.streams.Stdin != nil {
-		return r.pass(ctx, to)
+		return r.pass(ctx, conn)
 	}
 	if r.p.task.Stdin.IsZero() {
 		return nil
@@ -298,7 +338,7 @@ func (r *run) give(ctx context.Context, w io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	return copyAll(to, src, r.p.task.Stdin, r.p.sizes.Stdin)
+	return copyAll(pipe{conn.Conn}, src, r.p.task.Stdin, r.p.sizes.Stdin)
 }
 
 // pipe is the way to a program, which need not read.
@@ -313,24 +353,28 @@ func (p pipe) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// pass hands on what comes while the program runs.
-func (r *run) pass(ctx context.Context, w io.Writer) error {
+// pass hands on what comes while the program runs. Who waits for a program that
+// talks is not idle.
+func (r *run) pass(ctx context.Context, conn client.HijackedResponse) error {
 	b := make([]byte, pieceBytes)
+	desk := desk{r: r, conn: conn}
 	for {
+		before := r.out.passed()
 		n, err := r.streams.Stdin.Read(ctx, b)
 		if n > 0 {
 			if r.in.Add(uint64(n)) > r.p.task.Limits.InputBytes {
 				return fmt.Errorf("%w: %d bytes", mman.ErrInputLimit, r.p.task.Limits.InputBytes)
 			}
-			if _, err := w.Write(b[:n]); err != nil {
+			if err := desk.take(ctx, b[:n]); err != nil {
 				return err
 			}
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil
+			return desk.end()
 		case ctx.Err() != nil:
 			return errGone
+		case errors.Is(err, mman.ErrIdle) && r.out.passed() > before:
 		case err != nil:
 			return err
 		}
@@ -367,6 +411,8 @@ func (r *run) meter(ctx context.Context) {
 
 // rest freezes the program until what it used is paid.
 func (r *run) rest(ctx context.Context, used resources.Usage) {
+	r.still.Lock()
+	defer r.still.Unlock()
 	if _, err := r.e.engine.ContainerPause(ctx, r.id, client.ContainerPauseOptions{}); err != nil {
 		if ctx.Err() == nil {
 			r.end(fmt.Errorf("%w: an unpaid program cannot be paused: %w", mman.ErrUnpaid, err))

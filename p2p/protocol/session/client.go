@@ -38,6 +38,8 @@ type Sinks struct {
 	// Stdin is the input of an interactive run; any error ends it. It is read by a
 	// goroutine of its own, whose last Read may outlast the run.
 	Stdin io.Reader
+	// Aside takes the answers to the records of a framed run.
+	Aside io.Writer
 	// Lost is told that the stream broke and is dialled again, and then, with
 	// nil, that the run goes on. It may be nil.
 	Lost func(error)
@@ -210,6 +212,12 @@ func (r *running) frame(f wire.Frame) (last market.Signed, end bool, err error) 
 		return last, false, err
 	case kindStderr:
 		_, err := r.sinks.Stderr.Write(f.Body)
+		return last, false, err
+	case kindAside:
+		if !r.run.Framed || r.sinks.Aside == nil {
+			return last, false, fmt.Errorf("%w: an answer to records of a run without any", mman.ErrProtocol)
+		}
+		_, err := r.sinks.Aside.Write(f.Body)
 		return last, false, err
 	case kindStatement:
 		return r.statement(f)

@@ -19,7 +19,9 @@
 // The input of an interactive run comes while it runs, in Input frames up to
 // InputEnd; Taken makes room for more. What the provider sends of such a run is
 // numbered and kept until Got says that it came, so that a consumer whose stream
-// broke can dial again, with Resume in its Hello, and go on where it was.
+// broke can dial again, with Resume in its Hello, and go on where it was. The input
+// of a framed run is records: what is typed, a terminal's size, files that are put
+// and asked for. Aside frames answer them.
 //
 // The package carries the conversation and holds both sides to its order and
 // bounds. What to admit, what to run and what to sign is decided by the Provider

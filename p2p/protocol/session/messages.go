@@ -16,7 +16,8 @@ import (
 // Protocol is the name under which the session protocol is spoken.
 const Protocol = "/mman/session/1"
 
-// The kinds of frames. Stdout, Stderr, Chunk and Input have raw bodies.
+// The kinds of frames. Stdout, Stderr, Chunk, Input and Aside have raw
+// bodies.
 const (
 	kindHello     wire.Kind = 1
 	kindAccept    wire.Kind = 2
@@ -37,6 +38,7 @@ const (
 	kindTaken     wire.Kind = 17
 	kindGot       wire.Kind = 18
 	kindResumed   wire.Kind = 19
+	kindAside     wire.Kind = 20
 )
 
 const (
@@ -152,6 +154,10 @@ type Run struct {
 	// may wait for it, at most MaxIdleMs; 0 leaves it to the provider.
 	Interactive bool   `cbor:"interactive,omitempty"`
 	IdleMs      uint64 `cbor:"idle_ms,omitempty"`
+	// Framed says that the input carries records; see resources.Records. Terminal is
+	// the screen of a framed run, nil for none.
+	Framed   bool                `cbor:"framed,omitempty"`
+	Terminal *resources.Terminal `cbor:"terminal,omitempty"`
 }
 
 // Validate bounds what a stranger may ask for.
@@ -173,6 +179,14 @@ func (r Run) Validate() error {
 	}
 	if r.IdleMs > MaxIdleMs || (!r.Interactive && r.IdleMs > 0) {
 		return fmt.Errorf("run %d: %w: idle time of %d ms: interactive runs may wait for input for at most %d ms, others wait for none", r.Number, mman.ErrInvalid, r.IdleMs, uint64(MaxIdleMs))
+	}
+	if r.Framed && !r.Interactive || r.Terminal != nil && !r.Framed {
+		return fmt.Errorf("run %d: %w: records are of interactive runs, and a terminal needs them", r.Number, mman.ErrInvalid)
+	}
+	if r.Terminal != nil {
+		if err := r.Terminal.Validate(); err != nil {
+			return fmt.Errorf("run %d: %w", r.Number, err)
+		}
 	}
 	if err := r.Limits.Validate(); err != nil {
 		return fmt.Errorf("run %d: %w", r.Number, err)

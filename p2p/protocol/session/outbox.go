@@ -170,6 +170,9 @@ func (o *outbox) Stdout(p []byte) error { return o.raw(kindStdout, p) }
 // Stderr sends standard error.
 func (o *outbox) Stderr(p []byte) error { return o.raw(kindStderr, p) }
 
+// Aside sends answers to records.
+func (o *outbox) Aside(p []byte) error { return o.raw(kindAside, p) }
+
 func (o *outbox) raw(kind wire.Kind, p []byte) error {
 	for len(p) > 0 {
 		n := min(len(p), chunkSize)

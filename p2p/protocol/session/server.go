@@ -50,6 +50,8 @@ type Work interface {
 type Output interface {
 	Stdout(p []byte) error
 	Stderr(p []byte) error
+	// Aside answers the records of a framed run.
+	Aside(p []byte) error
 	// Statement sends a Statement without a result.
 	Statement(s market.Signed) error
 }
@@ -440,6 +442,7 @@ type output struct{ conn *wire.Conn }
 
 func (o output) Stdout(p []byte) error { return o.raw(kindStdout, p) }
 func (o output) Stderr(p []byte) error { return o.raw(kindStderr, p) }
+func (o output) Aside(p []byte) error  { return o.raw(kindAside, p) }
 
 func (o output) raw(kind wire.Kind, p []byte) error {
 	for len(p) > 0 {
