@@ -272,8 +272,10 @@ func (n *Node) buildProvider(rpc *chain.Client) (*provider.Provider, error) {
 	}
 	executors := map[resources.Facet]resources.Executor{resources.FacetWasm: n.executor, resources.FacetHTTP: n.endpoints}
 	meters := map[resources.Facet]uint64{resources.FacetWasm: wasm.MeterVersion}
+	var warm provider.Warmer
 	if n.engine != nil {
 		executors[resources.FacetContainer], meters[resources.FacetContainer] = n.engine, 0
+		warm = n.engine
 	}
 	pcfg := provider.Default()
 	pcfg.ChainID, pcfg.Addrs, pcfg.SettleBlocks, pcfg.Logger = n.doc.ChainID, n.host.Addrs, n.cfg.SettleBlocks, n.log
@@ -290,6 +292,7 @@ func (n *Node) buildProvider(rpc *chain.Client) (*provider.Provider, error) {
 		Worker:    worker.New(executors),
 		Meters:    meters,
 		Sandbox:   n.Sandbox(),
+		Warm:      warm,
 
 		Endpoints:    n.endpoints,
 		Interpreters: interpreter.NewShelf(filepath.Join(n.cfg.Home, interpreter.Folder)),

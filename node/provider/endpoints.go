@@ -138,19 +138,23 @@ func (v *visit) stated(base resources.Usage) resources.Usage {
 // maxReason bounds the sentence that says why a call was not carried out, in bytes.
 const maxReason = 512
 
-// declined turns the refusal of a call, or its failure, into a result that costs
+// declined turns the refusal of a call or a conversation, or its failure, into a result that costs
 // nothing beyond what was stated: what was paid ahead goes back, and the session goes
 // on. The reason goes to standard error.
-func (v *visit) declined(ctx context.Context, done worker.Done, base resources.Usage, why error, released uint64, out session.Output) (worker.Done, error) {
+func (v *visit) declined(ctx context.Context, done worker.Done, base resources.Usage, why error, released uint64, keep worker.Keep, out session.Output) (worker.Done, error) {
 	ctx = context.WithoutCancel(ctx) // its end may be the reason
-	v.p.log.LogAttrs(ctx, slog.LevelDebug, "call declined", slog.String("lease", v.lease.ID.String()), slog.Any("error", why))
+	v.p.log.LogAttrs(ctx, slog.LevelDebug, "run declined", slog.String("lease", v.lease.ID.String()), slog.Any("error", why))
 	if errors.Is(why, mman.ErrPolicy) {
 		if err := v.denied(released); err != nil {
 			return done, errors.Join(why, err)
 		}
 	}
 	text := why.Error()
-	if err := out.Stderr([]byte(strings.ToValidUTF8(text[:min(len(text), maxReason)], ""))); err != nil {
+	text = strings.ToValidUTF8(text[:min(len(text), maxReason)], "")
+	if !isEndpoint(v.lease) {
+		text += "\n" // for a person
+	}
+	if err := out.Stderr([]byte(text)); err != nil {
 		return done, errors.Join(why, err)
 	}
 	done.Code, done.Usage = mman.CodeOf(why), v.stated(base)
@@ -158,7 +162,7 @@ func (v *visit) declined(ctx context.Context, done worker.Done, base resources.U
 		return done, nil
 	}
 	var err error
-	done.Output, done.OutputBytes, err = sum(ctx, strings.NewReader("")) // it did not begin
+	done.Output, done.OutputBytes, err = keep(ctx, strings.NewReader("")) // it did not begin
 	return done, err
 }
 

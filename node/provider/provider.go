@@ -94,6 +94,8 @@ type Parts struct {
 	Sandbox string
 	// Interpreters holds what runs scripts.
 	Interpreters *interpreter.Shelf
+	// Warm makes containers stand ready for REPLs; nil does not.
+	Warm Warmer
 	// Endpoints carries calls, as Worker's executor of facet http; nil lends none.
 	Endpoints *endpoint.Executor
 }
@@ -114,6 +116,8 @@ type Provider struct {
 	sandbox   string
 	shelf     *interpreter.Shelf
 	endpoints *endpoint.Executor
+	warm      Warmer
+	stands    string // what stands ready, as it was said last; Run's own
 	rates     rates
 	shared    map[resources.Facet]bool // interpreters that others can have; Run's own
 
@@ -181,7 +185,7 @@ func New(cfg Config, parts Parts) (*Provider, error) {
 	p := &Provider{
 		cfg: cfg, log: cfg.Logger, ledger: parts.Ledger, submitter: parts.Submitter, host: parts.Host,
 		peer: parts.Host.ID(), discovery: parts.Discovery, public: parts.Public,
-		stores: parts.Stores, worker: parts.Worker, meters: parts.Meters, sandbox: parts.Sandbox, shelf: parts.Interpreters, endpoints: parts.Endpoints, shared: map[resources.Facet]bool{},
+		stores: parts.Stores, worker: parts.Worker, meters: parts.Meters, sandbox: parts.Sandbox, shelf: parts.Interpreters, endpoints: parts.Endpoints, warm: parts.Warm, shared: map[resources.Facet]bool{},
 		records: parts.Records, book: book, holdings: held, heights: make(chan uint64, 1),
 	}
 	book.off = &p.off
@@ -230,6 +234,7 @@ func (p *Provider) Run(ctx context.Context) error {
 				{"move bids on", p.attend},
 				{"accept leases", p.accept},
 				{"drop what closed leases left", p.retire},
+				{"let containers stand ready", p.standReady},
 			} {
 				if err := step.do(ctx, height); err != nil && ctx.Err() == nil {
 					p.log.LogAttrs(ctx, slog.LevelWarn, "provider step failed, it is tried again at the next block", slog.String("step", step.name), slog.Any("error", err))

@@ -242,8 +242,8 @@ func (v *visit) Run(ctx context.Context, run session.Run, in resources.Input, ou
 	if lerr := watch.end(); lerr != nil {
 		return market.Signed{}, errors.Join(err, lerr)
 	}
-	if isEndpoint(v.lease) && err != nil {
-		done, err = v.declined(ctx, done, base, err, watch.released(), out)
+	if err != nil && (isEndpoint(v.lease) || run.Interactive) { // something was paid ahead
+		done, err = v.declined(ctx, done, base, err, watch.released(), job.Keep, out)
 	}
 	if errors.Is(err, mman.ErrPolicy) {
 		return market.Signed{}, errors.Join(err, v.denied(watch.released()))

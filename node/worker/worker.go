@@ -75,7 +75,12 @@ func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared 
 	keep := newKeeper(context.WithoutCancel(ctx), job.Keep)
 	var open gate
 	streams := resources.IO{
-		Stdout:   open.writer(func(p []byte) error { return errors.Join(keep.write(p), job.Stdout(p)) }),
+		Stdout:   open.writer(func(p []byte) error {
+			if err := job.Stdout(p); err != nil {
+				return err // the output is what was let through
+			}
+			return keep.write(p)
+		}),
 		Stderr:   open.writer(job.Stderr),
 		Stdin:    job.Stdin,
 		Credit:   job.Credit,

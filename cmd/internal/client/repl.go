@@ -13,6 +13,8 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/sdk"
 )
 
@@ -24,27 +26,47 @@ const (
 	replIdles = time.Hour // the longest
 )
 
+// talk is what the flags of request repl say beside those of all requests.
+type talk struct {
+	idle  time.Duration
+	meter bool
+	plain bool
+	puts  []string
+	gets  []string
+}
+
 func (a *app) requestREPL() *cobra.Command {
 	std := sdk.DefaultWanted()
 	w := work{max: money(std.Cap), limits: std.Limits, wall: replWall}
 	w.limits.Fuel = replFuel
-	idle, meter := replIdle, false
+	t := talk{idle: replIdle}
 	cmd := &cobra.Command{
-		Use: "repl ALGORITHM [flags] [-- ARG…]", Short: "Talk to an algorithm while it runs, and pay as it goes",
-		Long: `Talk to an algorithm while it runs, and pay as it goes.
+		Use: "repl ALGORITHM [flags] [-- ARG…]", Short: "Talk to a program while it runs, and pay as it goes",
+		Long: `Talk to a program while it runs, and pay as it goes.
 
-What is typed goes to the algorithm at once, and its answers come back. ALGORITHM
-and --data are as for request run, or ALGORITHM is js or python: then every line
-is run by that interpreter. On a terminal lines can be edited, and the
-arrows bring earlier ones back; Ctrl-D ends the input, Ctrl-C drops the line, and
-twice ends the run. Away from a terminal standard input is passed on as it is.
+ALGORITHM is sh, python, node or js, or any word for which somebody lends a REPL:
+an image with the attribute repl=WORD, which runs in a container. Where nobody does,
+python and js run as WebAssembly, and so does node as js; --sandbox wasm asks for
+that. ALGORITHM and --data may also be as for request run.
+
+On a terminal a program in a container has a terminal of its own, as large as yours:
+its line editing, history, colours and Ctrl-C are its own. At the start of a line, ~.
+ends the session, ~c opens a line for put FILE, get FILE and cost, ~? says what there
+is. Everything else has an editor of lines here: the arrows bring earlier ones back,
+Ctrl-D ends the input, Ctrl-C drops the line, and twice ends the run.
+
+Away from a terminal standard input is the script, and mman exits with the program's
+exit code. --put copies files into the folder in which the program begins, before it
+reads anything; --get copies files from there when it has ended. Both are for
+containers, and a file may have 64 MiB.
 
 It is paid a window ahead, 2 % of --max; what was not used comes back at the end.
-The algorithm rests while a window is empty, at no cost. When the connection
-breaks it is dialled again for a while, and the run goes on where it was.`,
-		Example: `  mman request repl js
-  mman request repl calculator.wasm
-  mman request repl baf… --meter < questions.txt`,
+The program rests while a window is empty, at no cost. When the connection breaks it
+is dialled again for a while, and the program goes on where it was; what it says
+meanwhile is kept, up to 128 KiB, and then it waits.`,
+		Example: `  mman request repl sh
+  mman request repl python --put people.csv --get result.json < script.py
+  mman request repl calculator.wasm --meter < questions.txt`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			own := args
 			if n := cmd.ArgsLenAtDash(); n >= 0 {
@@ -53,52 +75,56 @@ breaks it is dialled again for a while, and the run goes on where it was.`,
 			return console.Args(1, 1, "ALGORITHM")(cmd, own)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if idle <= 0 || idle > replIdles {
-				return console.Wrong("--idle %s: use up to %s", idle, replIdles)
+			if t.idle <= 0 || t.idle > replIdles {
+				return console.Wrong("--idle %s: use up to %s", t.idle, replIdles)
 			}
-			return a.repl(cmd.Context(), args[0], w, idle, meter)
+			if err := t.check(); err != nil {
+				return err
+			}
+			t.plain = t.plain || a.streams.Env("NO_COLOR") != "" || a.streams.Env("TERM") == "dumb"
+			return a.repl(cmd.Context(), args[0], w, t)
 		},
 	}
 	w.flags(cmd.Flags())
-	cmd.Flags().DurationVar(&idle, "idle", idle, "how long the algorithm may wait for input")
-	cmd.Flags().BoolVar(&meter, "meter", false, "show on standard error what it has cost, at most once a second")
+	f := cmd.Flags()
+	f.DurationVar(&t.idle, "idle", t.idle, "how long nothing may be typed and said")
+	f.BoolVar(&t.meter, "meter", false, "show what it has cost, at most once a second: in the title of a terminal that the program has, otherwise on standard error")
+	f.BoolVar(&t.plain, "plain", false, "no colours (default when NO_COLOR is set or TERM is dumb)")
+	f.StringArrayVar(&t.puts, "put", nil, "file that the program finds in its folder; repeatable")
+	f.StringArrayVar(&t.gets, "get", nil, "file to copy here when the program has ended; repeatable")
 	return cmd
 }
 
 // repl does the whole of request repl.
-func (a *app) repl(ctx context.Context, algorithm string, w work, idle time.Duration, meter bool) (err error) {
+func (a *app) repl(ctx context.Context, algorithm string, w work, t talk) (err error) {
 	begun := a.now()
-	algorithm, isLanguage, err := a.conversation(algorithm)
+	c, lease, params, err := a.partner(ctx, algorithm, &w)
+	if c != nil {
+		defer func() { err = errors.Join(err, c.Close()) }()
+	}
 	if err != nil {
 		return err
 	}
-	if isLanguage && console.Terminal(a.streams.In) && console.Terminal(a.streams.Out) {
-		w.args = append([]string{withPrompts}, w.args...)
+	ctx, interrupt := context.WithCancelCause(ctx)
+	defer interrupt(nil)
+	end := func() { interrupt(context.Canceled) }
+	var desk *desk
+	switch inside := lease.Lease.Algorithm().Facet == resources.FacetContainer; {
+	case inside:
+		desk, err = a.newConsole(ctx, t, interrupt)
+	case len(t.puts)+len(t.gets) > 0:
+		err = console.Wrong("--put and --get are for containers, and this is %s", lease.Lease.Algorithm().Facet)
+	default:
+		desk, err = a.newDesk(end)
 	}
-	wanted, err := w.wanted(algorithm)
-	if err != nil {
-		return err
-	}
-	c, err := a.signer(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.Close()) }()
-	params, lease, err := a.engage(ctx, c, wanted)
-	if err != nil {
-		return err
-	}
-	ctx, interrupt := context.WithCancel(ctx)
-	defer interrupt()
-	desk, err := a.newDesk(interrupt)
 	if err != nil {
 		return err
 	}
 	defer desk.restore()
 	outcome, settled, err := a.session(ctx, c, lease, w, sdk.Work{
-		Args: w.args, Input: desk.in, Idle: idle, Seed: w.seed.hash, Limits: w.limits,
+		Args: w.args, Input: desk.in, Console: desk.console, Idle: t.idle, Seed: w.seed.hash, Limits: w.limits,
 		Stdout: desk.out, Stderr: desk.err,
-		Paid: a.taximeter(desk, meter),
+		Paid: a.taximeter(desk, t.meter),
 		Lost: func(err error) {
 			if err == nil {
 				desk.say("the connection is back")
@@ -109,16 +135,64 @@ func (a *app) repl(ctx context.Context, algorithm string, w work, idle time.Dura
 		Held: func(err error) { desk.say("not paid for the moment: " + err.Error()) },
 	})
 	desk.restore()
-	if err != nil {
+	if err = errors.Join(desk.finish(), err); err != nil {
 		return err
 	}
+	if why := context.Cause(ctx); why != nil && !errors.Is(why, context.Canceled) {
+		return fmt.Errorf("%w; what it used, %s, is paid", why, outcome.Paid)
+	}
+	return a.paidFor(lease, outcome, settled, params, w, t, a.now().Sub(begun))
+}
+
+// partner leases what talks: what a word stands for, or what is named.
+func (a *app) partner(ctx context.Context, algorithm string, w *work) (*sdk.Client, *sdk.Lease, genesis.Params, error) {
+	var params genesis.Params
+	word := isWord(algorithm)
+	if !word { // what was typed is checked before a key is asked for
+		if _, err := w.wanted(algorithm); err != nil {
+			return nil, nil, params, err
+		}
+	}
+	c, err := a.signer(ctx)
+	if err != nil {
+		return nil, nil, params, err
+	}
+	choices := []choice{{algorithm: algorithm, where: w.where}}
+	if word {
+		if choices, err = a.choices(ctx, c, algorithm, w); err != nil {
+			return c, nil, params, err
+		}
+	}
+	for i, one := range choices {
+		if one.prompts && console.Terminal(a.streams.In) && console.Terminal(a.streams.Out) {
+			w.args = append([]string{withPrompts}, w.args...)
+		}
+		w.where, w.sandbox = one.where, one.sandbox
+		wanted, err := w.wanted(one.algorithm)
+		if err != nil {
+			return c, nil, params, err
+		}
+		params, lease, err := a.engage(ctx, c, wanted)
+		var refused *sdk.NotServedError
+		if err == nil || i == len(choices)-1 || !errors.As(err, &refused) {
+			return c, lease, params, err
+		}
+	}
+	return c, nil, params, mman.ErrInternal // there is always a choice
+}
+
+// paidFor says what a conversation came to.
+func (a *app) paidFor(lease *sdk.Lease, outcome sdk.Outcome, settled mman.Hash, params genesis.Params, w work, t talk, took time.Duration) error {
 	answer, err := newAnswer(lease, outcome, settled, params)
 	if err != nil {
 		return err
 	}
-	answer.MS.Total = a.now().Sub(begun).Milliseconds()
+	answer.MS.Total = took.Milliseconds()
 	failed := failure(outcome, w.limits)
-	if meter {
+	if failed != nil && outcome.Result.Code == 0 {
+		failed = console.Ended(outcome.Result.ExitCode, failed)
+	}
+	if t.meter {
 		_, _ = fmt.Fprintf(a.streams.Err, "mman: paid %s\n", answer.Paid) // only a courtesy
 	} else {
 		a.note("paid %s", answer.Paid)
@@ -147,7 +221,7 @@ func (a *app) taximeter(d *desk, on bool) func(mman.Amount) {
 	return func(paid mman.Amount) {
 		if now := a.now(); paid != last && now.Sub(said) >= time.Second {
 			said, last = now, paid
-			d.say(fmt.Sprintf("%s so far", paid))
+			d.cost(paid)
 		}
 	}
 }
@@ -156,23 +230,37 @@ func (a *app) taximeter(d *desk, on bool) func(mman.Amount) {
 // with an editor of lines.
 type desk struct {
 	in       io.Reader
+	console  *sdk.Console // instead of in, for a container
 	out, err io.Writer
-	restore  func() // the terminal; safe twice
+	restore  func()       // the terminal; safe twice
+	finish   func() error // after the run
+	screen   *room        // of a terminal that the program has
 }
 
-// say tells the person something that is not the algorithm's.
+// say tells the person something that is not the program's.
 func (d *desk) say(text string) {
+	if d.screen != nil {
+		d.screen.say(text)
+		return
+	}
 	_, _ = fmt.Fprintf(d.err, "mman: %s\n", console.Clean(text)) // only a courtesy
+}
+
+// cost tells what the run has cost so far.
+func (d *desk) cost(paid mman.Amount) {
+	if d.screen != nil {
+		d.screen.title(paid)
+		return
+	}
+	d.say(fmt.Sprintf("%s so far", paid))
 }
 
 // newDesk sits down at the terminal, if there is one. With -o json the answers go
 // to standard error: standard output is for facts.
 func (a *app) newDesk(interrupt func()) (*desk, error) {
-	out := a.streams.Out
-	if a.output == formatJSON {
-		out = a.streams.Err
-	}
-	plain := &desk{in: a.streams.In, out: console.Tame(out), err: console.Tame(a.streams.Err), restore: func() {}}
+	plain := a.newDeskStreams()
+	out := plain.out
+	plain.in, plain.out, plain.err = a.streams.In, console.Tame(out), console.Tame(a.streams.Err)
 	in, ok := a.streams.In.(*os.File)
 	if !ok || !console.Terminal(in) || !console.Terminal(out) {
 		return plain, nil
@@ -190,7 +278,7 @@ func (a *app) newDesk(interrupt func()) (*desk, error) {
 		_ = screen.SetSize(width, height) // lines wrap elsewhere then
 	}
 	tame := console.TameTerminal(screen)
-	return &desk{in: &lines{next: screen.ReadLine}, out: tame, err: tame, restore: func() {
+	return &desk{in: &lines{next: screen.ReadLine}, out: tame, err: tame, finish: plain.finish, restore: func() {
 		_ = term.Restore(fd, before) // nothing can be done
 	}}, nil
 }

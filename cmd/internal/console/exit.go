@@ -29,6 +29,20 @@ func Wrong(format string, args ...any) error {
 	return &usageError{fmt.Errorf(format, args...)}
 }
 
+// exitError ends the program with a code of its own.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// Ended returns an error that ends the program with another program's exit code, 1
+// to 255.
+func Ended(code uint32, err error) error { return &exitError{int(min(code, 255)), err} }
+
 // Exit returns the exit code that an error means: its first sentinel decides,
 // deeper ones only say why.
 func Exit(err error) int {
@@ -37,6 +51,9 @@ func Exit(err error) int {
 	}
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return Usage
+	}
+	if e, ok := errors.AsType[*exitError](err); ok {
+		return e.code
 	}
 	switch mman.CodeOf(err) {
 	case mman.ErrPolicy.Code, mman.ErrDenied.Code, mman.ErrNotYourLease.Code, mman.ErrNotPublic.Code,

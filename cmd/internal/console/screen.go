@@ -1,22 +1,47 @@
 package console
 
-import "io"
+import (
+	"io"
+	"maps"
+	"slices"
+)
 
-// Screen returns a writer that hands on to a terminal what a program with a terminal
-// of its own may say: text, colours, the cursor's moves, erasing, the second screen.
-// What could read the terminal out, put words into its input, set its title or
-// clipboard, or drive a printer is dropped, however it is cut into writes. Plain
-// drops colours too. For one goroutine.
-func Screen(w io.Writer, plain bool) io.Writer { return &screen{w: w, plain: plain} }
-
-// screen follows the terminal's language, ECMA-48 as xterm speaks it.
-type screen struct {
+// Screen hands on to a terminal what a program with a terminal of its own may say:
+// text, colours, the cursor's moves, erasing, the second screen. What could read the
+// terminal out, put words into its input, set its title or clipboard, or drive a
+// printer is dropped, however it is cut into writes. It follows the terminal's
+// language, ECMA-48 as xterm speaks it. For one goroutine.
+type Screen struct {
 	w     io.Writer
 	plain bool
+	modes map[string]bool // those that the program set
 	state screenState
 	seq   []byte // of the sequence that is not whole
 	lead  bool   // the last byte was 0xc2
 	out   []byte
+}
+
+// NewScreen returns a Screen before w; plain drops colours too.
+func NewScreen(w io.Writer, plain bool) *Screen {
+	return &Screen{w: w, plain: plain, modes: map[string]bool{}}
+}
+
+// Close undoes what the program left set.
+func (s *Screen) Close() error {
+	var b []byte
+	for _, m := range slices.Sorted(maps.Keys(s.modes)) {
+		final := "l"
+		if usual(m) {
+			final = "h"
+		}
+		b = append(b, "\x1b[?"+m+final...)
+	}
+	clear(s.modes)
+	if !s.plain {
+		b = append(b, "\x1b[0m"...)
+	}
+	_, err := s.w.Write(b)
+	return err
 }
 
 type screenState int
@@ -38,7 +63,7 @@ const (
 )
 
 // Write passes p on as far as it is harmless.
-func (s *screen) Write(p []byte) (int, error) {
+func (s *Screen) Write(p []byte) (int, error) {
 	s.out = s.out[:0]
 	for _, b := range p {
 		s.take(b)
@@ -51,7 +76,7 @@ func (s *screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (s *screen) take(b byte) {
+func (s *Screen) take(b byte) {
 	if s.state != inText && (b == 0x18 || b == 0x1a) { // they cancel a sequence
 		s.state = inText
 		return
@@ -82,7 +107,7 @@ func (s *screen) take(b byte) {
 }
 
 // text takes a byte outside of any sequence.
-func (s *screen) text(b byte) {
+func (s *Screen) text(b byte) {
 	lead := s.lead
 	s.lead = b == 0xc2
 	switch {
@@ -96,7 +121,7 @@ func (s *screen) text(b byte) {
 }
 
 // escaped takes the byte after an escape.
-func (s *screen) escaped(b byte) {
+func (s *Screen) escaped(b byte) {
 	s.state = inText
 	switch b {
 	case '[':
@@ -113,7 +138,7 @@ func (s *screen) escaped(b byte) {
 }
 
 // control takes a byte of a control sequence.
-func (s *screen) control(b byte) {
+func (s *Screen) control(b byte) {
 	switch {
 	case b == escape:
 		s.state = afterEscape
@@ -135,7 +160,7 @@ func (s *screen) control(b byte) {
 }
 
 // harmless reports whether a control sequence only draws.
-func (s *screen) harmless(parameters []byte, final byte) bool {
+func (s *Screen) harmless(parameters []byte, final byte) bool {
 	private := len(parameters) > 0 && parameters[0] == '?'
 	for i, b := range parameters {
 		if (b < '0' || b > '9') && b != ';' && b != ':' && (i > 0 || b != '?') {
@@ -148,11 +173,23 @@ func (s *screen) harmless(parameters []byte, final byte) bool {
 	case 'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'f', 'd', 'J', 'K', 'L', 'M', 'P', '@', 'X', 'S', 'T', 'r', 's', 'u', 'I', 'Z', '`', 'a', 'e', 'b', 'g':
 		return !private
 	case 'h', 'l':
-		return private && mode(string(parameters[1:]))
+		if !private || !mode(string(parameters[1:])) {
+			return false
+		}
+		if m := string(parameters[1:]); (final == 'h') == usual(m) {
+			delete(s.modes, m)
+		} else {
+			s.modes[m] = true
+		}
+		return true
 	default:
 		return false
 	}
 }
+
+// usual reports whether a mode is set when nobody touched it: wrapping, and that the
+// cursor shows.
+func usual(number string) bool { return number == "7" || number == "25" }
 
 // mode reports whether a program may set a mode of the terminal: the cursor's keys,
 // wrapping, the cursor's blinking and showing, the second screen, bracketed paste.

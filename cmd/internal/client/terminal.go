@@ -1,0 +1,444 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/term"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/sdk"
+)
+
+// lookPeriod is how often the size of the terminal is looked at, and whether a
+// person still types.
+const lookPeriod = 200 * time.Millisecond
+
+// check looks at the files of --put and --get before anything is paid.
+func (t *talk) check() error {
+	for _, file := range t.puts {
+		info, err := os.Stat(file)
+		switch {
+		case err != nil:
+			return fmt.Errorf("--put: %w: %w", mman.ErrNotFound, err)
+		case !info.Mode().IsRegular():
+			return console.Wrong("--put %s: it is no file", file)
+		case info.Size() > resources.FileMaxBytes:
+			return fmt.Errorf("--put %s: %w: %d bytes, a file may have %d", file, mman.ErrTooLarge, info.Size(), resources.FileMaxBytes)
+		}
+	}
+	seen := map[string]bool{}
+	for _, name := range t.gets {
+		if err := resources.ValidFilePath(name); err != nil {
+			return console.Wrong("--get: %w", err)
+		}
+		if here := path.Base(name); seen[here] || here == "/" || here == "." || here == ".." {
+			return console.Wrong("--get %.200s: it gives no new name for a file here", name)
+		}
+		seen[path.Base(name)] = true
+	}
+	return nil
+}
+
+// newConsole sits down at a program in a container: with a terminal when there is one
+// here, otherwise with a script. interrupt ends the session.
+func (a *app) newConsole(ctx context.Context, t talk, interrupt context.CancelCauseFunc) (*desk, error) {
+	d := a.newDeskStreams()
+	in, ok := a.streams.In.(*os.File)
+	if !ok || !console.Terminal(in) || !console.Terminal(d.out) {
+		d.out, d.err = console.Tame(d.out), console.Tame(d.err)
+		d.console = sdk.NewConsole(nil)
+		s := &script{app: a, talk: t, console: d.console}
+		d.finish = s.finish
+		go s.run(interrupt)
+		return d, nil
+	}
+	return a.sitDown(ctx, t, in, d.out, interrupt)
+}
+
+// newDeskStreams are this program's streams. With -o json the answers go to standard
+// error: standard output is for facts.
+func (a *app) newDeskStreams() *desk {
+	d := &desk{out: a.streams.Out, err: a.streams.Err, restore: func() {}, finish: func() error { return nil }}
+	if a.output == formatJSON {
+		d.out = a.streams.Err
+	}
+	return d
+}
+
+// script types what is on standard input, after the files of --put and before those
+// of --get.
+type script struct {
+	app     *app
+	talk    talk
+	console *sdk.Console
+
+	mu   sync.Mutex
+	gets []*fetched
+}
+
+func (s *script) run(interrupt context.CancelCauseFunc) {
+	err := s.begin()
+	if err == nil {
+		_, err = io.Copy(s.console, s.app.streams.In)
+		if err == nil {
+			err = s.console.TypedAll()
+		}
+		if errors.Is(err, mman.ErrCanceled) {
+			return // the program has ended, and needs no more
+		}
+	}
+	if err != nil {
+		interrupt(err)
+	}
+}
+
+func (s *script) begin() error {
+	for _, file := range s.talk.puts {
+		if err := putFile(s.console, file, filepath.Base(file)); err != nil {
+			return err
+		}
+	}
+	for _, name := range s.talk.gets {
+		f, err := fetch(path.Base(name), func(to io.Writer) (<-chan error, error) { return s.console.GetAtEnd(name, to) })
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.gets = append(s.gets, f)
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// finish keeps the files that came.
+func (s *script) finish() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, f := range s.gets {
+		errs = append(errs, f.finish())
+	}
+	return errors.Join(errs...)
+}
+
+func putFile(c *sdk.Console, file, name string) (err error) {
+	f, err := os.Open(file) //nolint:gosec // the user named it
+	if err != nil {
+		return fmt.Errorf("put: %w: %w", mman.ErrNotFound, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return c.Put(name, io.LimitReader(f, resources.FileMaxBytes+1))
+}
+
+// fetched is a file on its way here, under another name until it is whole.
+type fetched struct {
+	to   string
+	part *os.File
+	done <-chan error
+}
+
+// fetch begins to fetch a file.
+func fetch(to string, ask func(io.Writer) (<-chan error, error)) (*fetched, error) {
+	part, err := os.CreateTemp(filepath.Dir(to), ".part-*")
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w: %w", to, mman.ErrDenied, err)
+	}
+	f := &fetched{to: to, part: part}
+	if f.done, err = ask(part); err != nil {
+		return nil, errors.Join(err, part.Close(), os.Remove(part.Name()))
+	}
+	return f, nil
+}
+
+// finish waits for the rest and gives the file its name.
+func (f *fetched) finish() error {
+	err := errors.Join(<-f.done, f.part.Close())
+	if err == nil {
+		err = os.Rename(f.part.Name(), f.to)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("get: %w", err), os.Remove(f.part.Name()))
+	}
+	return nil
+}
+
+// room is where a person and a program with a terminal of its own are together.
+type room struct {
+	app       *app
+	talk      talk
+	console   *sdk.Console
+	keys      io.Reader
+	fd        int
+	interrupt context.CancelCauseFunc
+	paid      atomic.Uint64
+	lively    atomic.Int64 // when something was typed or said last, in ms of Unix time
+
+	writing sync.Mutex // what the program says, or we
+	out     io.Writer
+	screen  *console.Screen
+}
+
+// Write shows what the program says.
+func (r *room) Write(p []byte) (int, error) {
+	r.alive()
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	return r.screen.Write(p)
+}
+
+func (r *room) alive() { r.lively.Store(r.app.now().UnixMilli()) }
+
+// say tells the person something that is not the program's.
+func (r *room) say(text string) {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	r.tell(text)
+}
+
+// tell is say by who writes already.
+func (r *room) tell(text string) {
+	_, _ = fmt.Fprintf(r.out, "\r\nmman: %s\r\n", console.Clean(text)) // only a courtesy
+}
+
+// title shows the cost.
+func (r *room) title(paid mman.Amount) {
+	r.paid.Store(uint64(paid))
+	if !r.talk.meter {
+		return
+	}
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	_, _ = fmt.Fprintf(r.out, "\x1b]2;mman: %s so far\a", paid) // only a courtesy
+}
+
+// sitDown gives the program a terminal as large as this one.
+func (a *app) sitDown(ctx context.Context, t talk, in *os.File, out io.Writer, interrupt context.CancelCauseFunc) (*desk, error) {
+	fd := int(in.Fd())
+	size, ok := sizeOf(fd)
+	if !ok {
+		size = resources.Terminal{Columns: 80, Rows: 24}
+	}
+	size.Plain = t.plain
+	r := &room{app: a, talk: t, console: sdk.NewConsole(&size), keys: in, fd: fd, interrupt: interrupt, out: out, screen: console.NewScreen(out, t.plain)}
+	r.alive()
+	a.note("~? at the start of a line tells what there is beside the program")
+	before, err := term.MakeRaw(fd)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the terminal: %w", mman.ErrInternal, err)
+	}
+	s := &script{app: a, talk: t, console: r.console}
+	go func() {
+		if err := s.begin(); err != nil {
+			interrupt(err)
+			return
+		}
+		r.type_()
+	}()
+	over, done := context.WithCancel(ctx)
+	go r.look(over, size)
+	restore := sync.OnceFunc(func() {
+		done()
+		r.writing.Lock()
+		defer r.writing.Unlock()
+		_ = r.screen.Close() // nothing can be done
+		if t.meter {
+			_, _ = io.WriteString(out, "\x1b]2;\a") // only a courtesy
+		}
+		_ = term.Restore(fd, before) // nothing can be done
+	})
+	return &desk{console: r.console, out: r, err: r, restore: restore, finish: s.finish, screen: r}, nil
+}
+
+func sizeOf(fd int) (t resources.Terminal, ok bool) {
+	width, height, err := term.GetSize(fd)
+	if err != nil || width <= 0 || height <= 0 {
+		return t, false
+	}
+	t = resources.Terminal{Columns: uint64(width), Rows: uint64(height)}
+	return t, t.Validate() == nil
+}
+
+// look tells the program when the terminal has another size, and the person when
+// nobody has typed for long.
+func (r *room) look(ctx context.Context, size resources.Terminal) {
+	warned := int64(0)
+	ahead := min(r.talk.idle/5, time.Minute)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.app.after(lookPeriod):
+		}
+		if now, ok := sizeOf(r.fd); ok && (now.Columns != size.Columns || now.Rows != size.Rows) {
+			size = now
+			if r.console.Resize(now) != nil {
+				return // the run is over
+			}
+		}
+		last := r.lively.Load()
+		if quiet := time.Duration(r.app.now().UnixMilli()-last) * time.Millisecond; quiet >= r.talk.idle-ahead && warned != last {
+			warned = last
+			r.say(fmt.Sprintf("nothing was typed or said for %s; the session ends in %s unless something is, or raise --idle", quiet.Truncate(time.Second), ahead))
+		}
+	}
+}
+
+// Keys that mean something here.
+const (
+	keyCtrlD     = 0x04
+	keyBackspace = 0x08
+	keyDelete    = 0x7f
+	keyEscape    = '~'
+)
+
+// type_ passes on what is typed, but for what is said to us.
+func (r *room) type_() {
+	b := make([]byte, 1<<10)
+	begun, escaped := true, false // at the start of a line, after a tilde there
+	for {
+		n, err := r.keys.Read(b)
+		if n > 0 {
+			r.alive()
+			var pass []byte
+			for i := 0; i < n; i++ {
+				key := b[i]
+				switch {
+				case escaped:
+					escaped = false
+					pass = append(pass, r.command(key, &i, b[:n])...)
+					begun = true
+					continue
+				case begun && key == keyEscape:
+					escaped = true
+					continue
+				default:
+					pass = append(pass, key)
+				}
+				begun = key == '\r' || key == '\n' || key == keyCtrlC || key == keyCtrlD
+			}
+			if len(pass) > 0 {
+				if _, err := r.console.Write(pass); err != nil {
+					return
+				}
+			}
+		}
+		if err != nil {
+			r.interrupt(fmt.Errorf("%w: the terminal is gone", mman.ErrCanceled))
+			return
+		}
+	}
+}
+
+// command does what the key after a tilde asks for, and returns what is typed to the
+// program after all.
+func (r *room) command(key byte, at *int, typed []byte) []byte {
+	switch key {
+	case '.':
+		r.interrupt(context.Canceled)
+	case '?':
+		r.say("~. ends the session, ~c opens a line for put FILE [NAME], get NAME [FILE], cost and end, ~~ is a tilde")
+	case 'c':
+		line, rest := r.line(typed[*at+1:])
+		*at = len(typed)
+		r.do(strings.Fields(line))
+		return append([]byte{'\r'}, rest...) // for a prompt
+	case keyEscape:
+		return []byte{keyEscape}
+	default:
+		return []byte{keyEscape, key}
+	}
+	return nil
+}
+
+// line reads a line for us; what the program says waits. typed comes first; what was
+// typed after the line is returned.
+func (r *room) line(typed []byte) (line string, rest []byte) {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	_, _ = io.WriteString(r.out, "\r\nmman> ") // only a courtesy
+	var text []byte
+	b := make([]byte, 1<<8)
+	for {
+		for i, key := range typed {
+			switch {
+			case key == '\r' || key == '\n':
+				_, _ = io.WriteString(r.out, "\r\n")
+				return string(text), append([]byte(nil), typed[i+1:]...)
+			case key == keyCtrlC || key == keyCtrlU || key == keyCtrlD:
+				_, _ = io.WriteString(r.out, "\r\n")
+				return "", append([]byte(nil), typed[i+1:]...)
+			case key == keyBackspace || key == keyDelete:
+				if len(text) > 0 {
+					text = text[:len(text)-1]
+					_, _ = io.WriteString(r.out, "\b \b")
+				}
+			case key >= ' ' && len(text) < resources.FilePathMaxBytes:
+				text = append(text, key)
+				_, _ = r.out.Write([]byte{key})
+			}
+		}
+		n, err := r.keys.Read(b)
+		if err != nil {
+			return "", nil
+		}
+		typed = b[:n]
+	}
+}
+
+// do carries out a line of ours.
+func (r *room) do(words []string) {
+	if len(words) == 0 {
+		return
+	}
+	var err error
+	done := ""
+	switch verb := words[0]; {
+	case verb == "put" && (len(words) == 2 || len(words) == 3):
+		name := filepath.Base(words[1])
+		if len(words) == 3 {
+			name = words[2]
+		}
+		err, done = putFile(r.console, words[1], name), "put "+name
+	case verb == "get" && (len(words) == 2 || len(words) == 3):
+		to := path.Base(words[1])
+		if len(words) == 3 {
+			to = words[2]
+		}
+		err, done = r.get(words[1], to), "got "+to
+	case verb == "cost" && len(words) == 1:
+		done = fmt.Sprintf("%s so far", mman.Amount(r.paid.Load()))
+	case verb == "end" && len(words) == 1:
+		r.interrupt(context.Canceled)
+		return
+	default:
+		done = "there are put FILE [NAME], get NAME [FILE], cost and end"
+	}
+	if err != nil {
+		done = err.Error()
+	}
+	r.say(done)
+}
+
+func (r *room) get(name, to string) error {
+	f, err := fetch(to, func(w io.Writer) (<-chan error, error) {
+		done := make(chan error, 1)
+		done <- r.console.Get(name, w)
+		return done, nil
+	})
+	if err != nil {
+		return err
+	}
+	return f.finish()
+}
