@@ -187,7 +187,7 @@ func TestDamaged(t *testing.T) {
 				damage(t, rng, filepath.Join(hurt, file))
 				j := serve(t, hurt)
 				if height(t, j, hurt, at+1) == 0 {
-					require.Equal(t, 1, j.code)
+					require.Equal(t, 1, j.code, "%s", head(j.errs.String()))
 					t.Log(oneSentence(t, j.errs.String(), "stored data is damaged"))
 					return
 				}

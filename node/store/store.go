@@ -128,8 +128,11 @@ func open(cfg Config, name string, valueThreshold, valueLog int64, managed bool)
 		WithNumLevelZeroTablesStall(8).
 		WithValueThreshold(min(valueThreshold, cfg.MemTable/10)).
 		WithValueLogFileSize(valueLog).
-		WithChecksumVerificationMode(options.OnTableRead). // at the start: a damaged block read later is a missing key
 		WithVerifyValueChecksum(true)
+	// At the start: a damaged block that is read later is a missing key.
+	if err := checkTables(dir, opts); err != nil {
+		return nil, nil, openError(dir, err)
+	}
 	openBadger := badger.Open
 	if managed {
 		openBadger = badger.OpenManaged

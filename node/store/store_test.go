@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +136,46 @@ func TestOpenErrors(t *testing.T) {
 			require.ErrorIs(t, err, mman.ErrCorrupt)
 		})
 	}
+	t.Run("damaged tables", func(t *testing.T) {
+		t.Parallel()
+		cfg := config(t.TempDir())
+		s, err := store.Open(cfg)
+		require.NoError(t, err)
+		for i := range 2000 {
+			require.NoError(t, s.Data().Namespace(store.NamespacePublicBlocks).Set([]byte(strconv.Itoa(i)), []byte("value")))
+		}
+		require.NoError(t, s.Close())
+		tables, err := filepath.Glob(filepath.Join(cfg.Dir, "data", "*.sst"))
+		require.NoError(t, err)
+		require.NotEmpty(t, tables)
+		good, err := os.ReadFile(tables[0])
+		require.NoError(t, err)
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		rng := rand.New(rand.NewPCG(seed, 7))
+		for i := range 60 {
+			bad := slices.Clone(good)
+			for range 1 + i%20 {
+				bad[rng.IntN(len(bad))] ^= byte(1 + rng.IntN(255))
+			}
+			if i%3 == 0 { // and where the lengths are
+				bad[len(bad)-1-rng.IntN(40)] ^= byte(1 + rng.IntN(255))
+			}
+			if i%7 == 0 {
+				bad = bad[:rng.IntN(len(bad))]
+			}
+			if bytes.Equal(bad, good) {
+				continue
+			}
+			require.NoError(t, os.WriteFile(tables[0], bad, 0o600))
+			_, err := store.Open(cfg)
+			require.ErrorIs(t, err, mman.ErrCorrupt, "damage %d", i)
+		}
+		require.NoError(t, os.WriteFile(tables[0], good, 0o600))
+		s, err = store.Open(cfg)
+		require.NoError(t, err)
+		require.NoError(t, s.Close())
+	})
 	t.Run("a file in the way", func(t *testing.T) {
 		t.Parallel()
 		cfg := config(t.TempDir())
