@@ -83,6 +83,7 @@ type Node struct {
 
 	running chan Running // one value, when the node is ready
 	lender  chan *provider.Provider
+	liars   *blocks.Liars
 }
 
 // New opens the home and builds every part, in the order in which they stand on
@@ -93,7 +94,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if cfg.Logger == nil || cfg.Clock.Now == nil || cfg.Clock.After == nil || cfg.Clock.Tick == nil {
 		return nil, fmt.Errorf("%w: node: logger and clock are needed", mman.ErrInvalid)
 	}
-	n := &Node{cfg: cfg, log: cfg.Logger, running: make(chan Running, 1), lender: make(chan *provider.Provider, 1)}
+	n := &Node{cfg: cfg, log: cfg.Logger, running: make(chan Running, 1), lender: make(chan *provider.Provider, 1), liars: blocks.NewLiars(cfg.Clock.Now)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -423,7 +424,7 @@ func (n *Node) postpone(ctx context.Context) {
 // transfers returns how content moves in bulk.
 func (n *Node) transfers() blocks.Config {
 	cfg := blocks.Default()
-	cfg.Now, cfg.After, cfg.Logger = n.cfg.Clock.Now, n.cfg.Clock.After, n.log
+	cfg.Now, cfg.After, cfg.Logger, cfg.Liars = n.cfg.Clock.Now, n.cfg.Clock.After, n.log, n.liars
 	return cfg
 }
 

@@ -80,7 +80,7 @@ func (c *Client) fetch(ctx context.Context, root mman.CID, into *content.Private
 		return err
 	}
 	cfg := blocks.Default()
-	cfg.Now, cfg.After, cfg.Logger = c.cfg.Now, c.cfg.After, c.log
+	cfg.Now, cfg.After, cfg.Logger, cfg.Liars = c.cfg.Now, c.cfg.After, c.log, c.liars
 	err = blocks.BulkWith(n.host, n.disc, cfg, o.Progress)(ctx, root, o.MaxBytes, into)
 	if err == nil || ctx.Err() != nil || errors.Is(err, mman.ErrTooLarge) || errors.Is(err, mman.ErrDiskFull) {
 		return err

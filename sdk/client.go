@@ -52,6 +52,7 @@ type Client struct {
 	chainID string
 	submit  *submit.Submitter
 	leases  *LeaseBook
+	liars   *blocks.Liars
 
 	mu    sync.Mutex
 	net   *network             // nil until it is needed
@@ -87,7 +88,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, log: cfg.Logger, chain: rpc, chainID: st.ChainID, leases: OpenLeaseBook(cfg.Leases)}
+	c := &Client{cfg: cfg, log: cfg.Logger, chain: rpc, chainID: st.ChainID, leases: OpenLeaseBook(cfg.Leases), liars: blocks.NewLiars(cfg.Now)}
 	if !cfg.Key.IsZero() {
 		c.submit = submit.New(rpc, st.ChainID, cfg.Key, cfg.Lock, cfg.After)
 	}
@@ -176,7 +177,7 @@ func (c *Client) assemble(ctx context.Context, host *p2p.Host) (*network, error)
 	ccfg := content.Default()
 	ccfg.After, ccfg.BlockTimeout = c.cfg.After, manifestTime
 	bcfg := blocks.Default()
-	bcfg.Now, bcfg.After, bcfg.Logger = c.cfg.Now, c.cfg.After, c.log
+	bcfg.Now, bcfg.After, bcfg.Logger, bcfg.Liars = c.cfg.Now, c.cfg.After, c.log, c.liars
 	ccfg.Bulk = blocks.Bulk(host, disc, bcfg)
 	if c.store == nil {
 		c.store = content.NewPublicStore(content.Memory())

