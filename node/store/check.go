@@ -34,7 +34,7 @@ func checkTables(dir string, opts badger.Options) error {
 	defer manifest.Close() //nolint:errcheck // it was read
 	held, _, err := badger.ReplayManifestFile(manifest, opts.ExternalMagicVersion, opts)
 	if err != nil {
-		return nil //nolint:nilerr // badger finds it again, after it has the folder's lock
+		return nil // badger finds it again, after it has the lock of the folder
 	}
 	for id := range held.Tables {
 		err := checkTable(table.NewFilename(id, dir), opts)
