@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+
+	"github.com/limboid/massive-man/resources/wasm/leb128"
 )
 
 // The types of values.
@@ -38,18 +40,6 @@ type builder struct {
 }
 
 func u(v uint32) []byte { return binary.AppendUvarint(nil, uint64(v)) }
-
-func s(v int64) []byte {
-	var b []byte
-	for {
-		low := byte(v & 0x7f)
-		v >>= 7
-		if v == 0 && low&0x40 == 0 || v == -1 && low&0x40 != 0 {
-			return append(b, low)
-		}
-		b = append(b, low|0x80)
-	}
-}
 
 func cat(parts ...[]byte) []byte { return slices.Concat(parts...) }
 
@@ -161,8 +151,8 @@ func (b *builder) bytes() []byte {
 
 // Operators.
 
-func c32(v int64) []byte { return append([]byte{0x41}, s(v)...) }
-func c64(v int64) []byte { return append([]byte{0x42}, s(v)...) }
+func c32(v int64) []byte { return leb128.AppendSigned([]byte{0x41}, v) }
+func c64(v int64) []byte { return leb128.AppendSigned([]byte{0x42}, v) }
 
 func cf32(v uint32) []byte { return binary.LittleEndian.AppendUint32([]byte{0x43}, v) }
 func cf64(v float64) []byte {

@@ -52,6 +52,11 @@
 // Vectors (SIMD) cost 1 an operator like all others. A NaN lane that an operator
 // computes is made canonical at once.
 //
+// Operators that engines get wrong. wazero 1.12 on amd64 now and then loses an operand
+// of select for floats and vectors, of copysign, v128.bitselect and of
+// f64x2.replace_lane 0. They are written as others, which give the same bits, and cost
+// what they cost.
+//
 // Start functions. A start section would run before the host can set the limit. The
 // function in it is exported as StartFunction instead, for the host to call.
 //

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+
+	"github.com/limboid/massive-man/resources/wasm/leb128"
 )
 
 // emitter writes one function's code, metered.
@@ -18,13 +20,14 @@ type emitter struct {
 	// accesses are those to locals since the outermost open loop began.
 	accesses []access
 	loops    int  // that are open
+	chosen   int  // of the body's choices
 	atHead   bool // of the innermost loop
 	local    bool // the counter is cached in a local
 	counted  bool // the call counts on the stack
 	wrapped  bool // the guest's code stands in a block
 
 	// The meter's own locals.
-	fuel, scratch, nan32, nan64, vector uint32
+	fuel, scratch, nan32, nan64, vector, mask uint32
 }
 
 // access is one to a local, or several of which the first reads it or not.
@@ -89,7 +92,7 @@ func (e *emitter) declare() {
 	if e.local {
 		e.fuel = add(i64)
 	}
-	if e.counted || e.bulk {
+	if e.counted || e.bulk || len(e.choices) > 0 {
 		e.scratch = add(i32)
 	}
 	if e.floats {
@@ -97,6 +100,9 @@ func (e *emitter) declare() {
 	}
 	if e.vectors {
 		e.vector = add(v128)
+	}
+	if e.mend.vectors {
+		e.mask = add(v128)
 	}
 	e.groups = groups              // keeps the capacity; the next function starts anew
 	e.index32(uint32(len(groups))) //nolint:gosec // below a function's bytes
@@ -117,24 +123,12 @@ func (e *emitter) with(op byte, index uint32) {
 
 func (e *emitter) const32(v int64) {
 	e.c = append(e.c, opI32Const)
-	e.c = appendSigned(e.c, v)
+	e.c = leb128.AppendSigned(e.c, v)
 }
 
 func (e *emitter) const64(v int64) {
 	e.c = append(e.c, opI64Const)
-	e.c = appendSigned(e.c, v)
-}
-
-// appendSigned appends a number in signed LEB128.
-func appendSigned(b []byte, v int64) []byte {
-	for {
-		low := byte(v & 0x7f)
-		v >>= 7
-		if v == 0 && low&0x40 == 0 || v == -1 && low&0x40 != 0 {
-			return append(b, low)
-		}
-		b = append(b, low|0x80)
-	}
+	e.c = leb128.AppendSigned(e.c, v)
 }
 
 // enter writes what happens before the guest's code.
@@ -470,7 +464,9 @@ func (e *emitter) operator(in instr) {
 		return
 	default:
 	}
-	e.copy(in)
+	if !e.mended(in) {
+		e.copy(in)
+	}
 }
 
 // canonicalise makes the value on top of the stack the canonical NaN if it is

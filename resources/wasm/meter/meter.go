@@ -135,6 +135,7 @@ type switches struct {
 	noStart   bool // the engine calls the start function
 	noEntry   bool // entries of functions cost nothing
 	stepwise  bool // every operator is charged for itself, just before it
+	noMends   bool // operators that an engine gets wrong are left to it
 	everyNaN  bool // NaNs are made canonical where they are made
 	otherNaNs bool // operators yield other NaNs than this processor's
 }

@@ -51,6 +51,7 @@ const (
 	opI64Const     = 0x42
 	opF32Const     = 0x43
 	opF64Const     = 0x44
+	opI32Eqz       = 0x45
 	opI32Eq        = 0x46
 	opI32LtU       = 0x49
 	opI32GtU       = 0x4b
@@ -61,11 +62,23 @@ const (
 	opF64Ge        = 0x66
 	opI32Add       = 0x6a
 	opI32Sub       = 0x6b
+	opI32And       = 0x71
+	opI32Or        = 0x72
+	opI32Xor       = 0x73
 	opI64Add       = 0x7c
 	opI64Sub       = 0x7d
+	opI64And       = 0x83
+	opI64Or        = 0x84
+	opI64Xor       = 0x85
 	opI64Shl       = 0x86
 	opI64ShrU      = 0x88
+	opF32Copysign  = 0x98
+	opF64Copysign  = 0xa6
 	opI64ExtendU   = 0xad
+	opI32OfF32     = 0xbc // the same bits
+	opI64OfF64     = 0xbd
+	opF32OfI32     = 0xbe
+	opF64OfI64     = 0xbf
 	opRefNull      = 0xd0
 	opRefIsNull    = 0xd1
 	opRefFunc      = 0xd2
@@ -85,12 +98,17 @@ const (
 	opTableFill  = prefixed + 17
 	miscCount    = 18
 
-	vectorial     = 0x200
-	opV128Const   = vectorial + 12
-	opF32x4Eq     = vectorial + 65
-	opF64x2Eq     = vectorial + 71
-	opV128Select  = vectorial + 82
-	operatorCount = vectorial + 0x100
+	vectorial      = 0x200
+	opV128Const    = vectorial + 12
+	opI32x4Splat   = vectorial + 17
+	opI64x2Replace = vectorial + 30
+	opF64x2Replace = vectorial + 34
+	opF32x4Eq      = vectorial + 65
+	opF64x2Eq      = vectorial + 71
+	opV128And      = vectorial + 78
+	opV128Xor      = vectorial + 81
+	opV128Select   = vectorial + 82
+	operatorCount  = vectorial + 0x100
 )
 
 // immediate says what follows an operator.
@@ -145,6 +163,7 @@ type operator struct {
 	in      [3]byte
 	out     byte
 	typed   bool // in and out say all
+	mended  bool // it is written as others, which need locals
 	nan     nanClass
 	natural uint8 // alignment of an access, as a power of 2
 	lanes   uint8 // of what an immediate lane is chosen from
@@ -252,6 +271,9 @@ func operators() *[operatorCount]operator {
 		}
 	}
 	addVectors(t[vectorial:])
+	for _, op := range []int{opF32Copysign, opF64Copysign, opV128Select} {
+		t[op].mended = true
+	}
 	return &t
 }
 

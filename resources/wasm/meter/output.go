@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/resources/wasm/leb128"
 )
 
 // output collects what is added to a module.
@@ -58,7 +59,7 @@ func (o *output) typeIndex(t funcType) uint32 {
 }
 
 // typeOf returns a type as the type of a block.
-func (o *output) typeOf(t funcType) []byte { return appendSigned(nil, int64(o.typeIndex(t))) }
+func (o *output) typeOf(t funcType) []byte { return leb128.AppendSigned(nil, int64(o.typeIndex(t))) }
 
 func (o *output) paramType(params []byte) []byte { return o.typeOf(funcType{params: params}) }
 

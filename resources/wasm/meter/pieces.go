@@ -1,6 +1,10 @@
 package meter
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/limboid/massive-man/resources/wasm/leb128"
+)
 
 // piece describes a function that does an operator on a long range in pieces.
 type piece struct {
@@ -24,7 +28,7 @@ func (o *output) pieceOf(in instr) (p piece, needed bool) {
 		return append(b, opI64Shl)
 	}
 	table := func(i uint32) []byte { return append(tableSize(i), opI64ExtendU) }
-	constant := func(n uint32) []byte { return appendSigned([]byte{opI64Const}, int64(n)) }
+	constant := func(n uint32) []byte { return leb128.AppendSigned([]byte{opI64Const}, int64(n)) }
 	most := uint64(m.maxPages) << 16
 	switch in.op {
 	case opMemoryFill:
@@ -111,12 +115,12 @@ func (o *output) appendSlice(c []byte) []byte {
 		c = binary.AppendUvarint(append(c, op), uint64(index))
 	}
 	global(opGlobalGet, o.used)
-	c = appendSigned(append(c, opI64Const), SliceFuel)
+	c = leb128.AppendSigned(append(c, opI64Const), SliceFuel)
 	c = append(c, opI64Add)
 	global(opGlobalGet, o.limit)
 	global(opGlobalGet, o.limit)
 	global(opGlobalGet, o.used)
-	c = appendSigned(append(c, opI64Sub, opI64Const), SliceFuel)
+	c = leb128.AppendSigned(append(c, opI64Sub, opI64Const), SliceFuel)
 	c = append(c, opI64GtU, opSelect)
 	global(opGlobalSet, o.next)
 	return c
@@ -135,7 +139,7 @@ func (o *output) pieceBody(p piece, raw []byte) []byte {
 	}
 	size := func() {
 		c = append(c, opI32Const)
-		c = appendSigned(c, int64(p.size))
+		c = leb128.AppendSigned(c, int64(p.size))
 	}
 	move := func(i, op byte) {
 		get(i)

@@ -2,6 +2,7 @@ package meter_test
 
 import (
 	"math"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -481,5 +482,62 @@ func TestCustomSections(t *testing.T) {
 		"names of locals, not kept": custom("name", 2, 1, 0),
 	} {
 		require.Equal(t, bare, instrument(t, module(broken)), what)
+	}
+}
+
+// TestRuleMends: operators whose operands live across a call of the engine's in a
+// loop, on an engine that loses what it has computed of them.
+func TestRuleMends(t *testing.T) {
+	t.Parallel()
+	fast, slow := compiler(t), interpreter(t)
+	number := func(typ byte, v float64) []byte {
+		switch typ {
+		case f32:
+			return cf32(math.Float32bits(float32(v)))
+		case f64:
+			return cf64(v)
+		default:
+			return cv128(math.Float64bits(v))
+		}
+	}
+	for name, tt := range map[string]struct {
+		typ, second byte
+		// Locals 3 and 4 are the operands, 1 is 0 and 5 a vector of zeros.
+		code []byte
+		lost bool // without the rule, on amd64
+	}{
+		"select f32":              {f32, f32, cat(get(3), get(4), get(1), ops(0x1b)), true},
+		"select f64":              {f64, f64, cat(get(3), get(4), get(1), ops(0x1b)), true},
+		"select v128":             {v128, v128, cat(get(3), get(4), get(1), ops(0x1b)), true},
+		"select f64, typed":       {f64, f64, cat(get(3), get(4), get(1), ops(0x1c, 1, f64)), true},
+		"select f64, the first":   {f64, f64, cat(get(3), get(4), get(1), ops(0x45, 0x1b)), false},
+		"select v128, the first":  {v128, v128, cat(get(3), get(4), get(1), ops(0x45, 0x1b)), false},
+		"copysign f32":            {f32, f32, cat(get(4), get(3), ops(0x98)), false},
+		"copysign f64":            {f64, f64, cat(get(4), get(3), ops(0xa6)), false},
+		"bitselect":               {v128, v128, cat(cv128(0x1111), get(4), cv128(0), simd(82)), true},
+		"bitselect, the first":    {v128, v128, cat(get(3), cv128(0x1111), get(5), simd(77, 0xfd, 82)), false},
+		"f64x2.replace_lane":      {v128, f64, cat(get(3), get(4), simd(34, 0)), true},
+		"f64x2.replace_lane high": {v128, f64, cat(get(3), get(4), simd(34, 1)), false},
+	} {
+		b := (&builder{}).mem(1, 1)
+		// Constants would be made anew where they are used.
+		known := func(typ byte, v float64) []byte {
+			return cat(c32(0), number(typ, v), store(typ), ops(0, 32), c32(0), load(typ), ops(0, 32))
+		}
+		kept := cat(known(tt.typ, 3.25), set(3), known(tt.second, -1.5), set(4))
+		turn := cat(c32(7), get(0), c32(24), misc(10, 0, 0), c32(0), tt.code, store(tt.typ), ops(0, 64))
+		b.fn("run", []byte{i32, i32}, nil, []byte{i32, tt.typ, tt.second, v128}, kept, c32(3), set(2),
+			block(loop(get(2), ops(0x45), brIf(1), get(2), c32(1), ops(0x6b), set(2), turn, br(0))))
+		run := func(e engine, sw meter.Switches) outcome {
+			got := e.invoke(t, instrument(t, b.bytes(), sw), noLimit, "run", 128, 0)
+			require.Empty(t, got.trap, name)
+			return got
+		}
+		want := run(slow, meter.Switches{NoMends: true})
+		require.Equal(t, want, run(fast, meter.Switches{}), name)
+		require.Equal(t, want, run(slow, meter.Switches{}), name)
+		if tt.lost && runtime.GOARCH == "amd64" {
+			require.NotEqual(t, want, run(fast, meter.Switches{NoMends: true}), "%s: the engine is right by itself: the rule is not needed any more", name)
+		}
 	}
 }

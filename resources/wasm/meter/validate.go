@@ -68,6 +68,8 @@ type body struct {
 	origins []origin
 	flows   []flow
 	nans    []localNaNs
+	choices []choice
+	mend    needsMend
 
 	single [256]byte // the types, as slices of one
 
@@ -93,7 +95,8 @@ func (b *body) validate(i int) error {
 	b.sig = b.m.types[b.m.funcs[b.index]]
 	b.r = b.m.bodies[i]
 	b.stack, b.frames, b.pending = b.stack[:0], b.frames[:0], b.pending[:0]
-	b.origins, b.flows = b.origins[:0], b.flows[:0]
+	b.origins, b.flows, b.choices = b.origins[:0], b.flows[:0], b.choices[:0]
+	b.mend = needsMend{}
 	b.height, b.calls, b.bulk, b.floats, b.vectors, b.tables = 0, false, false, false, false, 0
 	b.readLocals()
 	code := b.r
@@ -262,6 +265,9 @@ func (b *body) step(in instr) {
 	}
 	if op := &b.operators[in.op]; op.typed {
 		b.typed(in, op)
+		if op.mended {
+			b.mends(in, op.in[0])
+		}
 		return
 	}
 	switch in.op {
@@ -602,7 +608,7 @@ func (b *body) choose(in instr) {
 		}
 		b.use(in, t)
 		b.use(in, t)
-		b.push(t)
+		b.chosen(in, t)
 		return
 	}
 	second := b.use(in, anyType)
@@ -613,7 +619,15 @@ func (b *body) choose(in instr) {
 	if first != second && first != anyType && second != anyType {
 		b.failf(in, "select of types %#x and %#x", first, second)
 	}
-	b.push(max(first, second)) // anyType is 0
+	b.chosen(in, max(first, second)) // anyType is 0
+}
+
+// chosen pushes what a select yields.
+func (b *body) chosen(in instr, t byte) {
+	b.push(t)
+	if t == f32 || t == f64 || t == v128 {
+		b.mends(in, t)
+	}
 }
 
 func (b *body) local(in instr) {

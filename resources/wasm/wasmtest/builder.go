@@ -3,6 +3,8 @@ package wasmtest
 import (
 	"encoding/binary"
 	"slices"
+
+	"github.com/limboid/massive-man/resources/wasm/leb128"
 )
 
 // I32 and I64 are the types of parameters, results and locals.
@@ -146,22 +148,10 @@ func vector(items ...[]byte) []byte {
 // Operators, as code for Command.
 
 // Const pushes an i32.
-func Const(v int32) []byte { return append([]byte{0x41}, signed(int64(v))...) }
+func Const(v int32) []byte { return leb128.AppendSigned([]byte{0x41}, int64(v)) }
 
 // Const64 pushes an i64.
-func Const64(v int64) []byte { return append([]byte{0x42}, signed(v)...) }
-
-func signed(v int64) []byte {
-	var b []byte
-	for {
-		low := byte(v & 0x7f)
-		v >>= 7
-		if v == 0 && low&0x40 == 0 || v == -1 && low&0x40 != 0 {
-			return append(b, low)
-		}
-		b = append(b, low|0x80)
-	}
-}
+func Const64(v int64) []byte { return leb128.AppendSigned([]byte{0x42}, v) }
 
 // Call calls the function with the index.
 func Call(index uint32) []byte { return append([]byte{0x10}, u32(index)...) }
