@@ -102,6 +102,7 @@ var (
 	ErrRunConflict = &Error{310, RetryHere, "another run holds the lease"}
 	ErrFuel        = &Error{311, RetryNever, "fuel limit reached"}
 	ErrIdle        = &Error{312, RetryHere, "waited too long for input"}
+	ErrStopped     = &Error{313, RetryElsewhere, "ended by its provider"}
 )
 
 // Errors of sessions.

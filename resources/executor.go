@@ -34,6 +34,8 @@ type Task struct {
 	Inputs []mman.CID
 	// Seed feeds every source of randomness that the guest can see.
 	Seed mman.Hash
+	// Service makes the run a hosted one; nil for others. Only containers can be.
+	Service *Service
 	// Limits bound the run; all fields are set.
 	Limits Limits
 	// Content opens the CIDs above and that of Module. The executor closes what
@@ -97,6 +99,12 @@ type IO struct {
 	// Progress, when set, is called now and then with the usage so far, from
 	// the executor's goroutine; it must not block.
 	Progress func(Usage)
+	// Notices, when set, brings what the consumer of a hosted run must know before its
+	// provider ends it; see Service. The run ends as the first one says.
+	Notices <-chan Notice
+	// Door, when set, opens an address of the provider at which others reach a hosted
+	// run that asked for one.
+	Door func(ctx context.Context) (Door, error)
 }
 
 // Result is how a run ended.
@@ -118,9 +126,9 @@ type Prepared interface {
 // mman.ErrModule, ErrImport, ErrMemory, ErrInputLimit, ErrNotFound, ErrContent.
 //
 // Run returns the usage also when it fails. Its errors are mman.ErrFuel,
-// ErrWall, ErrMemory, ErrOutput, ErrGuestTrap, ErrCanceled, and for an
-// interactive run ErrIdle, ErrInputLimit and ErrUnpaid; a guest that ends with an
-// exit code other than 0 is no error.
+// ErrWall, ErrMemory, ErrOutput, ErrGuestTrap, ErrCanceled, for an interactive run
+// ErrIdle, ErrInputLimit and ErrUnpaid, and for a hosted one ErrStopped; a guest that
+// ends with an exit code other than 0 is no error.
 type Executor interface {
 	Prepare(ctx context.Context, task Task) (Prepared, error)
 	Run(ctx context.Context, prepared Prepared, streams IO) (Result, error)
@@ -143,6 +151,14 @@ func (t Task) Validate() error {
 	for i, in := range t.Inputs {
 		if in.IsZero() {
 			return fmt.Errorf("%w: input %d names no content", mman.ErrInvalid, i)
+		}
+	}
+	if t.Service != nil {
+		if t.Facet != FacetContainer {
+			return fmt.Errorf("%w: an algorithm of facet %s cannot be hosted, only a container can", mman.ErrUnsupported, t.Facet)
+		}
+		if err := t.Service.Validate(); err != nil {
+			return err
 		}
 	}
 	if t.Content == nil {

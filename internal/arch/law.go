@@ -56,6 +56,8 @@ func Law() []Room {
 		{In: "resources/resourcestest/...", May: []string{"resources"}, Why: "judges drivers, knows none"},
 		{In: "resources/prepare", May: []string{"resources"}, Why: "what drivers do alike before a task runs"},
 		{In: "resources/wasm/...", May: []string{"resources", "resources/prepare", "resources/wasm/..."}, Why: "a driver knows a task, not a price or a peer"},
+		{In: "resources/container/mux", Why: "how connections to a hosted container travel, on both sides and within it"},
+		{In: "resources/container/hosting", May: []string{"resources"}, Why: "what is said of a hosted container, on both sides"},
 		{In: "resources/container/...", May: []string{"resources", "resources/prepare", "resources/container/..."}, Why: "a driver knows a task, not a price or a peer"},
 		{In: "resources/endpoint/call", May: []string{"resources"}, Why: "how a call travels and what it costs in tokens, on both sides"},
 		{In: "resources/endpoint/...", May: []string{"resources", "resources/endpoint/..."}, Why: "a driver knows a task, not a price or a peer"},
@@ -67,7 +69,7 @@ func Law() []Room {
 		{In: "node", May: []string{"node/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/...", "sdk/keyring", "sdk/chain", "sdk/submit"}, Why: "wires one running node; a provider's account signs and submits as any account does"},
 		{In: "node/api", May: []string{"node/library", "node/provider", "p2p/content", "sdk/chain", "resources", "market/policy"}, Why: "shows what the ledger answers, what the provider lends and what everybody may have"},
 		{In: "node/...", May: []string{"node/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/..."}, Why: "assembles one running node"},
-		{In: "sdk/...", May: []string{"sdk/...", "abci/tx", "genesis", "market/...", "resources", "resources/wasm/meter", "resources/endpoint/call", "p2p/..."}, Why: "a client does not link the node"},
+		{In: "sdk/...", May: []string{"sdk/...", "abci/tx", "genesis", "market/...", "resources", "resources/wasm/meter", "resources/endpoint/call", "resources/container/mux", "resources/container/hosting", "p2p/..."}, Why: "a client does not link the node"},
 
 		// Programs.
 		{In: "cmd/mman", May: []string{"cmd/internal/...", "!cmd/internal/daemon/..."}, Why: "a thin main of the client"},
@@ -99,6 +101,7 @@ func Homes() []Home {
 	harness := []string{"internal/testnet/...", "internal/e2e/..."}
 	home := func(dep, why string, in ...string) Home { return Home{dep, append(in, harness...), why} }
 	return []Home{
+		home("github.com/libp2p/go-yamux", "streams over the one that a run is", "resources/container/mux"),
 		home("github.com/libp2p", "the one door to the network", "p2p/..."),
 		home("github.com/ipfs/boxo", "the one door to the network", "p2p/..."),
 		home("github.com/cometbft/cometbft/abci", "the one door to ABCI; the benchmark has a reference application", "abci", "abci/abcitest/...", "node/consensus", "node/light", "internal/bench"),

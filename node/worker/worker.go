@@ -27,6 +27,9 @@ type Job struct {
 	Framed   bool
 	Terminal *resources.Terminal
 	Aside    func(p []byte) error
+	// Notices and Door are of a hosted job; see resources.IO.
+	Notices <-chan resources.Notice
+	Door    func(ctx context.Context) (resources.Door, error)
 	// Stdout and Stderr take the output as it comes; an error ends the run.
 	Stdout, Stderr func(p []byte) error
 	// Progress takes the usage so far now and then; it must not block.
@@ -75,7 +78,7 @@ func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared 
 	keep := newKeeper(context.WithoutCancel(ctx), job.Keep)
 	var open gate
 	streams := resources.IO{
-		Stdout:   open.writer(func(p []byte) error {
+		Stdout: open.writer(func(p []byte) error {
 			if err := job.Stdout(p); err != nil {
 				return err // the output is what was let through
 			}
@@ -87,6 +90,8 @@ func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared 
 		Framed:   job.Framed,
 		Terminal: job.Terminal,
 		Progress: job.Progress,
+		Notices:  job.Notices,
+		Door:     job.Door,
 	}
 	if job.Framed {
 		streams.Aside = open.writer(job.Aside)
@@ -99,7 +104,7 @@ func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared 
 	if kept != nil {
 		return Done{}, fmt.Errorf("keep the output: %w", kept)
 	}
-	for _, stop := range []*mman.Error{mman.ErrFuel, mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap, mman.ErrIdle, mman.ErrInputLimit, mman.ErrUnpaid, mman.ErrCapExceeded, mman.ErrCanceled} {
+	for _, stop := range []*mman.Error{mman.ErrFuel, mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap, mman.ErrIdle, mman.ErrInputLimit, mman.ErrUnpaid, mman.ErrCapExceeded, mman.ErrStopped, mman.ErrCanceled} {
 		if errors.Is(err, stop) {
 			done.Code = stop.Code
 			return done, explain(job, err)
@@ -112,6 +117,9 @@ func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared 
 // that ends the run says only that there was one. A limit needs no words, the
 // consumer knows what it asked for.
 func explain(job Job, end error) error {
+	if errors.Is(end, mman.ErrStopped) {
+		return job.Stderr([]byte(end.Error() + "\n"))
+	}
 	if !errors.Is(end, mman.ErrGuestTrap) {
 		return nil
 	}

@@ -63,6 +63,11 @@ type Config struct {
 	Warm int
 	// WarmMost bounds them in all. Default 8, 1 to 1024.
 	WarmMost int
+	// MaxHosted bounds the hosted programs that live at a time, HostedBytes the memory
+	// that is set aside for them; more are refused. Defaults 8, 1 to 4096, and half of
+	// the engine's memory, up to 16 TiB.
+	MaxHosted   int
+	HostedBytes uint64
 	// PrepareTimeout bounds one Prepare, with its waiting and loading. Default
 	// 5 min, 1 s to 1 h.
 	PrepareTimeout time.Duration
@@ -85,6 +90,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.WarmMost == 0 {
 		c.WarmMost = 8
+	}
+	if c.MaxHosted == 0 {
+		c.MaxHosted = 8
 	}
 	if c.PrepareTimeout == 0 {
 		c.PrepareTimeout = 5 * time.Minute
@@ -120,6 +128,8 @@ func (c Config) Validate() error {
 		{"max_interactive", uint64(max(0, c.MaxInteractive)), 1, 4096},
 		{"warm", uint64(max(0, c.Warm)), 1, 64},
 		{"warm_most", uint64(max(0, c.WarmMost)), 1, 1024},
+		{"max_hosted", uint64(max(0, c.MaxHosted)), 1, 4096},
+		{"hosted_bytes", c.HostedBytes, 0, 16 << 40},
 		{"prepare_timeout (ms)", uint64(max(0, c.PrepareTimeout.Milliseconds())), 1000, 3_600_000},
 		{"image_bytes", c.ImageBytes, 1, 1 << 40},
 		{"cache_bytes", c.CacheBytes, 1, 16 << 40},

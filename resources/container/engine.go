@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -94,6 +95,11 @@ type engine struct {
 	runtime string // "" for the engine's own
 	idle    string // the path of our first process
 	off     *undefended
+
+	// living are the containers of runs; making is held while one is made, so that
+	// nobody takes it for an orphan.
+	living living
+	making sync.RWMutex
 }
 
 // mine filters for what this owner made.
@@ -123,6 +129,7 @@ func (e *engine) orphans(ctx context.Context) (int, error) {
 
 // remove ends a container by force.
 func (e *engine) remove(ctx context.Context, id string) error {
+	e.living.drop(id)
 	ctx, cancel := aside(ctx)
 	defer cancel()
 	_, err := e.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
@@ -216,6 +223,8 @@ func (e *engine) weaken(h *container.HostConfig) {
 // create makes a container of an image, started, in which nothing runs but our
 // idle process.
 func (e *engine) create(ctx context.Context, img *loaded, limits resources.Limits, mounts []string) (string, error) {
+	e.making.RLock()
+	defer e.making.RUnlock()
 	made, err := e.ContainerCreate(ctx, client.ContainerCreateOptions{
 		Config: &container.Config{
 			Image: img.id, Entrypoint: []string{idlePath}, Cmd: []string{}, User: e.user(img), WorkingDir: "/",
@@ -226,6 +235,7 @@ func (e *engine) create(ctx context.Context, img *loaded, limits resources.Limit
 	if err != nil {
 		return "", fmt.Errorf("create a container: %w", err)
 	}
+	e.living.add(made.ID)
 	if _, err := e.ContainerStart(ctx, made.ID, client.ContainerStartOptions{}); err != nil {
 		return "", errors.Join(fmt.Errorf("start a container: %w", err), e.remove(ctx, made.ID))
 	}

@@ -11,6 +11,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/container/ferry"
 	"github.com/limboid/massive-man/resources/prepare"
 )
 
@@ -27,6 +28,7 @@ type Executor struct {
 	images *images
 	places chan struct{}
 	guests chan struct{} // the interactive ones
+	hosts  *harbour      // the hosted ones
 	swept  int
 	pool   *pool
 	life   context.Context //nolint:containedctx // that of New without its end: what goes on in the background
@@ -75,6 +77,10 @@ func newExecutor(ctx context.Context, config Config, off undefended) (_ *Executo
 	if eng.facts.GVisor && !config.Plain {
 		eng.runtime = RuntimeGVisor
 	}
+	e.hosts = &harbour{most: config.MaxHosted, bytes: config.HostedBytes}
+	if e.hosts.bytes == 0 {
+		e.hosts.bytes = eng.facts.MemoryBytes / 2
+	}
 	if e.swept, err = eng.orphans(ctx); err != nil {
 		return nil, err
 	}
@@ -85,9 +91,13 @@ func newExecutor(ctx context.Context, config Config, off undefended) (_ *Executo
 	return e, err
 }
 
-// furnish empties the folder and puts our first process there.
+// furnish empties the folder and puts our own programs there.
 func (e *Executor) furnish() error {
-	program, err := idle(e.engine.facts.Arch)
+	first, err := idle(e.engine.facts.Arch)
+	if err != nil {
+		return err
+	}
+	way, err := ferry.Program(e.engine.facts.Arch)
 	if err != nil {
 		return err
 	}
@@ -95,17 +105,22 @@ func (e *Executor) furnish() error {
 	if err == nil {
 		err = os.MkdirAll(e.config.Dir, 0o700)
 	}
-	if err == nil {
-		err = os.WriteFile(e.engine.idle, program, 0o600)
-	}
-	if err == nil {
-		err = os.Chmod(e.engine.idle, 0o555) //nolint:gosec // a program, which holds nothing secret
+	for path, program := range map[string][]byte{e.engine.idle: first, e.path(ferryFile): way} {
+		if err == nil {
+			err = os.WriteFile(path, program, 0o600)
+		}
+		if err == nil {
+			err = os.Chmod(path, 0o555) //nolint:gosec // a program, which holds nothing secret
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
 	return nil
 }
+
+// path is where a file of ours lies.
+func (e *Executor) path(file string) string { return filepath.Join(e.config.Dir, file) }
 
 // Facts returns what the engine said of itself.
 func (e *Executor) Facts() Facts { return e.engine.facts }

@@ -69,7 +69,7 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 		return resources.Result{}, err
 	}
 	defer leave()
-	place, err := e.place(ctx, streams.Stdin != nil)
+	place, err := e.place(ctx, p.task, streams.Stdin != nil)
 	if err != nil {
 		return resources.Result{}, err
 	}
@@ -85,8 +85,12 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 }
 
 // place waits for a place among those that run. The interactive ones have places
-// of their own, for they wait most of the time.
-func (e *Executor) place(ctx context.Context, interactive bool) (leave func(), err error) {
+// of their own, for they wait most of the time, and so have the hosted ones, which
+// stay.
+func (e *Executor) place(ctx context.Context, task resources.Task, interactive bool) (leave func(), err error) {
+	if task.Service != nil {
+		return e.hosts.take(task.Limits.MemoryBytes)
+	}
 	if interactive {
 		select {
 		case e.guests <- struct{}{}:
@@ -112,6 +116,9 @@ func (r *run) whole(ctx context.Context) (result resources.Result, err error) {
 	defer func() { err = errors.Join(err, unstage()) }()
 	if err != nil {
 		return r.result(0), r.reason(ctx, err)
+	}
+	if r.p.task.Service != nil {
+		return r.serve(ctx, mounts)
 	}
 	e := r.e.engine
 	if r.id = r.ready(ctx); r.id == "" {
@@ -219,7 +226,6 @@ func copyAll(dst io.Writer, src io.Reader, id mman.CID, size uint64) error {
 func (r *run) begin(ctx context.Context) (client.HijackedResponse, error) {
 	options := client.ExecCreateOptions{
 		Cmd: r.p.command, WorkingDir: r.folder(), Env: []string{"HOME=" + ScratchDir},
-		AttachStdin: true, AttachStdout: true, AttachStderr: true,
 	}
 	var attach client.ExecAttachOptions
 	if screen := r.streams.Terminal; screen != nil {
@@ -227,12 +233,8 @@ func (r *run) begin(ctx context.Context) (client.HijackedResponse, error) {
 		options.Env = append(options.Env, term(*screen)...)
 		attach = client.ExecAttachOptions{TTY: true, ConsoleSize: options.ConsoleSize}
 	}
-	made, err := r.e.engine.ExecCreate(ctx, r.id, options)
-	if err != nil {
-		return client.HijackedResponse{}, fmt.Errorf("begin the program: %w", err)
-	}
-	r.exec = made.ID
-	got, err := r.e.engine.ExecAttach(ctx, made.ID, attach)
+	got, err := r.e.engine.start(ctx, r.id, options, attach)
+	r.exec = got.id
 	if err != nil {
 		return client.HijackedResponse{}, fmt.Errorf("begin the program: %w", err)
 	}

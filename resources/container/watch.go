@@ -37,6 +37,13 @@ func (w *stopwatch) spent() time.Duration {
 	return w.before + max(0, w.clock().Sub(w.since))
 }
 
+// resting reports whether it stands still.
+func (w *stopwatch) resting() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.running
+}
+
 // stop stops the watch until resume is called, or for ever.
 func (w *stopwatch) stop() {
 	w.mu.Lock()
