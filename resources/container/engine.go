@@ -139,8 +139,12 @@ func (e *engine) remove(ctx context.Context, id string) error {
 	return nil
 }
 
-// gvisorBytes is what gVisor takes for itself beside its program.
-const gvisorBytes = 64 << 20
+// What gVisor takes for itself beside its program: it runs each thread of it by
+// threads of its own.
+const (
+	gvisorBytes     = 64 << 20
+	gvisorProcesses = 512
+)
 
 // nobody is the user of every image that names no number of its own.
 const nobody = "65534:65534"
@@ -152,6 +156,9 @@ func (e *engine) host(limits resources.Limits, mounts []string) *container.HostC
 		memory += gvisorBytes
 	}
 	processes, cores := int64(Processes), int64(resources.ContainerCPUs)
+	if e.runtime == RuntimeGVisor {
+		processes += gvisorProcesses
+	}
 	h := &container.HostConfig{
 		Binds:          append([]string{e.idle + ":" + idlePath + ":ro"}, mounts...),
 		LogConfig:      container.LogConfig{Type: "none"},

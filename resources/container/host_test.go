@@ -206,7 +206,7 @@ func TestHosted(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, "200 hello\n", page)
 			var many sync.WaitGroup
-			for range 20 {
+			for range 8 {
 				many.Go(func() {
 					page, err := g.get("/nothing")
 					if err != nil || !strings.HasPrefix(page, "404") {
