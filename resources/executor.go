@@ -101,7 +101,7 @@ type IO struct {
 	Progress func(Usage)
 	// Notices, when set, brings what the consumer of a hosted run must know before its
 	// provider ends it; see Service. The run ends as the first one says.
-	Notices <-chan Notice
+	Notices Notices
 	// Door, when set, opens an address of the provider at which others reach a hosted
 	// run that asked for one.
 	Door func(ctx context.Context) (Door, error)

@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/url"
@@ -78,6 +79,12 @@ type Notice struct {
 	Reason string
 	// In is how long it goes on.
 	In time.Duration
+}
+
+// Notices brings notices. It is safe for concurrent use.
+type Notices interface {
+	// Next waits for the next one, but not longer than ctx, whose error it returns.
+	Next(ctx context.Context) (Notice, error)
 }
 
 // Door is an address of the provider at which others come in. Its methods are safe

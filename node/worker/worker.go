@@ -28,7 +28,7 @@ type Job struct {
 	Terminal *resources.Terminal
 	Aside    func(p []byte) error
 	// Notices and Door are of a hosted job; see resources.IO.
-	Notices <-chan resources.Notice
+	Notices resources.Notices
 	Door    func(ctx context.Context) (resources.Door, error)
 	// Stdout and Stderr take the output as it comes; an error ends the run.
 	Stdout, Stderr func(p []byte) error

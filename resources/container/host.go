@@ -325,17 +325,26 @@ func (h *hosted) warn(ctx context.Context) {
 	wall := time.Duration(h.r.p.task.Limits.WallMs) * time.Millisecond //nolint:gosec // at most a day
 	within := min(noticeWithin, wall/10)
 	soon := h.r.e.config.After(wall - within)
+	said := make(chan resources.Notice)
+	if h.r.streams.Notices != nil {
+		go func() {
+			if n, err := h.r.streams.Notices.Next(ctx); err == nil {
+				select {
+				case said <- n:
+				case <-ctx.Done():
+				}
+			}
+		}()
+	}
 	var end <-chan time.Time
 	var reason string
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case n := <-h.r.streams.Notices:
-			if end == nil {
-				reason, end = n.Reason, h.r.e.config.After(n.In)
-				h.tell(hosting.Event{State: hosting.Notified, Reason: n.Reason, InMs: uint64(n.In.Milliseconds())}) //nolint:gosec // not negative
-			}
+		case n := <-said:
+			reason, end = n.Reason, h.r.e.config.After(n.In)
+			h.tell(hosting.Event{State: hosting.Notified, Reason: n.Reason, InMs: uint64(n.In.Milliseconds())}) //nolint:gosec // not negative
 		case <-soon:
 			if rest := wall - h.r.watch.spent(); rest > within {
 				soon = h.r.e.config.After(rest - within) // it rested

@@ -70,13 +70,25 @@ func (b boat) Write(p []byte) (int, error) { return b.up.Write(p) }
 
 func (b boat) Close() error { return b.out.Close() }
 
+// notices is a resources.Notices.
+type notices chan resources.Notice
+
+func (n notices) Next(ctx context.Context) (resources.Notice, error) {
+	select {
+	case one := <-n:
+		return one, nil
+	case <-ctx.Done():
+		return resources.Notice{}, ctx.Err()
+	}
+}
+
 // guest is a hosted run under test.
 type guest struct {
 	t       *testing.T
 	streams *mux.Session
 	in      *line
 	stop    context.CancelCauseFunc
-	notices chan resources.Notice
+	notices notices
 	events  chan hosting.Event
 	done    chan outcome
 }
@@ -87,7 +99,7 @@ func host(t *testing.T, e *container.Executor, program string, service resources
 	work := task(&resourcestest.Content{}, does(t, program))
 	work.Limits.OutputBytes, work.Limits.InputBytes, work.Limits.WallMs = 1<<30, 1<<30, 300_000
 	work.Service = &service
-	g := &guest{t: t, in: &line{pieces: make(chan []byte)}, notices: make(chan resources.Notice, 1), events: make(chan hosting.Event, 256), done: make(chan outcome, 1)}
+	g := &guest{t: t, in: &line{pieces: make(chan []byte)}, notices: make(notices, 1), events: make(chan hosting.Event, 256), done: make(chan outcome, 1)}
 	from, to := io.Pipe()
 	streams := resources.IO{Stdin: g.in, Stdout: to, Notices: g.notices}
 	for _, c := range change {
@@ -113,7 +125,10 @@ func host(t *testing.T, e *container.Executor, program string, service resources
 		g.in.hangUp()
 	})
 	stream, err := g.streams.Open(t.Context(), mux.KindEvents)
-	require.NoError(t, err)
+	if err != nil {
+		close(g.events) // it ended at once
+		return g
+	}
 	go func() {
 		defer close(g.events)
 		_ = hosting.ReadEvents(stream, func(e hosting.Event) { g.events <- e })
