@@ -62,6 +62,8 @@ const (
 	SignValidator SignContext = "mman/validator/1" // consensus key: its operator
 	SignBid       SignContext = "mman/bid/1"       // account key: the commitment to a Bid
 	SignBidAck    SignContext = "mman/bidack/1"    // lease key: a commitment that came in time
+	SignStorage   SignContext = "mman/storage/1"   // node or lease key: bringing or fetching a replica
+	SignRetrieval SignContext = "mman/retrieval/1" // a key that a consumer named: what a provider may take
 	SealBid       SignContext = "mman/sealed/1"    // no key: the digest that hides a Bid
 )
 

@@ -30,12 +30,12 @@ func TestSignDigest(t *testing.T) {
 	require.NotEqual(t, mman.SignDigest(mman.SignReceipt, "a", []byte("b")), mman.SignDigest(mman.SignReceipt, "ab", nil))
 	seen := map[mman.Hash]bool{}
 	for _, context := range []mman.SignContext{
-		mman.SignOffer, mman.SignBind, mman.SignHandshake, mman.SignAccept, mman.SignStatement, mman.SignReceipt, mman.SignBlocks, mman.SignDecisions,
+		mman.SignOffer, mman.SignBind, mman.SignHandshake, mman.SignAccept, mman.SignStatement, mman.SignReceipt, mman.SignBlocks, mman.SignDecisions, mman.SignStorage, mman.SignRetrieval,
 	} {
 		require.NotContains(t, string(context), "\x00")
 		seen[mman.SignDigest(context, "c", nil)] = true
 	}
-	require.Len(t, seen, 8)
+	require.Len(t, seen, 10)
 }
 
 func TestHexText(t *testing.T) {

@@ -43,6 +43,12 @@ func (id RequestID) Takeover(n uint64) LeaseID {
 	return LeaseID(sum[:IDSize])
 }
 
+// NewStorageID returns the id of the storage lease that message index of the
+// transaction makes.
+func NewStorageID(chainID string, txHash Hash, index uint32) LeaseID {
+	return LeaseID(newID("storage", chainID, txHash, index))
+}
+
 func newID(kind, chainID string, txHash Hash, index uint32) [IDSize]byte {
 	sum := Sum256([]byte(kind), []byte{0}, []byte(chainID), []byte{0}, txHash[:], binary.BigEndian.AppendUint32(nil, index))
 	return [IDSize]byte(sum[:IDSize])

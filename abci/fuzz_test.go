@@ -13,6 +13,7 @@ import (
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/internal/dagcbor"
 	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/market/storage"
 )
 
 // examples are one message of each kind, by the provider; where it costs little,
@@ -44,6 +45,15 @@ func examples(tb testing.TB, p abcitest.Provider) []tx.Msg {
 		tx.MsgCommitBids{Consumer: p.Address, Request: request, Bids: []tx.CommittedBid{{Commitment: []byte{0xa0}, Signature: signature}}},
 		tx.MsgPostBid{Bidder: p.Address, Commitment: []byte{0xa0}, Acknowledgement: signature},
 		tx.MsgRevealBid{Bidder: p.Address, Request: request, Bid: []byte{0xa0}, Salt: mman.Hash{7}},
+		tx.MsgStorageOffer{Provider: p.Address, Peer: p.Peer, Tier: storage.Fast, Region: "eu", Price: 5, Retrieve: 1, Latency: 10, Capacity: 64},
+		tx.MsgStore{Consumer: p.Address, Key: [32]byte{1}, Content: id, Bytes: 3000, Tier: storage.Slow, MaxPrice: 9, Spread: true, Epochs: 3, Roots: []mman.Hash{{1}, {2}}, Providers: []mman.Address{other}},
+		tx.MsgAcceptStorage{Provider: p.Address, Replicas: []tx.ReplicaName{{Lease: request.Lease()}, {Lease: request.Lease(), Replica: 1}}},
+		tx.MsgProveStorage{Provider: p.Address, Epoch: 1, Proofs: [][]byte{storage.Proof{Lease: request.Lease(), Leaf: []byte{1}, Path: []mman.Hash{{4}}}.Encode()}},
+		tx.MsgPlaceStorage{Consumer: p.Address, Lease: request.Lease(), Replica: 1, Root: mman.Hash{5}},
+		tx.MsgRenewStorage{Consumer: p.Address, Lease: request.Lease(), Epochs: 5},
+		tx.MsgEndStorage{Consumer: p.Address, Lease: request.Lease()},
+		tx.MsgFundRetrieval{Consumer: p.Address, Provider: other, Key: [32]byte{2}, Amount: 5},
+		tx.MsgRedeemRetrieval{Provider: p.Address, Consumer: other, Amount: 5, Signature: signature},
 		tx.MsgDelegate{Delegator: p.Address, Validator: p.Address, Amount: mman.MAN},
 		tx.MsgUndelegate{Delegator: p.Address, Validator: p.Address, Amount: mman.MAN},
 		tx.MsgRedelegate{Delegator: p.Address, From: p.Address, To: other, Amount: mman.MAN},

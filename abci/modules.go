@@ -10,6 +10,7 @@ import (
 	"github.com/limboid/massive-man/abci/market"
 	"github.com/limboid/massive-man/abci/stake"
 	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/abci/storage"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/genesis"
 )
@@ -46,7 +47,24 @@ type Querier interface {
 // newModules wires the modules; the slice is their order in every block.
 func newModules() []Module {
 	b := bank.New()
-	return []Module{b, beacon.New(), market.New(b), stake.New(b)}
+	bc := beacon.New()
+	return []Module{b, bc, market.New(b), storage.New(b, nodes{}, challenges{bc}), stake.New(b)}
+}
+
+// nodes tells storage what the market knows of nodes.
+type nodes struct{}
+
+func (nodes) Bound(r state.Reader, peer mman.PeerID) (mman.Address, bool, error) {
+	b, ok, err := market.LookupBinding(r, peer)
+	return b.Account, ok, err
+}
+
+// challenges is the beacon as storage needs it.
+type challenges struct{ beacon.Module }
+
+func (d challenges) Drawn(r state.Reader, fixed uint64) (uint64, mman.Hash, bool, error) {
+	b, ok, err := d.After(r, fixed)
+	return b.Height, b.Value, ok, err
 }
 
 // routes finds the module of a message or of a question.

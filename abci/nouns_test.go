@@ -17,9 +17,11 @@ import (
 	"github.com/limboid/massive-man/abci/block"
 	ledger "github.com/limboid/massive-man/abci/market"
 	"github.com/limboid/massive-man/abci/stake"
+	vault "github.com/limboid/massive-man/abci/storage"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/internal/dagcbor"
 	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/storage"
 )
 
 // populated is a chain on which there is something of every noun.
@@ -28,6 +30,8 @@ type populated struct {
 	offer mman.CID
 	lease market.Lease
 	rfp   mman.RequestID
+
+	stored mman.LeaseID
 }
 
 func populate(t *testing.T) populated {
@@ -50,6 +54,17 @@ func populate(t *testing.T) populated {
 	f.Do(f.dora.Actor, tx.MsgDelegate{Delegator: f.dora.Address, Validator: f.paul.Address, Amount: 10 * mman.MAN})
 	for range 2 {
 		f.Do(f.cleo, tx.MsgUndelegate{Delegator: f.cleo.Address, Validator: f.paul.Address, Amount: mman.MAN})
+	}
+	f.Do(f.paul.Actor, tx.MsgStorageOffer{Provider: f.paul.Address, Peer: f.paul.Peer, Tier: storage.Fast, Price: 5, Capacity: 64})
+	f.Do(f.dora.Actor, tx.MsgStorageOffer{Provider: f.dora.Address, Peer: f.dora.Peer, Tier: storage.Fast, Price: 5, Capacity: 64})
+	made := f.Do(f.cleo, tx.MsgStore{Consumer: f.cleo.Address, Key: [32]byte{1}, Content: p.offer, Bytes: 9, Tier: storage.Fast, MaxPrice: 5, Epochs: 9, Roots: []mman.Hash{{1}, {2}}})
+	id, _ := abcitest.Attribute(made.Events, "mman.store", "lease")
+	require.NoError(t, p.stored.UnmarshalText([]byte(id)))
+	f.Do(f.paul.Actor, tx.MsgAcceptStorage{Provider: f.paul.Address, Replicas: []tx.ReplicaName{{Lease: p.stored}, {Lease: p.stored, Replica: 1}}})
+	f.Do(f.cleo, tx.MsgFundRetrieval{Consumer: f.cleo.Address, Provider: f.paul.Address, Key: [32]byte{1}, Amount: 5})
+	for _, ok, err := f.App.View().StorageDrawn(); !ok; _, ok, err = f.App.View().StorageDrawn() {
+		require.NoError(t, err)
+		f.Pass(1)
 	}
 	return p
 }
@@ -126,17 +141,25 @@ func TestEveryNoun(t *testing.T) {
 			{"offer=" + p.offer.String() + "&grantee=" + cleo, 1},
 			{"offer=" + p.offer.String() + "&grantee=" + nobody.String(), 0},
 		}},
-		"rfps":        {lists: []list{{"", 2}, {"account=" + cleo, 2}, {"account=" + paul, 0}}, one: p.rfp.String(), absent: nothing},
-		"validators":  {lists: []list{{"", 1}}, one: p.paul.Address.ValidatorString(), absent: nobody.ValidatorString()},
-		"delegations": {lists: []list{{"account=" + cleo, 1}, {"validator=" + p.paul.Address.ValidatorString(), 3}}},
-		"unbondings":  {lists: []list{{"account=" + cleo, 2}, {"account=" + paul, 0}}},
-		"params":      {only: []string{"params"}},
-		"fee":         {only: []string{"fee"}},
-		"chain":       {only: []string{"chain"}},
-		"bootstrap":   {only: []string{"bootstrap"}},
-		"upgrades":    {only: []string{"upgrades"}},
+		"rfps":           {lists: []list{{"", 2}, {"account=" + cleo, 2}, {"account=" + paul, 0}}, one: p.rfp.String(), absent: nothing},
+		"validators":     {lists: []list{{"", 1}}, one: p.paul.Address.ValidatorString(), absent: nobody.ValidatorString()},
+		"delegations":    {lists: []list{{"account=" + cleo, 1}, {"validator=" + p.paul.Address.ValidatorString(), 3}}},
+		"unbondings":     {lists: []list{{"account=" + cleo, 2}, {"account=" + paul, 0}}},
+		"storage-offers": {lists: []list{{"", 2}, {"tier=fast", 2}, {"tier=slow", 0}}},
+		"storage-leases": {
+			lists: []list{{"", 1}, {"account=" + cleo, 1}, {"account=" + paul, 0}, {"content=" + p.offer.String(), 1}},
+			one:   p.stored.String(), absent: nothing,
+		},
+		"storage-replicas":  {lists: []list{{"", 2}, {"provider=" + paul, 1}}},
+		"storage-challenge": {only: []string{"storage-challenge"}},
+		"retrievals":        {lists: []list{{"", 1}, {"consumer=" + cleo, 1}, {"consumer=" + paul, 0}}},
+		"params":            {only: []string{"params"}},
+		"fee":               {only: []string{"fee"}},
+		"chain":             {only: []string{"chain"}},
+		"bootstrap":         {only: []string{"bootstrap"}},
+		"upgrades":          {only: []string{"upgrades"}},
 	}
-	nouns := slices.Concat(bank.Module{}.Nouns(), beacon.Module{}.Nouns(), ledger.Module{}.Nouns(), stake.Module{}.Nouns(),
+	nouns := slices.Concat(bank.Module{}.Nouns(), beacon.Module{}.Nouns(), ledger.Module{}.Nouns(), stake.Module{}.Nouns(), vault.Module{}.Nouns(),
 		[]string{"params", "fee", "chain", "bootstrap", "upgrades"})
 	require.Len(t, table, len(nouns))
 	fails := func(want error, path string) {

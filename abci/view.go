@@ -5,11 +5,13 @@ import (
 	"github.com/limboid/massive-man/abci/bank"
 	ledger "github.com/limboid/massive-man/abci/market"
 	"github.com/limboid/massive-man/abci/state"
+	vault "github.com/limboid/massive-man/abci/storage"
 	"github.com/limboid/massive-man/genesis"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/match"
 	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/market/rfp"
+	"github.com/limboid/massive-man/market/storage"
 )
 
 // View is the committed state of one height for the node itself: a provider
@@ -89,6 +91,33 @@ func (v View) Grant(leg market.Leg, grantee mman.Address) (granted policy.Policy
 // Binding returns which account answers for a node.
 func (v View) Binding(peer mman.PeerID) (binding ledger.Binding, ok bool, err error) {
 	return ledger.LookupBinding(v.snapshot, peer)
+}
+
+// StorageLease returns a storage lease that has not ended.
+func (v View) StorageLease(id mman.LeaseID) (lease storage.Lease, ok bool, err error) {
+	return vault.LookupLease(v.snapshot, id)
+}
+
+// StorageReplicas returns up to limit (1 to state.MaxPage) replicas that a provider
+// has or is to get, those after the given one; nil starts at the first.
+func (v View) StorageReplicas(provider mman.Address, after *vault.Name, limit int) ([]vault.Name, error) {
+	return vault.Replicas(v.snapshot, provider, after, limit)
+}
+
+// StorageDrawn returns the latest challenge of storage; ok is false before the first.
+func (v View) StorageDrawn() (drawn storage.Drawn, ok bool, err error) {
+	return vault.LookupDrawn(v.snapshot)
+}
+
+// StorageOffer returns what a provider lends of a tier.
+func (v View) StorageOffer(provider mman.Address, tier storage.Tier) (offer storage.Offer, ok bool, err error) {
+	return vault.LookupOffer(v.snapshot, provider, tier)
+}
+
+// StorageRetrieval returns what a consumer set aside for what it fetches from a
+// provider.
+func (v View) StorageRetrieval(consumer, provider mman.Address) (aside vault.Retrieval, ok bool, err error) {
+	return vault.LookupRetrieval(v.snapshot, consumer, provider)
 }
 
 // Bootstrap returns the nodes of the accounts that answer for the validators of

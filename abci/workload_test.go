@@ -17,8 +17,10 @@ import (
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/internal/dagcbor"
 	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/merkle"
 	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/market/rfp"
+	"github.com/limboid/massive-man/market/storage"
 	"github.com/limboid/massive-man/resources"
 )
 
@@ -35,6 +37,7 @@ type workload struct {
 	cost      int            // operations so far
 	kinds     map[string]int // messages that succeeded, by type
 	rfps      []made
+	stored    []mman.LeaseID
 }
 
 type made struct {
@@ -120,6 +123,37 @@ func (w *workload) message(p abcitest.Provider) (m tx.Msg, ok bool) {
 	default:
 		to, _ := pick(rng, w.providers)
 		return tx.MsgSend{From: p.Address, To: to.Address, Amount: 1 + mman.Amount(rng.Uint64N(uint64(mman.MAN)))}, true
+	}
+}
+
+// storage is a random message about storage leases, mostly one that is taken.
+func (w *workload) storage(p abcitest.Provider) tx.Msg {
+	rng, view := w.rng, w.App.View()
+	lease, mine := mman.LeaseID{1}, tx.ReplicaName{}
+	if all, err := view.StorageReplicas(p.Address, nil, 16); err == nil && len(all) > 0 {
+		mine = tx.ReplicaName(all[rng.IntN(len(all))])
+		lease = mine.Lease
+	}
+	if len(w.stored) > 0 {
+		lease = w.stored[rng.IntN(len(w.stored))]
+	}
+	drawn, _, err := view.StorageDrawn()
+	require.NoError(w.t, err)
+	switch rng.IntN(12) {
+	case 0, 1:
+		return tx.MsgStorageOffer{Provider: p.Address, Peer: p.Peer, Tier: storage.Fast, Price: mman.Amount(rng.Uint64N(9)), Capacity: rng.Uint64N(6)}
+	case 2, 3, 4:
+		return tx.MsgStore{Consumer: p.Address, Key: [32]byte{1}, Bytes: 1, Tier: storage.Fast, MaxPrice: 9, Epochs: 1 + rng.Uint64N(4), Roots: []mman.Hash{merkle.Leaf([]byte{1}), {byte(rng.Uint32())}}}
+	case 5, 6, 7:
+		return tx.MsgAcceptStorage{Provider: p.Address, Replicas: []tx.ReplicaName{mine}}
+	case 8:
+		return tx.MsgProveStorage{Provider: p.Address, Epoch: drawn.Epoch, Proofs: [][]byte{storage.Proof{Lease: mine.Lease, Replica: mine.Replica, Leaf: []byte{1}}.Encode()}}
+	case 9:
+		return tx.MsgPlaceStorage{Consumer: p.Address, Lease: lease, Root: mman.Hash{9}}
+	case 10:
+		return tx.MsgRenewStorage{Consumer: p.Address, Lease: lease, Epochs: rng.Uint64N(3)}
+	default:
+		return tx.MsgEndStorage{Consumer: p.Address, Lease: lease}
 	}
 }
 
@@ -297,6 +331,12 @@ func (w *workload) block(n int) {
 		raws, names, by = append(raws, w.Sign(p.Actor, []tx.Msg{m})), append(names, fmt.Sprint("lease", w.cost)), append(by, p.Actor)
 		w.cost++
 	}
+	for range n / 6 { // beside the others, which are as many as ever
+		p := w.providers[w.rng.IntN(len(w.providers))]
+		m := w.storage(p)
+		kinds = append(kinds, m.TypeURL())
+		raws, names, by = append(raws, w.Sign(p.Actor, []tx.Msg{m})), append(names, ""), append(by, p.Actor)
+	}
 	b := w.Block(raws...)
 	for i, r := range b.Results {
 		if r == nil {
@@ -304,6 +344,11 @@ func (w *workload) block(n int) {
 		}
 		if r.Code == 0 {
 			w.kinds[kinds[i]]++
+		}
+		if text, ok := abcitest.Attribute(r.Events, "mman.store", "lease"); ok {
+			var id mman.LeaseID
+			require.NoError(w.t, id.UnmarshalText([]byte(text)))
+			w.stored = append(w.stored, id)
 		}
 		if _, ok := abcitest.Attribute(r.Events, "mman.request", "id"); ok {
 			m := made{abcitest.RequestID(w.t, r.Events), names[i], by[i]}
@@ -334,6 +379,7 @@ func runWorkload(t *testing.T, seed uint64, operations int) *workload {
 	p.LivenessEpochs, p.MaxMissedBlocks, p.JailBlocks, p.MaxValidators = 3, 15, 12, 4
 	p.AcceptBlocks = 3 // so that leases are canceled and offers suspended
 	p.RFPPostBlocks, p.RFPRevealBlocks = 3, 4
+	p.StorageEpochBlocks, p.StorageWindowBlocks, p.StorageAcceptBlocks = 8, 4, 3
 	w.Chain = abcitest.New(t, doc)
 	most := 24
 	if operations > 2000 {

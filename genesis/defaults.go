@@ -10,45 +10,50 @@ import (
 // stored in state at the first block and read from there. Each field's unit,
 // bounds and reason stand in Table.
 type Params struct {
-	GraceBlocks         uint64 `cbor:"grace_blocks"           json:"grace_blocks"`
-	DisputeBlocks       uint64 `cbor:"dispute_blocks"         json:"dispute_blocks"`
-	MaxOfferBlocks      uint64 `cbor:"max_offer_blocks"       json:"max_offer_blocks"`
-	MaxLeaseBlocks      uint64 `cbor:"max_lease_blocks"       json:"max_lease_blocks"`
-	MaxRequestBlocks    uint64 `cbor:"max_request_blocks"     json:"max_request_blocks"`
-	MaxQueuedPerAccount uint64 `cbor:"max_queued_per_account" json:"max_queued_per_account"`
-	MatchPerBlock       uint64 `cbor:"match_per_block"        json:"match_per_block"`
-	LooksPerBlock       uint64 `cbor:"looks_per_block"        json:"looks_per_block"`
-	WakeBlocks          uint64 `cbor:"wake_blocks"            json:"wake_blocks"`
-	OfferDeposit        uint64 `cbor:"offer_deposit"          json:"offer_deposit"`
-	AcceptBlocks        uint64 `cbor:"accept_blocks"          json:"accept_blocks"`
-	RFPPostBlocks       uint64 `cbor:"rfp_post_blocks"        json:"rfp_post_blocks"`
-	RFPRevealBlocks     uint64 `cbor:"rfp_reveal_blocks"      json:"rfp_reveal_blocks"`
-	MaxGrantBlocks      uint64 `cbor:"max_grant_blocks"       json:"max_grant_blocks"`
-	BurnPPM             uint64 `cbor:"burn_ppm"               json:"burn_ppm"`
-	BaseFeeMicro        uint64 `cbor:"base_fee_micro"         json:"base_fee_micro"`
-	BaseFeeFloorMicro   uint64 `cbor:"base_fee_floor_micro"   json:"base_fee_floor_micro"`
-	FeeBurnPPM          uint64 `cbor:"fee_burn_ppm"           json:"fee_burn_ppm"`
-	Gas                 Gas    `cbor:"gas"                    json:"gas"`
-	MaxGasPerTx         uint64 `cbor:"max_gas_per_tx"         json:"max_gas_per_tx"`
-	MaxGasPerBlock      uint64 `cbor:"max_gas_per_block"      json:"max_gas_per_block"`
-	TxMaxBytes          uint64 `cbor:"tx_max_bytes"           json:"tx_max_bytes"`
-	BlockMaxBytes       uint64 `cbor:"block_max_bytes"        json:"block_max_bytes"`
-	EvidenceMaxBytes    uint64 `cbor:"evidence_max_bytes"     json:"evidence_max_bytes"`
-	EvidenceMaxBlocks   uint64 `cbor:"evidence_max_age_blocks"  json:"evidence_max_age_blocks"`
-	EvidenceMaxSeconds  uint64 `cbor:"evidence_max_age_seconds" json:"evidence_max_age_seconds"`
-	EpochBlocks         uint64 `cbor:"epoch_blocks"           json:"epoch_blocks"`
-	UnbondingBlocks     uint64 `cbor:"unbonding_blocks"       json:"unbonding_blocks"`
-	UnbondingSeconds    uint64 `cbor:"unbonding_seconds"      json:"unbonding_seconds"`
-	MaxValidators       uint64 `cbor:"max_validators"         json:"max_validators"`
-	MaxCandidates       uint64 `cbor:"max_candidates"         json:"max_candidates"`
-	PowerUnit           uint64 `cbor:"power_unit"             json:"power_unit"`
-	MinSelfStake        uint64 `cbor:"min_self_stake"         json:"min_self_stake"`
-	SlashDoublePPM      uint64 `cbor:"slash_double_ppm"       json:"slash_double_ppm"`
-	SlashDowntimePPM    uint64 `cbor:"slash_downtime_ppm"     json:"slash_downtime_ppm"`
-	ReporterPPM         uint64 `cbor:"reporter_ppm"           json:"reporter_ppm"`
-	LivenessEpochs      uint64 `cbor:"liveness_epochs"        json:"liveness_epochs"`
-	MaxMissedBlocks     uint64 `cbor:"max_missed_blocks"      json:"max_missed_blocks"`
-	JailBlocks          uint64 `cbor:"jail_blocks"            json:"jail_blocks"`
+	GraceBlocks          uint64 `cbor:"grace_blocks"           json:"grace_blocks"`
+	DisputeBlocks        uint64 `cbor:"dispute_blocks"         json:"dispute_blocks"`
+	MaxOfferBlocks       uint64 `cbor:"max_offer_blocks"       json:"max_offer_blocks"`
+	MaxLeaseBlocks       uint64 `cbor:"max_lease_blocks"       json:"max_lease_blocks"`
+	MaxRequestBlocks     uint64 `cbor:"max_request_blocks"     json:"max_request_blocks"`
+	MaxQueuedPerAccount  uint64 `cbor:"max_queued_per_account" json:"max_queued_per_account"`
+	MatchPerBlock        uint64 `cbor:"match_per_block"        json:"match_per_block"`
+	LooksPerBlock        uint64 `cbor:"looks_per_block"        json:"looks_per_block"`
+	WakeBlocks           uint64 `cbor:"wake_blocks"            json:"wake_blocks"`
+	OfferDeposit         uint64 `cbor:"offer_deposit"          json:"offer_deposit"`
+	AcceptBlocks         uint64 `cbor:"accept_blocks"          json:"accept_blocks"`
+	RFPPostBlocks        uint64 `cbor:"rfp_post_blocks"        json:"rfp_post_blocks"`
+	RFPRevealBlocks      uint64 `cbor:"rfp_reveal_blocks"      json:"rfp_reveal_blocks"`
+	MaxGrantBlocks       uint64 `cbor:"max_grant_blocks"       json:"max_grant_blocks"`
+	BurnPPM              uint64 `cbor:"burn_ppm"               json:"burn_ppm"`
+	BaseFeeMicro         uint64 `cbor:"base_fee_micro"         json:"base_fee_micro"`
+	BaseFeeFloorMicro    uint64 `cbor:"base_fee_floor_micro"   json:"base_fee_floor_micro"`
+	FeeBurnPPM           uint64 `cbor:"fee_burn_ppm"           json:"fee_burn_ppm"`
+	Gas                  Gas    `cbor:"gas"                    json:"gas"`
+	MaxGasPerTx          uint64 `cbor:"max_gas_per_tx"         json:"max_gas_per_tx"`
+	MaxGasPerBlock       uint64 `cbor:"max_gas_per_block"      json:"max_gas_per_block"`
+	TxMaxBytes           uint64 `cbor:"tx_max_bytes"           json:"tx_max_bytes"`
+	BlockMaxBytes        uint64 `cbor:"block_max_bytes"        json:"block_max_bytes"`
+	EvidenceMaxBytes     uint64 `cbor:"evidence_max_bytes"     json:"evidence_max_bytes"`
+	EvidenceMaxBlocks    uint64 `cbor:"evidence_max_age_blocks"  json:"evidence_max_age_blocks"`
+	EvidenceMaxSeconds   uint64 `cbor:"evidence_max_age_seconds" json:"evidence_max_age_seconds"`
+	StorageEpochBlocks   uint64 `cbor:"storage_epoch_blocks"   json:"storage_epoch_blocks"`
+	StorageWindowBlocks  uint64 `cbor:"storage_window_blocks"  json:"storage_window_blocks"`
+	StorageAcceptBlocks  uint64 `cbor:"storage_accept_blocks"  json:"storage_accept_blocks"`
+	StorageDepositEpochs uint64 `cbor:"storage_deposit_epochs" json:"storage_deposit_epochs"`
+	StorageMaxEpochs     uint64 `cbor:"storage_max_epochs"     json:"storage_max_epochs"`
+	EpochBlocks          uint64 `cbor:"epoch_blocks"           json:"epoch_blocks"`
+	UnbondingBlocks      uint64 `cbor:"unbonding_blocks"       json:"unbonding_blocks"`
+	UnbondingSeconds     uint64 `cbor:"unbonding_seconds"      json:"unbonding_seconds"`
+	MaxValidators        uint64 `cbor:"max_validators"         json:"max_validators"`
+	MaxCandidates        uint64 `cbor:"max_candidates"         json:"max_candidates"`
+	PowerUnit            uint64 `cbor:"power_unit"             json:"power_unit"`
+	MinSelfStake         uint64 `cbor:"min_self_stake"         json:"min_self_stake"`
+	SlashDoublePPM       uint64 `cbor:"slash_double_ppm"       json:"slash_double_ppm"`
+	SlashDowntimePPM     uint64 `cbor:"slash_downtime_ppm"     json:"slash_downtime_ppm"`
+	ReporterPPM          uint64 `cbor:"reporter_ppm"           json:"reporter_ppm"`
+	LivenessEpochs       uint64 `cbor:"liveness_epochs"        json:"liveness_epochs"`
+	MaxMissedBlocks      uint64 `cbor:"max_missed_blocks"      json:"max_missed_blocks"`
+	JailBlocks           uint64 `cbor:"jail_blocks"            json:"jail_blocks"`
 }
 
 // Gas is the static gas table: what a transaction needs is known before it
@@ -74,6 +79,8 @@ type Gas struct {
 	CommitBid     uint64 `cbor:"commit_bid"     json:"commit_bid"`
 	RevealBid     uint64 `cbor:"reveal_bid"     json:"reveal_bid"`
 	Stake         uint64 `cbor:"stake"          json:"stake"`
+	Storage       uint64 `cbor:"storage"        json:"storage"`
+	StorageProof  uint64 `cbor:"storage_proof"  json:"storage_proof"`
 
 	CreateValidator uint64 `cbor:"create_validator" json:"create_validator"`
 }
@@ -215,6 +222,8 @@ func Table() []Parameter {
 		gas("grant", 25_000, "a policy, a record and its indexes", func(p *Params) *uint64 { return &p.Gas.Grant }),
 		gas("commit_bid", 30_000, "each commitment: one signature, a bond and its indexes", func(p *Params) *uint64 { return &p.Gas.CommitBid }),
 		gas("reveal_bid", 150_000, "the record, and a look of every award at the bid and at what stands beside it", func(p *Params) *uint64 { return &p.Gas.RevealBid }),
+		gas("storage", 25_000, "a message about a storage lease, and each replica of a new one: its record and its places in lists", func(p *Params) *uint64 { return &p.Gas.Storage }),
+		gas("storage_proof", 8000, "each replica that is accepted or proved: some 25 hashes, its lease and the queue", func(p *Params) *uint64 { return &p.Gas.StorageProof }),
 		gas("stake", 25_000, "a validator, a delegation and its index or queue", func(p *Params) *uint64 { return &p.Gas.Stake }),
 		gas("create_validator", 60_000, "one signature, a validator and what belongs to it", func(p *Params) *uint64 { return &p.Gas.CreateValidator }),
 		{
@@ -251,6 +260,31 @@ func Table() []Parameter {
 			"evidence_max_age_seconds", "seconds", 800, 1_814_400, 1, 31_536_000,
 			"the same in time: evidence expires when both ages are reached",
 			func(p *Params) *uint64 { return &p.EvidenceMaxSeconds },
+		},
+		{
+			"storage_epoch_blocks", "blocks", 60, 7200, 8, 1_000_000,
+			"each replica of a storage lease is proved and paid once in so many blocks: two hours in public",
+			func(p *Params) *uint64 { return &p.StorageEpochBlocks },
+		},
+		{
+			"storage_window_blocks", "blocks", 30, 3600, 2, 900_000,
+			"a proof counts so long after its challenge: long enough for a restart, and shorter than the epoch by 4 at least",
+			func(p *Params) *uint64 { return &p.StorageWindowBlocks },
+		},
+		{
+			"storage_accept_blocks", "blocks", 100, 3600, 2, 1_000_000,
+			"a provider that was given a replica has so long to have it; then another one is asked",
+			func(p *Params) *uint64 { return &p.StorageAcceptBlocks },
+		},
+		{
+			"storage_deposit_epochs", "epochs", 4, 24, 1, 10_000,
+			"a holder's deposit in epochs of its pay, lost with the first epoch that it does not prove: dropping a part never saves what it risks",
+			func(p *Params) *uint64 { return &p.StorageDepositEpochs },
+		},
+		{
+			"storage_max_epochs", "epochs", 100_000, 4400, 1, 1_000_000,
+			"a storage lease ends within so many epochs, a year in public, unless it is renewed: escrow is not held for ever",
+			func(p *Params) *uint64 { return &p.StorageMaxEpochs },
 		},
 		{
 			"epoch_blocks", "blocks", 100, 3600, 1, 100_000,
@@ -350,6 +384,9 @@ func (p Params) Validate() error {
 			mman.ErrGenesis, p.UnbondingBlocks, p.EvidenceMaxBlocks+2*p.EpochBlocks)
 	case p.UnbondingSeconds <= p.EvidenceMaxSeconds:
 		return fmt.Errorf("%w: params.unbonding_seconds %d: it must be above evidence_max_age_seconds %d", mman.ErrGenesis, p.UnbondingSeconds, p.EvidenceMaxSeconds)
+	case p.StorageWindowBlocks+4 > p.StorageEpochBlocks:
+		return fmt.Errorf("%w: params.storage_window_blocks %d: at most storage_epoch_blocks less 4, %d, so that an epoch is judged before the next begins",
+			mman.ErrGenesis, p.StorageWindowBlocks, p.StorageEpochBlocks-4)
 	case p.EvidenceMaxBytes > p.BlockMaxBytes:
 		return fmt.Errorf("%w: params.evidence_max_bytes %d is above block_max_bytes %d", mman.ErrGenesis, p.EvidenceMaxBytes, p.BlockMaxBytes)
 	}

@@ -22,6 +22,55 @@ func (Module) Name() string { return "bank" }
 // Messages returns the type URLs that the module executes.
 func (Module) Messages() []string { return []string{tx.TypeSend, tx.TypeMultiSend} }
 
+// Keep takes coins of an account for storage, a consumer's escrow or a holder's
+// deposit; ErrFunds when it has too few.
+func (m Module) Keep(ctx *block.Context, from mman.Address, amount mman.Amount) error {
+	return m.set(ctx, from, amount, totalKept)
+}
+
+// Give returns coins that are kept for storage, or pays with them.
+func (m Module) Give(ctx *block.Context, to mman.Address, amount mman.Amount) error {
+	return m.unset(ctx, to, amount, totalKept)
+}
+
+// Destroy burns coins that are kept for storage.
+func (m Module) Destroy(ctx *block.Context, amount mman.Amount) error {
+	if amount == 0 {
+		return nil
+	}
+	return move(ctx.State, amount, totalKept, totalBurned)
+}
+
+// Kept returns all that is kept for storage.
+func (m Module) Kept(r state.Reader) (mman.Amount, error) {
+	n, err := total(totalKept).Get(r)
+	return mman.Amount(n), err
+}
+
+// set moves coins of an account into a total, unset out of it; nothing at all for an
+// amount of 0.
+func (m Module) set(ctx *block.Context, from mman.Address, amount mman.Amount, into string) error {
+	if amount == 0 {
+		return nil
+	}
+	if err := debit(ctx.State, from, amount); err != nil {
+		return err
+	}
+	ctx.Emit("coin_spent", "spender", from.String(), "amount", block.Coins(amount))
+	return move(ctx.State, amount, totalLiquid, into)
+}
+
+func (m Module) unset(ctx *block.Context, to mman.Address, amount mman.Amount, from string) error {
+	if amount == 0 {
+		return nil
+	}
+	if err := move(ctx.State, amount, from, totalLiquid); err != nil {
+		return err
+	}
+	ctx.Emit("coin_received", "receiver", to.String(), "amount", block.Coins(amount))
+	return credit(ctx.State, to, amount)
+}
+
 // Hold moves coins of an account into escrow; ErrFunds when it has too few.
 func (m Module) Hold(ctx *block.Context, from mman.Address, amount mman.Amount) error {
 	if err := debit(ctx.State, from, amount); err != nil {
@@ -33,14 +82,7 @@ func (m Module) Hold(ctx *block.Context, from mman.Address, amount mman.Amount) 
 
 // Release moves escrow to an account: a refund, or a payment.
 func (m Module) Release(ctx *block.Context, to mman.Address, amount mman.Amount) error {
-	if amount == 0 {
-		return nil
-	}
-	if err := move(ctx.State, amount, totalEscrow, totalLiquid); err != nil {
-		return err
-	}
-	ctx.Emit("coin_received", "receiver", to.String(), "amount", block.Coins(amount))
-	return credit(ctx.State, to, amount)
+	return m.unset(ctx, to, amount, totalEscrow)
 }
 
 // Burn destroys escrow.
@@ -53,26 +95,12 @@ func (m Module) Burn(ctx *block.Context, amount mman.Amount) error {
 
 // Lock moves coins of an account into a deposit; ErrFunds when it has too few.
 func (m Module) Lock(ctx *block.Context, from mman.Address, amount mman.Amount) error {
-	if amount == 0 {
-		return nil
-	}
-	if err := debit(ctx.State, from, amount); err != nil {
-		return err
-	}
-	ctx.Emit("coin_spent", "spender", from.String(), "amount", block.Coins(amount))
-	return move(ctx.State, amount, totalLiquid, totalLocked)
+	return m.set(ctx, from, amount, totalLocked)
 }
 
 // Unlock gives a deposit back.
 func (m Module) Unlock(ctx *block.Context, to mman.Address, amount mman.Amount) error {
-	if amount == 0 {
-		return nil
-	}
-	if err := move(ctx.State, amount, totalLocked, totalLiquid); err != nil {
-		return err
-	}
-	ctx.Emit("coin_received", "receiver", to.String(), "amount", block.Coins(amount))
-	return credit(ctx.State, to, amount)
+	return m.unset(ctx, to, amount, totalLocked)
 }
 
 // Locked returns all deposits.
@@ -124,14 +152,7 @@ func (m Module) Stake(ctx *block.Context, from mman.Address, amount mman.Amount)
 
 // Unstake moves stake to an account.
 func (m Module) Unstake(ctx *block.Context, to mman.Address, amount mman.Amount) error {
-	if amount == 0 {
-		return nil
-	}
-	if err := move(ctx.State, amount, totalStaked, totalLiquid); err != nil {
-		return err
-	}
-	ctx.Emit("coin_received", "receiver", to.String(), "amount", block.Coins(amount))
-	return credit(ctx.State, to, amount)
+	return m.unset(ctx, to, amount, totalStaked)
 }
 
 // BurnStake destroys stake.

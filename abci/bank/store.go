@@ -59,6 +59,7 @@ const (
 	totalStaked  = "staked"
 	totalPools   = "pools"
 	totalLocked  = "locked" // deposits of standing offers
+	totalKept    = "kept"   // escrow and deposits of storage
 )
 
 func total(name string) state.Counter { return state.NewCounter(state.BankTotals, name) }
@@ -122,6 +123,13 @@ func Totals(r state.Reader) (Supply, error) {
 	if err != nil {
 		return Supply{}, err
 	}
-	s.Pools, err = s.Pools.Add(mman.Amount(locked))
+	if s.Pools, err = s.Pools.Add(mman.Amount(locked)); err != nil {
+		return Supply{}, err
+	}
+	kept, err := total(totalKept).Get(r)
+	if err != nil {
+		return Supply{}, err
+	}
+	s.Escrow, err = s.Escrow.Add(mman.Amount(kept))
 	return s, err
 }

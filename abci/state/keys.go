@@ -94,6 +94,31 @@ const (
 	RFPByAccount Prefix = "rfp/a"
 )
 
+// Families of storage.
+const (
+	// StorageOffers holds what a provider lends: address, tier.
+	StorageOffers Prefix = "storage/o"
+	// StorageOffersByPrice lists what takes replicas: tier, 0, price (u64be), address.
+	StorageOffersByPrice Prefix = "storage/p"
+	// StorageLeases holds a lease's record by its id.
+	StorageLeases Prefix = "storage/l"
+	// StorageLeasesByAccount indexes leases: consumer address, lease id.
+	StorageLeasesByAccount Prefix = "storage/a"
+	// StorageLeasesByContent indexes leases of public files: CID, lease id.
+	StorageLeasesByContent Prefix = "storage/c"
+	// StorageReplicasByProvider indexes replicas: provider address, lease id, number.
+	StorageReplicasByProvider Prefix = "storage/r"
+	// StorageDue queues steps: height (u64be), lease id and number of the replica or
+	// 255; or consumer address, 254 and provider address for a retrieval's money.
+	StorageDue Prefix = "storage/d"
+	// StorageDrawn holds the latest challenge under one key.
+	StorageDrawn Prefix = "storage/e"
+	// StorageRetrievals holds money for retrievals: consumer address, provider address.
+	StorageRetrievals Prefix = "storage/f"
+	// StorageTotals holds the counters by name.
+	StorageTotals Prefix = "storage/t"
+)
+
 // Families of staking.
 const (
 	// StakeValidators holds a validator's record by its operator address.
@@ -152,6 +177,8 @@ func Prefixes() []Prefix {
 		MarketLeases, MarketLeasesByAccount, MarketLeasesByExpiry, MarketDecisions,
 		MarketNodes, MarketNodesByAccount, MarketGrants, MarketGrantsByGrantee, MarketGrantsByExpiry, MarketParents, MarketUsage, MarketUsageByConsumer, MarketUsageByDay, MarketTotals,
 		RFPRecords, RFPByDue, RFPByState, RFPByAccount,
+		StorageOffers, StorageOffersByPrice, StorageLeases, StorageLeasesByAccount, StorageLeasesByContent, StorageReplicasByProvider,
+		StorageDue, StorageDrawn, StorageRetrievals, StorageTotals,
 		StakeValidators, StakeValidatorsByKey, StakeDelegations, StakeDelegationsByAccount, StakeUnbonding,
 		StakeUnbondingByAccount, StakeMissed, StakeTotals,
 		ParamsValues, RewardEpochs, RewardPoints, GovProposals, GovVotes, GovQueue,

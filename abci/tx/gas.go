@@ -63,6 +63,14 @@ func Gas(table genesis.Gas, signer sig.KeyType, msgs []Msg, size int) (uint64, e
 			add(1, table.RevealBid)
 		case MsgCloseLease:
 			add(1, table.CloseLease)
+		case MsgStorageOffer, MsgPlaceStorage, MsgRenewStorage, MsgEndStorage, MsgFundRetrieval, MsgRedeemRetrieval:
+			add(1, table.Storage)
+		case MsgStore:
+			add(1+uint64(len(m.Roots)), table.Storage)
+		case MsgAcceptStorage:
+			add(uint64(len(m.Replicas)), table.StorageProof)
+		case MsgProveStorage:
+			add(uint64(len(m.Proofs)), table.StorageProof)
 		case MsgDelegate, MsgUndelegate, MsgRedelegate, MsgEditValidator, MsgUnjail:
 			add(1, table.Stake)
 		case MsgCreateValidator:

@@ -29,6 +29,7 @@ func TypeURLs() []string {
 		TypeSend, TypeMultiSend, TypeOffer, TypeWithdrawOffer, TypeBindNode,
 		TypeRequest, TypeCancelRequest, TypeSettle, TypeCloseLease, TypeAcceptLeases, TypeGrant, TypeRevoke,
 		TypeOpenRFP, TypeCommitBids, TypePostBid, TypeRevealBid,
+		TypeStorageOffer, TypeStore, TypeAcceptStorage, TypeProveStorage, TypePlaceStorage, TypeRenewStorage, TypeEndStorage, TypeFundRetrieval, TypeRedeemRetrieval,
 		TypeDelegate, TypeUndelegate, TypeRedelegate, TypeCreateValidator, TypeEditValidator, TypeUnjail,
 	}
 }
@@ -259,6 +260,9 @@ func DecodeMsg(typeURL string, value []byte) (Msg, error) {
 		var ok bool
 		if m, ok = decodeDeal(typeURL, r); !ok {
 			m, ok = decodeRFP(typeURL, r)
+		}
+		if !ok {
+			m, ok = decodeStorage(typeURL, r)
 		}
 		if !ok {
 			m, ok = decodeStaking(typeURL, r)

@@ -14,6 +14,7 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/internal/sig"
+	"github.com/limboid/massive-man/market/storage"
 )
 
 const chainID = "mman-local-00000000"
@@ -62,6 +63,15 @@ func samples(tb testing.TB) []tx.Msg {
 		tx.MsgCommitBids{Consumer: a, Request: mman.RequestID{1, 2, 3}, Bids: []tx.CommittedBid{{[]byte{0xa0}, signature}, {[]byte{0xa1}, signature}}},
 		tx.MsgPostBid{Bidder: a, Commitment: []byte{0xa0}, Acknowledgement: signature},
 		tx.MsgRevealBid{Bidder: a, Request: mman.RequestID{1, 2, 3}, Bid: []byte{0xa0}, Salt: mman.Hash{7}},
+		tx.MsgStorageOffer{Provider: a, Peer: mman.PeerID{1}, Tier: storage.Fast, Region: "eu", Price: 5, Retrieve: 6, Latency: 7, Capacity: 8},
+		tx.MsgStore{Consumer: a, Key: [32]byte{1}, Content: mman.SumCID(mman.CodecRaw, nil), Bytes: 9, Tier: storage.Slow, MaxPrice: 3, Spread: true, Epochs: 4, Roots: []mman.Hash{{1}, {2}}, Providers: []mman.Address{{1}, {}}},
+		tx.MsgAcceptStorage{Provider: a, Replicas: []tx.ReplicaName{{Lease: mman.LeaseID{1}, Replica: 2}, {}}},
+		tx.MsgProveStorage{Provider: a, Epoch: 5, Proofs: [][]byte{{1}, {2, 3}}},
+		tx.MsgPlaceStorage{Consumer: a, Lease: mman.LeaseID{1}, Replica: 2, Root: mman.Hash{3}},
+		tx.MsgRenewStorage{Consumer: a, Lease: mman.LeaseID{1}, Epochs: 2},
+		tx.MsgEndStorage{Consumer: a, Lease: mman.LeaseID{1}},
+		tx.MsgFundRetrieval{Consumer: a, Provider: a, Key: [32]byte{1}, Amount: 2},
+		tx.MsgRedeemRetrieval{Provider: a, Consumer: a, Amount: 2, Signature: make([]byte, 64)},
 		tx.MsgDelegate{Delegator: a, Validator: address(tb, 4), Amount: 10},
 		tx.MsgUndelegate{Delegator: a, Validator: address(tb, 4), Amount: 1 << 40},
 		tx.MsgRedelegate{Delegator: a, From: address(tb, 4), To: address(tb, 5), Amount: 12},
@@ -387,7 +397,10 @@ func TestMessages(t *testing.T) {
 			for i := range a.Value {
 				_, err := tx.DecodeMsg(a.TypeURL, a.Value[:i])
 				if err == nil { // a settle that ends behind an item is one, an edit may set no commission
-					require.Contains(t, []string{tx.TypeSettle, tx.TypeRequest, tx.TypeAcceptLeases, tx.TypeGrant, tx.TypeOpenRFP, tx.TypeCommitBids, tx.TypeEditValidator}, a.TypeURL)
+					require.Contains(t, []string{
+						tx.TypeSettle, tx.TypeRequest, tx.TypeAcceptLeases, tx.TypeGrant, tx.TypeOpenRFP, tx.TypeCommitBids, tx.TypeEditValidator,
+						tx.TypeStorageOffer, tx.TypeStore, tx.TypeAcceptStorage, tx.TypeProveStorage, tx.TypeRenewStorage, tx.TypeFundRetrieval,
+					}, a.TypeURL)
 					continue
 				}
 				require.ErrorIs(t, err, mman.ErrTxDecode)
