@@ -236,13 +236,25 @@ func (n *Node) buildEngine(ctx context.Context) error {
 	return nil
 }
 
+// ContainerOwner returns the label of what the node of a home makes in an engine:
+// what it left behind is told from others' by the home's place.
+func ContainerOwner(chainID, home string) (string, error) {
+	home, err := filepath.Abs(home)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	return mman.Sum256([]byte(chainID), []byte{0}, []byte(home)).String()[:32], nil
+}
+
 func (n *Node) useEngine(ctx context.Context, host string) (err error) {
 	home, err := filepath.Abs(n.cfg.Home)
 	if err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
-	// What this home's node left behind is told from others' by the home's place.
-	owner := mman.Sum256([]byte(n.doc.ChainID), []byte{0}, []byte(home)).String()[:32]
+	owner, err := ContainerOwner(n.doc.ChainID, home)
+	if err != nil {
+		return err
+	}
 	n.engine, err = container.New(ctx, container.Config{
 		Host: host, Dir: filepath.Join(home, folderContainers), Owner: owner,
 		Clock: n.cfg.Clock.Now, After: n.cfg.Clock.After, Ticker: n.cfg.Clock.Tick, MaxRuns: max(1, runtime.NumCPU()/2),

@@ -40,6 +40,7 @@ type Host struct {
 	id    mman.PeerID
 	h     host.Host
 	flood *flood
+	gater gater
 
 	mu      sync.Mutex
 	started bool
@@ -110,7 +111,7 @@ func (h *Host) options() ([]libp2p.Option, error) {
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.ResourceManager(resources),
 		libp2p.ConnectionManager(conns),
-		libp2p.ConnectionGater(gater{}),
+		libp2p.ConnectionGater(&h.gater),
 		libp2p.WithDialTimeout(limits.DialTimeout),
 		libp2p.SwarmOpts(swarm.WithDialRanker(rank)),
 		libp2p.DisableMetrics(),
@@ -514,6 +515,23 @@ func (h *Host) Speaking(name string, limit int) []mman.PeerID {
 func (h *Host) Disconnect(id mman.PeerID) error {
 	if err := h.h.Network().ClosePeer(peer.ID(id.Bytes())); err != nil {
 		return fmt.Errorf("%w: disconnect peer %s: %w", mman.ErrPeerVanished, id, err)
+	}
+	return nil
+}
+
+// Cut takes the host off the network: all connections are closed and none is made,
+// as when a cable is pulled, until Cut(false).
+func (h *Host) Cut(off bool) error {
+	h.gater.off.Store(off)
+	if !off {
+		return nil
+	}
+	var errs []error
+	for _, p := range h.h.Network().Peers() {
+		errs = append(errs, h.h.Network().ClosePeer(p))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("%w: cut the connections: %w", mman.ErrPeerVanished, err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package p2p
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/control"
@@ -64,15 +65,25 @@ func resourceManager(l Limits) (network.ResourceManager, error) {
 }
 
 // gater refuses peers whose key is not ed25519, so that every connected peer
-// has a mman.PeerID.
-type gater struct{}
+// has a mman.PeerID, and all peers while the host is cut off.
+type gater struct{ off atomic.Bool }
 
-func (gater) InterceptPeerDial(p peer.ID) bool                                { return usable(p) }
-func (gater) InterceptAddrDial(peer.ID, ma.Multiaddr) bool                    { return true }
-func (gater) InterceptAccept(network.ConnMultiaddrs) bool                     { return true }
-func (gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
+// InterceptPeerDial implements libp2p's gater.
+func (g *gater) InterceptPeerDial(p peer.ID) bool { return !g.off.Load() && usable(p) }
 
-func (gater) InterceptSecured(_ network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
+// InterceptAddrDial implements it.
+func (g *gater) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return !g.off.Load() }
+
+// InterceptAccept implements it.
+func (g *gater) InterceptAccept(network.ConnMultiaddrs) bool { return !g.off.Load() }
+
+// InterceptUpgraded implements it.
+func (g *gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) {
+	return !g.off.Load(), 0
+}
+
+// InterceptSecured implements it.
+func (g *gater) InterceptSecured(_ network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
 	return usable(p)
 }
 

@@ -129,6 +129,15 @@ func (c *Client) Close() error {
 
 // join enters the peer-to-peer network with a host that lives as long as the
 // client.
+// Cut takes the client off the peer-to-peer network and back; see p2p.Host.Cut.
+func (c *Client) Cut(ctx context.Context, off bool) error {
+	n, err := c.join(ctx)
+	if err != nil {
+		return err
+	}
+	return n.host.Cut(off)
+}
+
 func (c *Client) join(ctx context.Context) (*network, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

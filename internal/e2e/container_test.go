@@ -11,7 +11,6 @@ import (
 	"github.com/moby/moby/client"
 	"github.com/stretchr/testify/require"
 
-	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/node"
 	"github.com/limboid/massive-man/node/api"
 )
@@ -175,7 +174,8 @@ func TestContainerCrash(t *testing.T) {
 	defer func() { require.NoError(t, engine.Close()) }()
 	doc, err := node.ReadGenesis(s.home)
 	require.NoError(t, err)
-	owner := mman.Sum256([]byte(doc.ChainID), []byte{0}, []byte(s.home)).String()[:32]
+	owner, err := node.ContainerOwner(doc.ChainID, s.home)
+	require.NoError(t, err)
 	eventually(t, within, "a container", func(ctx context.Context) (bool, error) {
 		got, err := engine.ContainerList(ctx, client.ContainerListOptions{Filters: client.Filters{}.Add("label", "mman.owner="+owner)})
 		return len(got.Items) > 0 || j.ended(), err

@@ -132,6 +132,9 @@ func (e *engine) remove(ctx context.Context, id string) error {
 	e.living.drop(id)
 	ctx, cancel := aside(ctx)
 	defer cancel()
+	// A signal does not reach a container that is paused, and the engine would wait for
+	// ten seconds.
+	_, _ = e.ContainerUnpause(ctx, id, client.ContainerUnpauseOptions{}) // it may not be paused
 	_, err := e.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	if err != nil && !gone(err) {
 		return fmt.Errorf("%w: remove container %.12s: %w", mman.ErrInternal, id, err)

@@ -102,6 +102,21 @@ func (e *Executor) Ready(ctx context.Context) (int, error) {
 	return p.count(), errors.Join(errs...)
 }
 
+// CountReady returns how many containers stand ready of an owner; see Config.Owner.
+func CountReady(ctx context.Context, host, owner string) (_ int, err error) {
+	c, err := dial(host)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	e := &engine{Client: c, owner: owner}
+	got, err := e.ContainerList(ctx, client.ContainerListOptions{Filters: e.mine().Add("status", "paused")})
+	if err != nil {
+		return 0, fmt.Errorf("%w: list containers: %w", mman.ErrUnreachable, err)
+	}
+	return len(got.Items), nil
+}
+
 // count returns how many stand; p is locked.
 func (p *pool) count() (n int) {
 	for _, s := range p.ready {

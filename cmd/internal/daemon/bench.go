@@ -12,7 +12,7 @@ import (
 
 func (p *program) bench() *cobra.Command {
 	cmd := &cobra.Command{Use: "bench", Short: "Measure what this machine reaches", Example: "  mman-node bench request -o json"}
-	return console.Group(cmd, p.benchRequest(), p.benchWASM(), p.benchMatch(), p.benchChain(), p.benchContent(), p.benchHold(), p.benchFetch())
+	return console.Group(cmd, p.benchRequest(), p.benchWASM(), p.benchMatch(), p.benchChain(), p.benchContent(), p.benchREPL(), p.benchHold(), p.benchFetch())
 }
 
 // show prints a report.
@@ -107,5 +107,27 @@ with so many accounts more.`,
 	cmd.Flags().IntVar(&o.Crowd, "crowd", 1_000_000, "accounts more that receive, in a run of its own; 0 for none")
 	cmd.Flags().IntVar(&o.Transfers, "transfers", 40_000, "transfers in each run")
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 3, "runs of each setting, of which the median counts")
+	return cmd
+}
+
+func (p *program) benchREPL() *cobra.Command {
+	var o bench.REPLOptions
+	cmd := &cobra.Command{
+		Use: "repl", Short: "Measure conversations: round trips, first prompts, many at once, a cut", Args: console.Args(0, 0, ""),
+		Long: `bench repl runs a validator that lends a shell in containers as one process and is
+the consumer itself. Round trips and starts are in turns with the engine's own, with
+nothing between. Then many conversations live at once, and one goes on without a
+network for a while.`,
+		Example: "  mman-node bench repl --engine unix:///var/run/docker.sock -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.show(bench.REPL(cmd.Context(), o))
+		},
+	}
+	cmd.Flags().StringVar(&o.Engine, "engine", "unix:///var/run/docker.sock", "container engine")
+	cmd.Flags().StringVar(&o.Shell, "shell", "/bin/busybox", "static program that is a shell when called with sh")
+	cmd.Flags().IntVar(&o.Trips, "trips", 500, "lines to time")
+	cmd.Flags().IntVar(&o.Starts, "starts", 10, "first prompts of each kind to time")
+	cmd.Flags().IntVar(&o.Sessions, "sessions", 50, "conversations at once, 1 to 64")
+	cmd.Flags().DurationVar(&o.Cut, "cut", 30*time.Second, "how long the consumer is off the network; 0 for not at all, up to 1m")
 	return cmd
 }
