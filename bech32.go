@@ -13,31 +13,40 @@ const (
 	bech32Sum     = 6
 )
 
-func bech32Polymod(values []byte) uint32 {
-	generator := [5]uint32{0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3}
-	chk := uint32(1)
-	for _, v := range values {
-		top := chk >> 25
-		chk = (chk&0x1ffffff)<<5 ^ uint32(v)
-		for i, g := range generator {
-			if top>>i&1 == 1 {
-				chk ^= g
-			}
-		}
-	}
-	return chk
+// bech32Values is the value of each ASCII character, 0xff for one that bech32 does
+// not use. It is the inverse of bech32Charset.
+const bech32Values = "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\x0f\xff\x0a\x11\x15\x14\x1a\x1e\x07\x05\xff\xff\xff\xff\xff\xff" +
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\xff\x1d\xff\x18\x0d\x19\x09\x08\x17\xff\x12\x16\x1f\x1b\x13\xff" +
+	"\x01\x00\x03\x10\x0b\x1c\x0c\x0e\x06\x04\x02\xff\xff\xff\xff\xff"
+
+// bech32Step takes one more value into the checksum, without a branch: every
+// transaction's addresses go through it.
+func bech32Step(chk uint32, v byte) uint32 {
+	top := chk >> 25
+	chk = (chk&0x1ffffff)<<5 ^ uint32(v)
+	chk ^= 0x3b6a57b2 & -(top & 1)
+	chk ^= 0x26508e6d & -(top >> 1 & 1)
+	chk ^= 0x1ea119fa & -(top >> 2 & 1)
+	chk ^= 0x3d4233dd & -(top >> 3 & 1)
+	return chk ^ 0x2a1462b3&-(top>>4&1)
 }
 
-func bech32Expand(hrp string) []byte {
-	out := make([]byte, 0, 2*len(hrp)+1)
+// bech32Start is the checksum of what stands before the separator.
+func bech32Start(hrp string) uint32 {
+	chk := uint32(1)
 	for i := range len(hrp) {
-		out = append(out, hrp[i]>>5)
+		chk = bech32Step(chk, hrp[i]>>5)
 	}
-	out = append(out, 0)
+	chk = bech32Step(chk, 0)
 	for i := range len(hrp) {
-		out = append(out, hrp[i]&31)
+		chk = bech32Step(chk, hrp[i]&31)
 	}
-	return out
+	return chk
 }
 
 // regroup turns groups of from bits into groups of to bits; pad fills the last
@@ -71,49 +80,71 @@ func encodeBech32(hrp string, data []byte) string {
 	if err != nil {
 		return "" // cannot happen: padding never fails
 	}
-	values := append(bech32Expand(hrp), groups...)
-	mod := bech32Polymod(append(values, make([]byte, bech32Sum)...)) ^ 1
-	var b strings.Builder
-	b.WriteString(hrp)
-	b.WriteByte('1')
+	var room [bech32Max]byte
+	out := append(append(room[:0], hrp...), '1')
+	chk := bech32Start(hrp)
 	for _, g := range groups {
-		b.WriteByte(bech32Charset[g])
+		chk = bech32Step(chk, g)
+		out = append(out, bech32Charset[g&31])
 	}
+	for range bech32Sum {
+		chk = bech32Step(chk, 0)
+	}
+	chk ^= 1
 	for i := range bech32Sum {
-		b.WriteByte(bech32Charset[mod>>(5*(bech32Sum-1-i))&31])
+		out = append(out, bech32Charset[chk>>(5*(bech32Sum-1-i))&31])
 	}
-	return b.String()
+	return string(out)
 }
 
 func decodeBech32(s string) (hrp string, data []byte, err error) {
-	if len(s) > bech32Max {
-		return "", nil, errors.New("it is longer than 90 characters")
-	}
-	if strings.ContainsFunc(s, func(r rune) bool { return r < '!' || r > '~' }) {
-		return "", nil, errors.New("it has a character that bech32 does not use")
-	}
-	if s != strings.ToLower(s) {
-		if s != strings.ToUpper(s) {
-			return "", nil, errors.New("it mixes upper and lower case")
-		}
-		s = strings.ToLower(s)
+	if s, err = bech32Lower(s); err != nil {
+		return "", nil, err
 	}
 	sep := strings.LastIndexByte(s, '1')
 	if sep < 1 || len(s)-sep-1 < bech32Sum {
 		return "", nil, errors.New("it is not a bech32 string")
 	}
 	hrp = s[:sep]
-	groups := make([]byte, 0, len(s)-sep-1)
+	var room [bech32Max]byte
+	groups, chk := room[:0], bech32Start(hrp)
 	for i := sep + 1; i < len(s); i++ {
-		g := strings.IndexByte(bech32Charset, s[i])
-		if g < 0 {
+		g := bech32Values[s[i]&127]
+		if g > 31 {
 			return "", nil, errors.New("it has a character that bech32 does not use")
 		}
-		groups = append(groups, byte(g&31))
+		groups, chk = append(groups, g), bech32Step(chk, g)
 	}
-	if bech32Polymod(append(bech32Expand(hrp), groups...)) != 1 {
+	if chk != 1 {
 		return "", nil, errors.New("its checksum is wrong, look for a typing error")
 	}
 	data, err = regroup(groups[:len(groups)-bech32Sum], 5, 8, false)
 	return hrp, data, err
+}
+
+// bech32Lower returns the string in lower case, or why it cannot be bech32.
+func bech32Lower(s string) (string, error) {
+	if len(s) > bech32Max {
+		return "", errors.New("it is longer than 90 characters")
+	}
+	var upper, lower bool
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < '!' || c > '~':
+			return "", errors.New("it has a character that bech32 does not use")
+		case 'A' <= c && c <= 'Z':
+			upper = true
+		case 'a' <= c && c <= 'z':
+			lower = true
+		default:
+		}
+	}
+	switch {
+	case upper && lower:
+		return "", errors.New("it mixes upper and lower case")
+	case upper:
+		return strings.ToLower(s), nil
+	default:
+		return s, nil
+	}
 }

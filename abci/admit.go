@@ -21,6 +21,7 @@ type gate struct {
 	// baseFee is that of the next block, in 10⁻⁶ uman per gas.
 	baseFee  uint64
 	verified *verifiedTxs
+	waiting  *waitingTxs
 }
 
 // opened is a transaction whose bytes are in order.
@@ -37,16 +38,11 @@ func (g gate) open(raw []byte) (opened, error) {
 	if uint64(len(raw)) > g.params.TxMaxBytes {
 		return opened{}, fmt.Errorf("%w: transaction of %d bytes, at most %d are allowed", mman.ErrTooLarge, len(raw), g.params.TxMaxBytes)
 	}
-	t, err := tx.Decode(raw)
+	o, err := g.decode(raw)
 	if err != nil {
 		return opened{}, err
 	}
-	msgs, err := t.Msgs()
-	if err != nil {
-		return opened{}, err
-	}
-	o := opened{Tx: t, hash: t.Hash(), msgs: msgs}
-	if o.gas, err = tx.Gas(g.params.Gas, t.Signer.Type(), msgs, len(raw)); err != nil {
+	if o.gas, err = tx.Gas(g.params.Gas, o.Signer.Type(), o.msgs, len(raw)); err != nil {
 		return opened{}, err
 	}
 	switch {
@@ -56,6 +52,23 @@ func (g gate) open(raw []byte) (opened, error) {
 		return opened{}, fmt.Errorf("%w: %d gas are needed, the limit is %d: raise it", mman.ErrOutOfGas, o.gas, o.GasLimit)
 	}
 	return o, nil
+}
+
+// decode decodes a transaction and its messages unless CheckTx did.
+func (g gate) decode(raw []byte) (opened, error) {
+	hash := mman.Sum256(raw)
+	if o, ok := g.waiting.get(hash); ok {
+		return o, nil
+	}
+	t, err := tx.Decode(raw)
+	if err != nil {
+		return opened{}, err
+	}
+	msgs, err := t.Msgs()
+	if err != nil {
+		return opened{}, err
+	}
+	return opened{Tx: t, hash: hash, msgs: msgs}, nil
 }
 
 // entry is one of the transactions of a block.
@@ -216,4 +229,57 @@ func (v *verifiedTxs) drop() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.old, v.new = nil, map[mman.Hash]uint64{}
+}
+
+// waitingTxs holds the transactions that CheckTx admitted and that are in no block
+// yet as they were decoded, for they are looked at again after each block, when one
+// is proposed and when one is executed. What it forgets is decoded again to the
+// same. Safe for concurrent use.
+type waitingTxs struct {
+	mu    sync.Mutex
+	bytes int // of all of them
+	txs   map[mman.Hash]opened
+}
+
+// waitingBytes bounds the encoded transactions in waitingTxs; those beyond are
+// forgotten all at once, which costs time only.
+const waitingBytes = 16 << 20
+
+func newWaitingTxs() *waitingTxs { return &waitingTxs{txs: map[mman.Hash]opened{}} }
+
+func (w *waitingTxs) get(hash mman.Hash) (opened, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o, ok := w.txs[hash]
+	return o, ok
+}
+
+func (w *waitingTxs) add(o opened) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := w.txs[o.hash]; ok {
+		return
+	}
+	if w.bytes += len(o.Raw()); w.bytes > waitingBytes {
+		w.bytes, w.txs = len(o.Raw()), map[mman.Hash]opened{}
+	}
+	w.txs[o.hash] = o
+}
+
+// remove forgets what is in a block now.
+func (w *waitingTxs) remove(taken []entry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range taken {
+		if o, ok := w.txs[t.hash]; ok {
+			delete(w.txs, t.hash)
+			w.bytes -= len(o.Raw())
+		}
+	}
+}
+
+func (w *waitingTxs) drop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.bytes, w.txs = 0, map[mman.Hash]opened{}
 }

@@ -64,6 +64,7 @@ type Application struct {
 	log      *slog.Logger
 	routes   routes
 	verified *verifiedTxs
+	waiting  *waitingTxs
 	beacon   Prover
 	latest   atomic.Pointer[state.Recent]
 
@@ -111,7 +112,7 @@ func New(cfg Config) (*Application, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Application{log: cfg.Log, routes: r, verified: newVerifiedTxs(verifiedSize), store: store, beacon: cfg.Beacon, retain: retention{keep: cfg.KeepBlocks, flushed: cfg.Flushed}}
+	a := &Application{log: cfg.Log, routes: r, verified: newVerifiedTxs(verifiedSize), waiting: newWaitingTxs(), store: store, beacon: cfg.Beacon, retain: retention{keep: cfg.KeepBlocks, flushed: cfg.Flushed}}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -173,6 +174,7 @@ func (a *Application) DropCaches() {
 	defer a.consensus.Unlock()
 	a.kept = nil
 	a.verified.drop()
+	a.waiting.drop()
 	for _, m := range a.routes.modules {
 		if c, ok := m.(interface{ DropCaches() }); ok {
 			c.DropCaches()
@@ -191,7 +193,7 @@ func (a *Application) gate(r state.Reader, height uint64) (gate, error) {
 		return gate{}, err
 	}
 	base, err := bank.BaseFee(r, params, height)
-	return gate{c.ID, params, base, a.verified}, err
+	return gate{c.ID, params, base, a.verified, a.waiting}, err
 }
 
 func (a *Application) resetCheck() error {
@@ -317,6 +319,7 @@ func (a *Application) CheckTx(_ context.Context, req *types.RequestCheckTx) (*ty
 	if err := admission.Commit(); err != nil {
 		return nil, err
 	}
+	a.waiting.add(o)
 	return &types.ResponseCheckTx{Code: types.CodeTypeOK, GasWanted: wireInt(o.GasLimit), GasUsed: wireInt(o.gas)}, nil
 }
 
@@ -389,6 +392,7 @@ func (a *Application) commit() (height, retain uint64, err error) {
 	}
 	at := a.decided.at
 	retain = a.retain.below(params, height, at)
+	a.waiting.remove(a.decided.taken)
 	a.genesis, a.kept, a.decided, a.staged = nil, nil, nil, nil
 	a.publish()
 	return height, retain, errors.Join(a.archive(a.store.Latest(), at), a.resetCheck())

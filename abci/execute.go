@@ -33,6 +33,8 @@ type executed struct {
 	aside   []byte
 	// refusal is set when no honest proposer would have made the block.
 	refusal error
+	// taken are the transactions without the beacon's.
+	taken []entry
 }
 
 // execution runs one block.
@@ -47,9 +49,7 @@ type execution struct {
 	out    *executed
 	// proposer made the block.
 	proposer block.ConsensusAddress
-	// taken are the transactions without the beacon's. doubtful says that one of
-	// them was not admitted.
-	taken    []entry
+	// doubtful says that one of the transactions was not admitted.
 	doubtful bool
 
 	consensus *block.Consensus
@@ -67,7 +67,7 @@ func (e *execution) run(txs [][]byte) error {
 	if entries, err = e.advance(entries); err != nil {
 		return err
 	}
-	e.taken = entries
+	e.out.taken = entries
 	for _, entry := range entries {
 		result, err := e.deliver(entry)
 		if err != nil {
@@ -98,7 +98,7 @@ func (e *execution) context(w state.Writer, events *[]block.Event) *block.Contex
 // order: it admits each after the others, above the state before the block, and
 // executes none. What a message did meanwhile is not the proposer's fault.
 func (e *execution) inOrder(before *state.Overlay) error {
-	for i, t := range e.taken {
+	for i, t := range e.out.taken {
 		if t.err != nil {
 			return t.err
 		}
@@ -147,17 +147,17 @@ func (e *execution) deliver(t entry) (*types.ExecTxResult, error) {
 	e.used += o.GasLimit
 	signer := o.Signer.Address().String()
 	events := []block.Event{{Type: "tx", Attributes: []block.Attribute{{Key: "fee", Value: block.Coins(fee)}, {Key: "fee_payer", Value: signer}}}}
-	after, err := e.messages(o, signer, events)
+	after, used, err := e.messages(o, signer, events)
 	if err != nil {
 		if err := fatal(err); err != nil {
 			return nil, err
 		}
-		result := failed(err, o.GasLimit, o.gas)
+		result := failed(err, o.GasLimit, used)
 		result.Events = wireEvents(events)
 		return result, nil
 	}
 	return &types.ExecTxResult{
-		Data: resultData(o.msgs), GasWanted: wireInt(o.GasLimit), GasUsed: wireInt(o.gas), Events: wireEvents(after),
+		Data: resultData(o.msgs), GasWanted: wireInt(o.GasLimit), GasUsed: wireInt(used), Events: wireEvents(after),
 	}, nil
 }
 
@@ -170,22 +170,29 @@ func resultData(msgs []tx.Msg) []byte {
 }
 
 // messages executes all messages of a transaction or none, and returns the
-// events with theirs.
-func (e *execution) messages(o opened, signer string, events []block.Event) ([]block.Event, error) {
+// events with theirs, and the gas: what the table says of the transaction and what
+// the messages did to the state, which may not exceed the transaction's limit.
+func (e *execution) messages(o opened, signer string, events []block.Event) (after []block.Event, gas uint64, err error) {
 	work := e.state.Nest()
+	table := e.gate.params.Gas
+	meter := state.NewMeter(work, state.Prices{Read: table.Read, Write: table.Write}, o.GasLimit-o.gas)
 	for i, msg := range o.msgs {
 		m, err := e.routes.message(msg)
 		if err != nil {
-			return nil, err
+			return nil, o.gas + meter.Used(), err
 		}
-		ctx := e.context(work, &events)
+		ctx := e.context(meter, &events)
 		ctx.TxHash, ctx.Message = o.hash, uint32(i)
 		ctx.Emit("message", "action", msg.TypeURL(), "sender", signer, "module", m.Name())
-		if err := m.Execute(ctx, msg); err != nil {
-			return nil, fmt.Errorf("message %d, %s: %w", i, msg.TypeURL(), err)
+		err = m.Execute(ctx, msg)
+		if meter.Exceeded() { // whatever the module made of it
+			err = fmt.Errorf("%w: limit %d is used up: what simulating the transaction says, and some more", mman.ErrOutOfGas, o.GasLimit)
+		}
+		if err != nil {
+			return nil, o.gas + meter.Used(), fmt.Errorf("message %d, %s: %w", i, msg.TypeURL(), err)
 		}
 	}
-	return events, work.Commit()
+	return events, o.gas + meter.Used(), work.Commit()
 }
 
 func (e *execution) refuse(err error) {

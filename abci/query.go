@@ -99,7 +99,7 @@ func NewAsker() (*Asker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Asker{&Application{routes: r, verified: newVerifiedTxs(1)}}, nil
+	return &Asker{&Application{routes: r, verified: newVerifiedTxs(1), waiting: newWaitingTxs()}}, nil
 }
 
 // Ask answers a path of Query, but /store/…, from the state r of a height. The

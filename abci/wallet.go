@@ -53,8 +53,9 @@ func (a *Application) askWallet(s state.Reader, at uint64, path string, data []b
 }
 
 // simulate runs a draft's messages in a block of that height above s, drops what they wrote,
-// and answers the gas that the signed transaction needs. Neither signature, fee
-// nor sequence are looked at.
+// and answers the gas that the signed transaction needs as the state is. Neither
+// signature, fee nor sequence are looked at. It uses modules of its own, whose caches
+// no block uses.
 func (a *Application) simulate(s state.Reader, height uint64, data []byte) ([]byte, error) {
 	raw, err := tx.DecodeSimulateQuery(data)
 	if err != nil {
@@ -87,12 +88,19 @@ func (a *Application) simulate(s state.Reader, height uint64, data []byte) ([]by
 	case !ok:
 		return nil, bank.Unknown(signer)
 	}
-	e := &execution{
-		routes: a.routes, gate: g, state: state.NewOverlay(s),
-		header: block.Header{ChainID: g.chainID, Height: height},
-	}
-	if _, err := e.messages(opened{Tx: t, hash: t.Hash(), msgs: msgs}, signer.String(), nil); err != nil {
+	own, err := newRoutes(newModules())
+	if err != nil {
 		return nil, err
 	}
-	return tx.EncodeSimulateAnswer(t.GasLimit, gas, resultData(msgs)), nil
+	e := &execution{
+		routes: own, gate: g, state: state.NewOverlay(s),
+		header: block.Header{ChainID: g.chainID, Height: height},
+	}
+	wanted := t.GasLimit
+	t.GasLimit = g.params.MaxGasPerTx
+	_, used, err := e.messages(opened{Tx: t, hash: t.Hash(), msgs: msgs, gas: gas}, signer.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	return tx.EncodeSimulateAnswer(wanted, used, resultData(msgs)), nil
 }

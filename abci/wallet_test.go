@@ -73,9 +73,35 @@ func TestSimulate(t *testing.T) {
 	require.Zero(t, answer.Code, answer.Log)
 	signed, err := tx.Decode(raw)
 	require.NoError(t, err)
+	table := f.Doc.Params.Gas
+	gas += 2*table.Read + 2*table.Write // two accounts
 	require.Equal(t, tx.EncodeSimulateAnswer(signed.GasLimit, gas, tx.ResultData([]string{tx.TypeSend})), answer.Value)
+	said, err := tx.DecodeSimulateAnswer(answer.Value)
+	require.NoError(t, err)
+	require.Equal(t, gas, said)
 	f.Pass(1)
 	require.Equal(t, before, f.Root(), "it changes nothing")
+
+	// What the state costs is paid for: with exactly that gas it goes, with less the
+	// fee is lost and nothing is sent.
+	limited := func(limit uint64) *types.ExecTxResult {
+		b := f.Block(f.Sign(f.cleo, send(f.cleo, f.dora.Actor, 5), func(d *tx.Draft) { d.GasLimit = limit }))
+		require.NotNil(t, b.Results[0])
+		return b.Results[0]
+	}
+	exact := limited(gas)
+	require.Zero(t, exact.Code, exact.Log)
+	require.Equal(t, int64(gas), exact.GasUsed) //nolint:gosec // small
+	dora := f.Balance(f.dora.Actor)
+	short := limited(gas - 1)
+	require.Equal(t, uint32(mman.ErrOutOfGas.Code), short.Code)
+	require.Contains(t, short.Log, "simulating")
+	require.Equal(t, int64(gas-1), short.GasUsed) //nolint:gosec // small
+	require.Equal(t, dora, f.Balance(f.dora.Actor))
+	nobodyYet := abcitest.NewActor(t, "new")
+	f.Fail(mman.ErrFunds, f.cleo, send(f.cleo, nobodyYet, 5000*mman.MAN)...)
+	made := f.Do(f.cleo, send(f.cleo, nobodyYet, 5)...)
+	require.GreaterOrEqual(t, made.GasUsed-exact.GasUsed, int64(table.Read+2*table.Write), "an account that is new costs its number") //nolint:gosec // small
 
 	answer = simulate(abcitest.Unsent(f.Chain).Sign(f.cleo, send(f.cleo, f.dora.Actor, 5000*mman.MAN)))
 	require.Equal(t, uint32(mman.ErrFunds.Code), answer.Code, answer.Log)

@@ -320,6 +320,7 @@ func (w *workload) settle(p abcitest.Provider) (tx.Msg, bool) {
 func (w *workload) block(n int) {
 	var raws [][]byte
 	var names, kinds []string
+	var varies []bool
 	var by []abcitest.Actor
 	for range n {
 		p := w.providers[w.rng.IntN(len(w.providers))]
@@ -327,14 +328,14 @@ func (w *workload) block(n int) {
 		if !ok {
 			continue
 		}
-		kinds = append(kinds, m.TypeURL())
+		kinds, varies = append(kinds, m.TypeURL()), append(varies, tx.Varies([]tx.Msg{m}))
 		raws, names, by = append(raws, w.Sign(p.Actor, []tx.Msg{m})), append(names, fmt.Sprint("lease", w.cost)), append(by, p.Actor)
 		w.cost++
 	}
 	for range n / 6 { // beside the others, which are as many as ever
 		p := w.providers[w.rng.IntN(len(w.providers))]
 		m := w.storage(p)
-		kinds = append(kinds, m.TypeURL())
+		kinds, varies = append(kinds, m.TypeURL()), append(varies, tx.Varies([]tx.Msg{m}))
 		raws, names, by = append(raws, w.Sign(p.Actor, []tx.Msg{m})), append(names, ""), append(by, p.Actor)
 	}
 	b := w.Block(raws...)
@@ -349,6 +350,9 @@ func (w *workload) block(n int) {
 			var id mman.LeaseID
 			require.NoError(w.t, id.UnmarshalText([]byte(text)))
 			w.stored = append(w.stored, id)
+		}
+		if r.Code == uint32(mman.ErrOutOfGas.Code) {
+			require.True(w.t, varies[i], "%s did more than tx.Limit foresees: %s", kinds[i], r.Log)
 		}
 		if _, ok := abcitest.Attribute(r.Events, "mman.request", "id"); ok {
 			m := made{abcitest.RequestID(w.t, r.Events), names[i], by[i]}

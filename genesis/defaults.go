@@ -56,13 +56,15 @@ type Params struct {
 	JailBlocks           uint64 `cbor:"jail_blocks"            json:"jail_blocks"`
 }
 
-// Gas is the static gas table: what a transaction needs is known before it
-// runs.
+// Gas is the gas table. What a transaction needs at least, by its bytes and messages,
+// is known before it runs; reading and writing the state is counted beside it.
 type Gas struct {
 	TxBase        uint64 `cbor:"tx_base"        json:"tx_base"`
 	PerByte       uint64 `cbor:"per_byte"       json:"per_byte"`
 	Ed25519       uint64 `cbor:"ed25519"        json:"ed25519"`
 	Secp256k1     uint64 `cbor:"secp256k1"      json:"secp256k1"`
+	Read          uint64 `cbor:"read"           json:"read"`
+	Write         uint64 `cbor:"write"          json:"write"`
 	Send          uint64 `cbor:"send"           json:"send"`
 	SendOutput    uint64 `cbor:"send_output"    json:"send_output"`
 	BindNode      uint64 `cbor:"bind_node"      json:"bind_node"`
@@ -207,25 +209,27 @@ func Table() []Parameter {
 		gas("per_byte", 10, "every byte is sent to and stored by all", func(p *Params) *uint64 { return &p.Gas.PerByte }),
 		gas("ed25519", 4000, "one verification, about 40 microseconds", func(p *Params) *uint64 { return &p.Gas.Ed25519 }),
 		gas("secp256k1", 8000, "one verification, about 80 microseconds", func(p *Params) *uint64 { return &p.Gas.Secp256k1 }),
-		gas("send", 5000, "two accounts", func(p *Params) *uint64 { return &p.Gas.Send }),
-		gas("send_output", 2500, "one account, beside the message itself", func(p *Params) *uint64 { return &p.Gas.SendOutput }),
-		gas("bind_node", 20_000, "one signature and two records", func(p *Params) *uint64 { return &p.Gas.BindNode }),
-		gas("offer", 60_000, "one signature, one large record and five indexes", func(p *Params) *uint64 { return &p.Gas.Offer }),
-		gas("withdraw_offer", 20_000, "one record and five indexes", func(p *Params) *uint64 { return &p.Gas.WithdrawOffer }),
+		gas("read", 300, "each key that a message looks up, and each record of a list", func(p *Params) *uint64 { return &p.Gas.Read }),
+		gas("write", 1500, "each key that a message sets or deletes: hashed into the tree and stored", func(p *Params) *uint64 { return &p.Gas.Write }),
+		gas("send", 1000, "the message itself", func(p *Params) *uint64 { return &p.Gas.Send }),
+		gas("send_output", 500, "each payment, beside the message itself", func(p *Params) *uint64 { return &p.Gas.SendOutput }),
+		gas("bind_node", 15_000, "one signature and up to eight addresses", func(p *Params) *uint64 { return &p.Gas.BindNode }),
+		gas("offer", 30_000, "one signature, a policy to compile, and one large record", func(p *Params) *uint64 { return &p.Gas.Offer }),
+		gas("withdraw_offer", 5000, "the message itself", func(p *Params) *uint64 { return &p.Gas.WithdrawOffer }),
 		gas("look", 500, "one more offer that matching may look at for a request, some microseconds", func(p *Params) *uint64 { return &p.Gas.Look }),
 		gas("request", 500_000, "escrow and queues, and matching looks at up to 256 offers", func(p *Params) *uint64 { return &p.Gas.Request }),
-		gas("cancel_request", 20_000, "one record and its indexes", func(p *Params) *uint64 { return &p.Gas.CancelRequest }),
-		gas("settle", 10_000, "the message itself", func(p *Params) *uint64 { return &p.Gas.Settle }),
-		gas("settle_item", 12_000, "each receipt: one signature, the lease, the split; or each close", func(p *Params) *uint64 { return &p.Gas.SettleItem }),
-		gas("close_lease", 20_000, "the lease and its queue", func(p *Params) *uint64 { return &p.Gas.CloseLease }),
-		gas("accept_lease", 6000, "each lease: its record", func(p *Params) *uint64 { return &p.Gas.AcceptLease }),
-		gas("grant", 25_000, "a policy, a record and its indexes", func(p *Params) *uint64 { return &p.Gas.Grant }),
-		gas("commit_bid", 30_000, "each commitment: one signature, a bond and its indexes", func(p *Params) *uint64 { return &p.Gas.CommitBid }),
+		gas("cancel_request", 5000, "the message itself", func(p *Params) *uint64 { return &p.Gas.CancelRequest }),
+		gas("settle", 5000, "the message itself", func(p *Params) *uint64 { return &p.Gas.Settle }),
+		gas("settle_item", 6000, "each receipt: one signature and the split; or each close", func(p *Params) *uint64 { return &p.Gas.SettleItem }),
+		gas("close_lease", 8000, "the message itself, and what is left to pay", func(p *Params) *uint64 { return &p.Gas.CloseLease }),
+		gas("accept_lease", 1500, "each lease, beside its record", func(p *Params) *uint64 { return &p.Gas.AcceptLease }),
+		gas("grant", 12_000, "a policy to compile", func(p *Params) *uint64 { return &p.Gas.Grant }),
+		gas("commit_bid", 20_000, "each commitment: one signature and a bond", func(p *Params) *uint64 { return &p.Gas.CommitBid }),
 		gas("reveal_bid", 150_000, "the record, and a look of every award at the bid and at what stands beside it", func(p *Params) *uint64 { return &p.Gas.RevealBid }),
-		gas("storage", 25_000, "a message about a storage lease, and each replica of a new one: its record and its places in lists", func(p *Params) *uint64 { return &p.Gas.Storage }),
-		gas("storage_proof", 8000, "each replica that is accepted or proved: some 25 hashes, its lease and the queue", func(p *Params) *uint64 { return &p.Gas.StorageProof }),
-		gas("stake", 25_000, "a validator, a delegation and its index or queue", func(p *Params) *uint64 { return &p.Gas.Stake }),
-		gas("create_validator", 60_000, "one signature, a validator and what belongs to it", func(p *Params) *uint64 { return &p.Gas.CreateValidator }),
+		gas("storage", 12_000, "a message about a storage lease, and each replica of a new one: the search for who holds it", func(p *Params) *uint64 { return &p.Gas.Storage }),
+		gas("storage_proof", 5000, "each replica that is accepted or proved: some 25 hashes", func(p *Params) *uint64 { return &p.Gas.StorageProof }),
+		gas("stake", 12_000, "the shares of a validator and a delegation", func(p *Params) *uint64 { return &p.Gas.Stake }),
+		gas("create_validator", 45_000, "one signature, and a place among the candidates", func(p *Params) *uint64 { return &p.Gas.CreateValidator }),
 		{
 			"max_gas_per_tx", "gas", 20_000_000, 20_000_000, 1_000_000, 1_000_000_000,
 			"a transaction of 32 requests fits",

@@ -352,8 +352,12 @@ func (c *Chain) SignFor(chainID string, a Actor, msgs []tx.Msg, change ...func(*
 	draft := tx.Draft{Msgs: msgs, Sequence: acc.Sequence + c.signed[a.Address], GasLimit: params.MaxGasPerTx, Fee: 1_000_000}
 	measured, err := tx.Sign(a.Key, chainID, acc.Number, draft)
 	require.NoError(c.tb, err)
-	draft.GasLimit, err = tx.Gas(params.Gas, a.Key.Type(), msgs, len(measured.Raw())+8)
+	limit, err := tx.Limit(params.Gas, a.Key.Type(), msgs, len(measured.Raw())+8)
 	require.NoError(c.tb, err)
+	if tx.Varies(msgs) && len(c.records) > 0 {
+		limit = max(limit, c.simulate(measured))
+	}
+	draft.GasLimit = min(limit, params.MaxGasPerTx)
 	draft.Fee, err = genesis.FeeAt(base, draft.GasLimit)
 	require.NoError(c.tb, err)
 	for _, fn := range change {
@@ -363,6 +367,20 @@ func (c *Chain) SignFor(chainID string, a Actor, msgs []tx.Msg, change ...func(*
 	require.NoError(c.tb, err)
 	c.signed[a.Address]++
 	return t.Raw()
+}
+
+// simulate returns what the chain says of a transaction's gas and a quarter more, 0
+// when it says that the transaction fails.
+func (c *Chain) simulate(t *tx.Tx) uint64 {
+	c.tb.Helper()
+	answer, err := c.App.Query(c.tb.Context(), &types.RequestQuery{Path: tx.PathSimulate, Data: tx.EncodeSimulateQuery(t.Raw())})
+	require.NoError(c.tb, err)
+	if answer.Code != 0 {
+		return 0
+	}
+	gas, err := tx.DecodeSimulateAnswer(answer.Value)
+	require.NoError(c.tb, err)
+	return gas + gas/4
 }
 
 // Unsent returns a view of the chain that forgets what was signed since the last

@@ -45,7 +45,7 @@ func (c *offerCache) get(r state.Reader, id mman.CID) (standing, bool, error) {
 		return s, true, nil
 	}
 	if s, ok = c.old[id]; !ok || !bytes.Equal(s.raw, raw) {
-		if s, err = decodeStanding(r, id); err != nil {
+		if s, err = decodeStanding(id, raw); err != nil {
 			return standing{}, false, fmt.Errorf("%w: offer %s: %w", mman.ErrCorrupt, id, err)
 		}
 		s.raw = bytes.Clone(raw)
@@ -60,8 +60,14 @@ func (c *offerCache) get(r state.Reader, id mman.CID) (standing, bool, error) {
 	return s, true, nil
 }
 
-func decodeStanding(r state.Reader, id mman.CID) (standing, error) {
-	o, record, _, err := LookupOffer(r, id)
+// decodeStanding decodes a record's bytes. It reads no state, for what is read is
+// gas, and gas may not depend on a cache.
+func decodeStanding(id mman.CID, raw []byte) (standing, error) {
+	record, err := offers().Decode(id.Bytes(), raw)
+	if err != nil {
+		return standing{}, err
+	}
+	o, _, err := market.DecodeOffer(record.Bytes)
 	if err != nil {
 		return standing{}, err
 	}

@@ -232,15 +232,13 @@ func (m Module) earn(ctx *block.Context, operator mman.Address, amount mman.Amou
 	if v.Active.Tokens, err = v.Active.Tokens.Add(amount - commission); err != nil {
 		return err
 	}
-	if commission > 0 {
-		before := v.Active
-		if shares, err := v.Active.Deposit(commission); err == nil {
-			if err := hold(ctx.State, operator, operator, shares, 0); err != nil {
-				return err
-			}
-		} else { // less than a share: all delegators have it
-			v.Active = before
-			v.Active.Tokens += commission // below the staked total
+	shares, err := v.Active.Award(commission)
+	if err != nil {
+		return err
+	}
+	if shares > 0 { // what is less than a share all delegators have
+		if err := hold(ctx.State, operator, operator, shares, 0); err != nil {
+			return err
 		}
 	}
 	if err := m.bank.Reward(ctx, amount); err != nil {

@@ -28,6 +28,24 @@ func (p *Pool) Value(shares uint64) (mman.Amount, error) {
 // refuses with mman.ErrInvalid a deposit of which rounding would give more than
 // a thousandth to the other owners.
 func (p *Pool) Deposit(amount mman.Amount) (shares uint64, err error) {
+	after := *p
+	if shares, err = after.Award(amount); err != nil {
+		return 0, err
+	}
+	worth, err := after.Value(shares)
+	if err != nil {
+		return 0, err
+	}
+	if amount-worth > amount/1000 {
+		return 0, fmt.Errorf("%w: %duman buy shares worth %duman: one share costs more, add to the amount", mman.ErrInvalid, uint64(amount), uint64(worth))
+	}
+	*p = after
+	return shares, nil
+}
+
+// Award adds tokens and returns the shares that they buy, rounded down; what is less
+// than a share belongs to all owners.
+func (p *Pool) Award(amount mman.Amount) (shares uint64, err error) {
 	shares = uint64(amount)
 	if p.Shares > 0 {
 		bought, err := amount.MulDivFloor(p.Shares, uint64(p.Tokens))
@@ -36,25 +54,15 @@ func (p *Pool) Deposit(amount mman.Amount) (shares uint64, err error) {
 		}
 		shares = uint64(bought)
 	}
-	after := *p
-	if after.Tokens, err = p.Tokens.Add(amount); err != nil {
+	tokens, err := p.Tokens.Add(amount)
+	if err != nil {
 		return 0, err
 	}
 	total, err := mman.Amount(p.Shares).Add(mman.Amount(shares))
 	if err != nil {
 		return 0, err
 	}
-	after.Shares = uint64(total)
-	worth := mman.Amount(0)
-	if shares > 0 {
-		if worth, err = after.Value(shares); err != nil {
-			return 0, err
-		}
-	}
-	if amount-worth > amount/1000 {
-		return 0, fmt.Errorf("%w: %duman buy shares worth %duman: one share costs more, add to the amount", mman.ErrInvalid, uint64(amount), uint64(worth))
-	}
-	*p = after
+	p.Tokens, p.Shares = tokens, uint64(total)
 	return shares, nil
 }
 

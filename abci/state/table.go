@@ -75,7 +75,7 @@ func (t Table[T]) Get(r Reader, key []byte) (record T, ok bool, err error) {
 	if err != nil || !ok {
 		return record, false, err
 	}
-	record, err = t.decode(key, b)
+	record, err = t.Decode(key, b)
 	return record, err == nil, err
 }
 
@@ -135,7 +135,7 @@ func (t Table[T]) Page(r Reader, prefix, afterKey []byte, limit int) ([]Row[T], 
 	}
 	rows := make([]Row[T], len(pairs))
 	for i, p := range pairs {
-		record, err := t.decode(p.Key, p.Value)
+		record, err := t.Decode(p.Key, p.Value)
 		if err != nil {
 			return nil, err
 		}
@@ -144,9 +144,10 @@ func (t Table[T]) Page(r Reader, prefix, afterKey []byte, limit int) ([]Row[T], 
 	return rows, nil
 }
 
-// decode reads a record. The store wrote it, so one that does not decode means
-// that the state is damaged or of another version.
-func (t Table[T]) decode(key, b []byte) (T, error) {
+// Decode decodes the bytes of a record, whose key is told in errors. The store wrote
+// it, so one that does not decode means that the state is damaged or of another
+// version.
+func (t Table[T]) Decode(key, b []byte) (T, error) {
 	record, err := dagcbor.UnmarshalOwn[T](b)
 	if err != nil {
 		return record, fmt.Errorf("%w: record %s %x: %w", mman.ErrCorrupt, t.prefix, key, err)

@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"crypto/sha256"
+	"slices"
 	"sort"
 
 	mman "github.com/limboid/massive-man"
@@ -67,7 +68,7 @@ type edit struct {
 }
 
 func sortEdits(edits []edit) {
-	sort.Slice(edits, func(i, j int) bool { return bytes.Compare(edits[i].path[:], edits[j].path[:]) < 0 })
+	slices.SortFunc(edits, func(a, b edit) int { return bytes.Compare(a.path[:], b.path[:]) })
 }
 
 // bit returns bit depth of the path, counted from the most significant.

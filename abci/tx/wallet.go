@@ -78,6 +78,33 @@ func DecodeSimulateQuery(b []byte) ([]byte, error) {
 	return lastField(b, 2)
 }
 
+// EncodeSimulateQuery returns the question for the gas of a transaction.
+func EncodeSimulateQuery(raw []byte) []byte { return appendBytes(nil, 2, raw) }
+
+// DecodeSimulateAnswer reads the gas that a transaction needs out of an answer to
+// PathSimulate; mman.ErrInvalid.
+func DecodeSimulateAnswer(b []byte) (gas uint64, err error) {
+	info, err := lastField(b, 1)
+	if err != nil {
+		return 0, err
+	}
+	for len(info) > 0 {
+		num, typ, size := protowire.ConsumeField(info)
+		if size < 0 {
+			break
+		}
+		if num == 2 && typ == protowire.VarintType {
+			_, _, tag := protowire.ConsumeTag(info)
+			gas, _ = protowire.ConsumeVarint(info[tag:])
+		}
+		info = info[size:]
+	}
+	if gas == 0 {
+		return 0, fmt.Errorf("%w: the answer names no gas", mman.ErrInvalid)
+	}
+	return gas, nil
+}
+
 // EncodeAccountAnswer returns the answer to PathAccount: a BaseAccount. A zero
 // key is left out.
 func EncodeAccountAnswer(a mman.Address, key sig.PublicKey, number, sequence uint64) []byte {

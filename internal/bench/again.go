@@ -19,6 +19,7 @@ import (
 
 // unsigned measures what the engine itself can do here.
 func (b *chainBench) unsigned(ctx context.Context) error {
+	b.report.tell("the engine by itself")
 	var rates []float64
 	for range b.Rounds {
 		if err := b.with(ctx, 1, unsigned, func(ctx context.Context, t *town) error {
@@ -47,6 +48,7 @@ func (b *chainBench) replay(ctx context.Context, live float64) error {
 		}); err != nil {
 			return err
 		}
+		b.report.tell("%d blocks once more", len(blocks))
 		rate, err := b.again(ctx, doc, blocks)
 		if err != nil {
 			return err
@@ -101,6 +103,7 @@ func (b *chainBench) crowded(ctx context.Context, alone float64) error {
 	}
 	var rates, shares []float64
 	packed := 0.0
+	b.report.tell("%d further accounts, by %d transactions", b.Crowd, len(making))
 	if err := b.with(ctx, 1, ours, func(ctx context.Context, t *town) error {
 		rate, err := t.flood(ctx, making)
 		if err != nil {
@@ -108,6 +111,7 @@ func (b *chainBench) crowded(ctx context.Context, alone float64) error {
 		}
 		packed = rate * crowdOutputs
 		for round := range b.Rounds {
+			b.report.tell("%d accounts, round %d of %d", len(b.keys)+b.Crowd, round+1, b.Rounds)
 			transfers, err := b.transfers(sent, func(i int) mman.Address { return stranger((i*7919 + round) % b.Crowd) })
 			if err != nil {
 				return err

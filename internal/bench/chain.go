@@ -39,6 +39,8 @@ type ChainOptions struct {
 	Transfers int
 	// Rounds are made of each setting, of which the median counts; 1 to 99.
 	Rounds int
+	// Progress is told what begins and each figure as it is known; nil tells nobody.
+	Progress func(string)
 }
 
 const (
@@ -127,6 +129,7 @@ type chainBench struct {
 
 func newChainBench(dir string, o ChainOptions) (*chainBench, error) {
 	b := &chainBench{ChainOptions: o, dir: dir, report: newReport("chain")}
+	b.report.told = o.Progress
 	b.doc = genesis.Document{ChainID: "mman-local-00000001", Network: genesis.Local, InitialHeight: 1, Params: genesis.Defaults(genesis.Local)}
 	b.doc.Params.MaxGasPerBlock = plentyOfGas
 	byAddress := map[mman.Address]sig.PrivateKey{}
@@ -176,7 +179,7 @@ func (b *chainBench) sign(account int, sequence uint64, msg tx.Msg) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	if draft.GasLimit, err = tx.Gas(b.doc.Params.Gas, key.Type(), draft.Msgs, len(measured.Raw())+8); err != nil {
+	if draft.GasLimit, err = tx.Limit(b.doc.Params.Gas, key.Type(), draft.Msgs, len(measured.Raw())+8); err != nil {
 		return nil, err
 	}
 	signed, err := tx.Sign(key, b.doc.ChainID, number, draft)
@@ -200,8 +203,9 @@ func (b *chainBench) compare(ctx context.Context, validators int) (own, referenc
 	var rates, costs [2][]float64
 	var verified []float64
 	per := float64(len(b.own))
-	for range b.Rounds {
+	for round := range b.Rounds {
 		for i, k := range []kind{ours, signed} {
+			b.report.tell("%d validators, round %d of %d, %s: %d transfers", validators, round+1, b.Rounds, []string{"ledger", "reference"}[i], len(b.own))
 			if err := b.with(ctx, validators, k, func(ctx context.Context, t *town) error {
 				before := processor()
 				rate, err := t.flood(ctx, b.own)
@@ -233,6 +237,7 @@ func stranger(i int) (a mman.Address) {
 // latency measures how long a transfer takes into a block while the chain has
 // less to do than it can.
 func (b *chainBench) latency(ctx context.Context, own, reference float64) error {
+	b.report.tell("latency at %.0f%% of each one's rate", 100*loadShare)
 	var took [2][]time.Duration
 	for i, one := range []struct {
 		kind kind
@@ -285,6 +290,7 @@ func (b *chainBench) with(ctx context.Context, validators int, of kind, fn func(
 	defer stop()
 	g, life := errgroup.WithContext(life)
 	t := &town{doc: doc}
+	var begun []<-chan struct{}
 	for i, home := range homes {
 		n, c, err := b.start(life, g, doc, home, peers, i, of)
 		if err != nil {
@@ -295,10 +301,13 @@ func (b *chainBench) with(ctx context.Context, validators int, of kind, fn func(
 		if i == 0 {
 			t.counter = c
 		}
+		begun = append(begun, n.Ready(), c.first)
 	}
-	for _, n := range t.nodes {
+	// The first block holds the genesis, which the reference does not keep: what is
+	// measured begins after it.
+	for _, ready := range begun {
 		select {
-		case <-n.Ready():
+		case <-ready:
 		case <-life.Done():
 			return g.Wait()
 		}
@@ -327,7 +336,7 @@ func (b *chainBench) start(ctx context.Context, g *errgroup.Group, doc genesis.D
 			return nil, nil, errors.Join(err, db.Close())
 		}
 	}
-	c := &counter{Application: app, moved: make(chan struct{}), at: map[mman.Hash]time.Time{}}
+	c := newCounter(app)
 	cfg := consensus.DefaultConfig(home, doc, log)
 	_, listen, _ := strings.Cut(peers[i], "@")
 	cfg.RPCListen, cfg.P2PListen, cfg.Index = "127.0.0.1:0", listen, false

@@ -25,6 +25,8 @@ type Report struct {
 	Bench   string            `json:"bench"`
 	Machine string            `json:"machine"`
 	Metrics map[string]Metric `json:"metrics"`
+
+	told func(string) // nil: nobody follows
 }
 
 func newReport(name string) *Report {
@@ -50,6 +52,14 @@ func (r *Report) set(name, unit string, value, reference float64) {
 		m.Ratio = value / reference
 	}
 	r.Metrics[name] = m
+	r.tell("%s %.2f %s, reference %.2f, ratio %.2f", name, m.Value, unit, reference, m.Ratio)
+}
+
+// tell says what goes on to whoever follows.
+func (r *Report) tell(format string, args ...any) {
+	if r.told != nil {
+		r.told(fmt.Sprintf(format, args...))
+	}
 }
 
 // String is the report as a table.

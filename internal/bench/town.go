@@ -29,9 +29,28 @@ type counter struct {
 	at     map[mman.Hash]time.Time // when what is timed was submitted
 	took   []time.Duration
 	blocks []*types.RequestFinalizeBlock // all of them, in order
+	begun  func()                        // closes first
+	first  chan struct{}                 // closed when the first block is committed
 	// executing and rooting are how long blocks were executed as proposals, and
 	// decided afterwards, which computes the root.
 	executing, rooting time.Duration
+}
+
+func newCounter(app types.Application) *counter {
+	first := make(chan struct{})
+	return &counter{
+		Application: app, moved: make(chan struct{}), at: map[mman.Hash]time.Time{},
+		first: first, begun: sync.OnceFunc(func() { close(first) }),
+	}
+}
+
+// Commit implements abci.Application.
+func (c *counter) Commit(ctx context.Context, req *types.RequestCommit) (*types.ResponseCommit, error) {
+	answer, err := c.Application.Commit(ctx, req)
+	if err == nil {
+		c.begun()
+	}
+	return answer, err
 }
 
 // ProcessProposal implements abci.Application.

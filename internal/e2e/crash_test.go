@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cometbft/cometbft/config"
+	cometstore "github.com/cometbft/cometbft/store"
 	"github.com/stretchr/testify/require"
 
 	"github.com/limboid/massive-man/examples"
@@ -71,6 +74,22 @@ func (f *fragile) checked(t *testing.T) {
 	}
 }
 
+// notAhead checks that the ledger of the killed validator has no block that its
+// store of blocks lacks: what it lacks itself is executed again, but nobody could
+// take back a block that was not decided.
+func (f *fragile) notAhead(t *testing.T) {
+	t.Helper()
+	stores, err := store.Open(store.DefaultConfig(filepath.Join(f.only.Home, "store"), slog.New(slog.DiscardHandler)))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, stores.Close()) }()
+	ledger, err := stores.State().Marker(math.MaxUint64)
+	require.NoError(t, err)
+	db, err := consensus.DBProvider(stores.Data())(&config.DBContext{ID: "blockstore"})
+	require.NoError(t, err)
+	blocks := cometstore.LoadBlockStoreState(db).Height
+	require.LessOrEqual(t, int64(ledger.Height), blocks, "heights of the ledger and of the blocks") //nolint:gosec // a height
+}
+
 // pointsEach is how many failure points a block of a lone validator passes:
 // CometBFT's own, after each of its two votes, five while it finalizes, and four
 // while it applies the block.
@@ -96,6 +115,7 @@ func TestCrashPoints(t *testing.T) {
 				require.FailNow(t, "it did not come to the failure point", "%d", index)
 			}
 		}
+		f.notAhead(t)
 		f.recovered(t)
 		t.Logf("point %d: ok", point)
 		require.NoError(t, f.running[f.only].Stop())
@@ -116,18 +136,23 @@ func TestCrashes(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 5))
 	f := newFragile(t)
+	looked := 0
 	for i := range crashes {
 		instant := time.Duration(rng.IntN(1_500_000)) * time.Microsecond
 		// An instant of its life: nothing happens at it that could be waited for.
 		<-time.After(instant)
 		f.kill(t, f.only)
+		if i%2 == 0 { // not always: opening the stores repairs them
+			f.notAhead(t)
+			looked++
+		}
 		if i%5 == 4 || i == crashes-1 {
 			f.recovered(t)
 			continue
 		}
 		f.start(t, f.only)
 	}
-	t.Logf("%d kills at random instants", crashes)
+	t.Logf("%d kills at random instants, the ledger never ahead of the blocks in %d looks", crashes, looked)
 }
 
 // TestPowerCut takes from a validator that was killed what it had written since the

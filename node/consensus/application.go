@@ -21,6 +21,9 @@ type application struct {
 	broke func(error)
 	// syncing says whether blocks come from other nodes rather than consensus.
 	syncing func() bool
+	// full says why the mempool takes no further transaction of so many bytes; nil
+	// when it does.
+	full func(bytes int) error
 }
 
 func through[Q, A any](ctx context.Context, app *application, fn func(context.Context, Q) (A, error), req Q) (A, error) {
@@ -79,8 +82,14 @@ func (a *application) Query(ctx context.Context, req *abci.RequestQuery) (*abci.
 	return through(ctx, a, a.Application.Query, req)
 }
 
-// CheckTx implements abci.Application.
+// CheckTx implements abci.Application. A new transaction for which there is no room
+// is refused before the application counts it.
 func (a *application) CheckTx(ctx context.Context, req *abci.RequestCheckTx) (*abci.ResponseCheckTx, error) {
+	if req.Type == abci.CheckTxType_New {
+		if err := a.full(len(req.Tx)); err != nil {
+			return &abci.ResponseCheckTx{Code: uint32(mman.CodeOf(err)), Codespace: mman.Codespace, Log: err.Error()}, nil
+		}
+	}
 	return through(ctx, a, a.Application.CheckTx, req)
 }
 

@@ -31,9 +31,13 @@ const (
 	rpcHeaderBytes = 64 << 10
 	rpcConns       = 256
 	rpcBatch       = 10
-	peersInbound   = 40
-	peersOutbound  = 10
-	peersListed    = 64
+	// underway is more than the goroutines that bring transactions at one time: one
+	// for each connection of the RPC, one for each peer, and submits of Submit.
+	underway      = 1024
+	submits       = 256
+	peersInbound  = 40
+	peersOutbound = 10
+	peersListed   = 64
 	// peerRate bounds what one connection carries in bytes per second.
 	// CometBFT's 5 MB/s would take a fifth of a second for a block of 1 MiB.
 	peerRate   = 64 << 20
@@ -305,9 +309,12 @@ func (c Config) cometConfig(rpcAddr, p2pAddr string) *config.Config {
 	c.setRPC(out.RPC, rpcAddr)
 	c.setP2P(out.P2P, p2pAddr)
 
-	out.Mempool.Size = c.MempoolTxs
+	// The bounds are kept by the check that stands before the application's, which
+	// answers what is over them. CometBFT's own stand above by what can be on its way
+	// between that answer and the mempool, for there it would say yes and keep nothing.
+	out.Mempool.Size = c.MempoolTxs + underway
 	out.Mempool.CacheSize = 2 * c.MempoolTxs
-	out.Mempool.MaxTxsBytes = c.MempoolBytes
+	out.Mempool.MaxTxsBytes = c.MempoolBytes + underway*txMaxBytes
 	out.Mempool.MaxTxBytes = txMaxBytes
 	out.Mempool.Recheck = true
 

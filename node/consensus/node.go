@@ -38,6 +38,7 @@ type Node struct {
 	data    *store.Data
 	gate    *gate
 	ready   chan struct{}
+	submits chan struct{} // holds one for each transaction that Submit hands over
 
 	ran    atomic.Bool
 	ending atomic.Bool
@@ -78,7 +79,7 @@ func New(cfg Config, app abci.Application, data *store.Data) (*Node, error) {
 	}
 	return &Node{
 		cfg: cfg, genesis: doc, keys: k, app: app, data: data, gate: newGate(),
-		ready: make(chan struct{}), halt: make(chan error, 1),
+		ready: make(chan struct{}), submits: make(chan struct{}, submits), halt: make(chan error, 1),
 	}, nil
 }
 
@@ -140,6 +141,12 @@ func (n *Node) Submit(ctx context.Context, tx []byte) (mman.Hash, error) {
 	c := n.comet.Load()
 	if c == nil || n.ending.Load() {
 		return hash, fmt.Errorf("%w: consensus does not run", mman.ErrBusy)
+	}
+	select {
+	case n.submits <- struct{}{}:
+		defer func() { <-n.submits }()
+	case <-ctx.Done():
+		return hash, fmt.Errorf("%w: transaction %s was not handed over: %w", mman.ErrCanceled, hash, context.Cause(ctx))
 	}
 	answer := make(chan *abci.ResponseCheckTx, 1)
 	err := c.Mempool().CheckTx(tx, func(r *abci.ResponseCheckTx) { answer <- r }, mempool.TxInfo{})
@@ -224,7 +231,7 @@ func (n *Node) build(ctx context.Context, cfg *config.Config) (comet *node.Node,
 			err = coded(fmt.Sprint(r))
 		}
 	}()
-	app := &application{Application: n.app, gate: n.gate, broke: n.broke, syncing: n.syncing}
+	app := &application{Application: n.app, gate: n.gate, broke: n.broke, syncing: n.syncing, full: n.full}
 	comet, err = node.NewNodeWithContext(ctx, cfg, n.keys.validator, n.keys.node,
 		proxy.NewConnSyncLocalClientCreator(app),
 		func() (*types.GenesisDoc, error) { return n.genesis, nil },
@@ -233,6 +240,19 @@ func (n *Node) build(ctx context.Context, cfg *config.Config) (comet *node.Node,
 		newLogger(n.cfg.Logger, &n.ending, n.halted))
 	cfg.RPC.ListenAddress = "" // peers were told; from here on the RPC is served by us
 	return comet, err
+}
+
+// full tells that the mempool has no room for a transaction of so many bytes.
+func (n *Node) full(bytes int) error {
+	c := n.comet.Load()
+	if c == nil {
+		return nil // replaying
+	}
+	if m := c.Mempool(); m.Size() >= n.cfg.MempoolTxs || m.SizeBytes()+int64(bytes) > n.cfg.MempoolBytes {
+		return fmt.Errorf("%w: the mempool is full: %d transactions of %d bytes wait, at most %d and %d are kept: send it again after the next block",
+			mman.ErrBusy, m.Size(), m.SizeBytes(), n.cfg.MempoolTxs, n.cfg.MempoolBytes)
+	}
+	return nil
 }
 
 // misfit tells that the blocks and the ledger do not belong together, as when

@@ -43,6 +43,7 @@ type tally struct {
 	hash    []byte
 	next    []byte
 	breakAt int64
+	taken   int // transactions in blocks, counted by closed
 	commits chan int64
 }
 
@@ -360,6 +361,79 @@ func TestFourValidatorsAgree(t *testing.T) {
 	for _, n := range nodes {
 		require.NoError(t, n.stop())
 	}
+}
+
+// closed is a tally that proposes nothing until it is opened.
+type closed struct {
+	*tally
+
+	open atomic.Bool
+}
+
+func (a *closed) PrepareProposal(ctx context.Context, req *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal, error) {
+	if !a.open.Load() {
+		return &abci.ResponsePrepareProposal{}, nil
+	}
+	return a.tally.PrepareProposal(ctx, req)
+}
+
+func (a *closed) FinalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, error) {
+	a.mu.Lock()
+	a.taken += len(req.Txs)
+	a.mu.Unlock()
+	return a.tally.FinalizeBlock(ctx, req)
+}
+
+// TestFullMempool: whatever a full mempool says yes to comes into a block, however
+// many bring transactions at one time, and to all others it says at once that it is
+// full.
+func TestFullMempool(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	cfg := testConfig(home, document(t, "mman-local-00000011", home))
+	cfg.MempoolTxs = 4
+	app := &closed{tally: newTally()}
+	n := run(t, cfg, app, openStores(t, filepath.Join(home, "store")).Data())
+	const callers = 64
+	answers := make(chan error, callers)
+	for i := range callers {
+		go func() {
+			_, err := n.Submit(t.Context(), fmt.Appendf(nil, "transaction %d", i))
+			answers <- err
+		}()
+	}
+	kept := 0
+	for range callers {
+		if err := <-answers; err == nil {
+			kept++
+		} else {
+			require.ErrorIs(t, err, mman.ErrBusy)
+			require.ErrorContains(t, err, "the mempool is full")
+		}
+	}
+	require.GreaterOrEqual(t, kept, cfg.MempoolTxs)
+	st, err := n.Status()
+	require.NoError(t, err)
+	require.Equal(t, kept, st.MempoolTxs, "what it said yes to it keeps")
+	late := []byte("one too many")
+	_, err = n.Submit(t.Context(), late)
+	require.ErrorIs(t, err, mman.ErrBusy)
+	told, err := client(t, n).BroadcastTxSync(t.Context(), late)
+	require.NoError(t, err)
+	require.Equal(t, uint32(mman.ErrBusy.Code), told.Code, "the RPC says the same")
+	require.Equal(t, mman.Codespace, told.Codespace)
+	require.Contains(t, told.Log, "send it again")
+
+	app.open.Store(true)
+	require.Eventually(t, func() bool {
+		app.mu.Lock()
+		defer app.mu.Unlock()
+		return app.taken == kept
+	}, time.Minute, 10*time.Millisecond, "all that was kept is in blocks")
+	require.Eventually(t, func() bool {
+		_, err := n.Submit(t.Context(), late)
+		return err == nil
+	}, time.Minute, 10*time.Millisecond, "then there is room again")
 }
 
 func TestNodeThatOnlyFollowsFetchesBlocks(t *testing.T) {

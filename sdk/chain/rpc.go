@@ -3,6 +3,7 @@ package chain
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/genesis"
 )
 
@@ -238,6 +240,22 @@ func (r abciResult) err() error {
 // Query asks the application for the path, /mman/…, and reads its JSON answer
 // into result. The state that answers is at the returned height.
 func (c *Client) Query(ctx context.Context, path string, result any) (height uint64, err error) {
+	value, at, err := c.ask(ctx, path, nil)
+	if err != nil {
+		return 0, err
+	}
+	if err := json.Unmarshal(value, result); err != nil {
+		return 0, fmt.Errorf("query %s: %w: %w", path, mman.ErrProtocol, err)
+	}
+	height, err = strconv.ParseUint(at, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("query %s: %w: height %.32q", path, mman.ErrProtocol, at)
+	}
+	return height, nil
+}
+
+// ask puts a question to the application with data beside its path.
+func (c *Client) ask(ctx context.Context, path string, data []byte) (value []byte, height string, err error) {
 	var r struct {
 		Response struct {
 			abciResult
@@ -246,21 +264,21 @@ func (c *Client) Query(ctx context.Context, path string, result any) (height uin
 			Height string `json:"height"`
 		} `json:"response"`
 	}
-	params := map[string]any{"path": path, "data": "", "height": "0", "prove": false}
+	params := map[string]any{"path": path, "data": hex.EncodeToString(data), "height": "0", "prove": false}
 	if err := c.call(ctx, "abci_query", params, &r); err != nil {
-		return 0, err
+		return nil, "", err
 	}
-	if err := r.Response.err(); err != nil {
-		return 0, err
-	}
-	if err := json.Unmarshal(r.Response.Value, result); err != nil {
-		return 0, fmt.Errorf("query %s: %w: %w", path, mman.ErrProtocol, err)
-	}
-	height, err = strconv.ParseUint(r.Response.Height, 10, 64)
+	return r.Response.Value, r.Response.Height, r.Response.err()
+}
+
+// Simulate asks which gas a transaction needs as the state is now. It changes
+// nothing. The error is the one with which the transaction would fail.
+func (c *Client) Simulate(ctx context.Context, raw []byte) (gas uint64, err error) {
+	value, _, err := c.ask(ctx, tx.PathSimulate, tx.EncodeSimulateQuery(raw))
 	if err != nil {
-		return 0, fmt.Errorf("query %s: %w: height %.32q", path, mman.ErrProtocol, r.Response.Height)
+		return 0, err
 	}
-	return height, nil
+	return tx.DecodeSimulateAnswer(value)
 }
 
 // Broadcast hands a transaction to the node's mempool. The error is the one

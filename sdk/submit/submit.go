@@ -23,6 +23,7 @@ import (
 type Chain interface {
 	Account(ctx context.Context, a mman.Address) (chain.Account, error)
 	Fee(ctx context.Context) (chain.Fee, error)
+	Simulate(ctx context.Context, raw []byte) (gas uint64, err error)
 	Broadcast(ctx context.Context, raw []byte) error
 	Tx(ctx context.Context, hash mman.Hash) (chain.TxResult, error)
 }
@@ -120,7 +121,7 @@ func (s *Submitter) broadcast(ctx context.Context, fee chain.Fee, msgs []tx.Msg)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	account.Sequence = max(account.Sequence, s.next)
-	t, err := s.sign(fee, account, msgs)
+	t, err := s.price(ctx, fee, account, msgs)
 	if err != nil {
 		return nil, err
 	}
@@ -167,16 +168,31 @@ func affordable(account chain.Account, t *tx.Tx, msgs []tx.Msg) error {
 	return nil
 }
 
-func (s *Submitter) sign(fee chain.Fee, account chain.Account, msgs []tx.Msg) (*tx.Tx, error) {
+// price signs the messages with a gas limit that suffices. Where the state decides,
+// the ledger is asked by simulating them, and a quarter is added for what happens
+// until they are in a block; when it refuses that, the transaction says why.
+func (s *Submitter) price(ctx context.Context, fee chain.Fee, account chain.Account, msgs []tx.Msg) (*tx.Tx, error) {
 	size := slack
 	for _, m := range msgs {
 		size += len(tx.EncodeMsg(m).Value) + len(m.TypeURL()) + 16
 	}
 	size += 128 // public key, signature and their envelopes
-	gas, err := tx.Gas(fee.Gas, s.key.Type(), msgs, size)
+	gas, err := tx.Limit(fee.Gas, s.key.Type(), msgs, size)
 	if err != nil {
 		return nil, err
 	}
+	t, err := s.sign(fee, account, msgs, gas)
+	if err != nil || !tx.Varies(msgs) {
+		return t, err
+	}
+	if needs, err := s.chain.Simulate(ctx, t.Raw()); err == nil {
+		return s.sign(fee, account, msgs, needs+needs/4)
+	}
+	return t, nil
+}
+
+func (s *Submitter) sign(fee chain.Fee, account chain.Account, msgs []tx.Msg, gas uint64) (*tx.Tx, error) {
+	gas = min(gas, fee.MaxGasPerTx)
 	// What is offered above the base fee is not charged, so the offer leaves
 	// room for busy blocks.
 	amount, err := genesis.FeeAt(2*fee.BaseFeeMicro, gas)

@@ -20,6 +20,7 @@ import (
 // ledger is a chain that takes transactions and never puts them into a block.
 type ledger struct {
 	balance mman.Amount
+	gas     uint64        // what simulating says
 	taken   chan []byte   // every transaction that was handed over
 	ahead   chan struct{} // as often another one's transaction is not counted yet
 }
@@ -30,8 +31,10 @@ func (l ledger) Account(_ context.Context, a mman.Address) (chain.Account, error
 
 func (l ledger) Fee(context.Context) (chain.Fee, error) {
 	p := genesis.Defaults(genesis.Local)
-	return chain.Fee{BaseFeeMicro: p.BaseFeeMicro, Gas: p.Gas}, nil
+	return chain.Fee{BaseFeeMicro: p.BaseFeeMicro, Gas: p.Gas, MaxGasPerTx: p.MaxGasPerTx}, nil
 }
+
+func (l ledger) Simulate(context.Context, []byte) (uint64, error) { return l.gas, nil }
 
 func (l ledger) Broadcast(ctx context.Context, raw []byte) error {
 	select {
@@ -160,4 +163,31 @@ func TestSequenceInUse(t *testing.T) {
 	close(l.ahead)
 	go send()
 	require.ErrorIs(t, <-ended, mman.ErrSequence)
+}
+
+// TestLimit: where the state decides how much a transaction does, the ledger is asked
+// for its gas, and no more is reserved than a transaction may.
+func TestLimit(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ says, want uint64 }{
+		"a quarter more":           {1_000_000, 1_250_000},
+		"not more than is allowed": {19_000_000, 20_000_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := ledger{balance: 1000 * mman.MAN, gas: test.says, taken: make(chan []byte, 1)}
+			s := newSubmitter(t, l)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() {
+				_, err := s.Submit(ctx, tx.MsgSettle{Sender: s.Address(), Close: []mman.LeaseID{{1}}})
+				ended <- err
+			}()
+			sent, err := tx.Decode(<-l.taken)
+			require.NoError(t, err)
+			require.Equal(t, test.want, sent.GasLimit)
+			cancel()
+			require.ErrorIs(t, <-ended, mman.ErrCanceled)
+		})
+	}
 }
