@@ -434,6 +434,15 @@ func TestFullMempool(t *testing.T) {
 		_, err := n.Submit(t.Context(), late)
 		return err == nil
 	}, time.Minute, 10*time.Millisecond, "then there is room again")
+
+	// CometBFT writes its address book once more when it has stopped already.
+	book := filepath.Join(home, "consensus", "addrbook.json")
+	require.NoError(t, os.Remove(book))
+	require.NoError(t, n.stop())
+	require.Eventually(t, func() bool {
+		_, err := os.Stat(book)
+		return err == nil
+	}, time.Minute, 10*time.Millisecond, "the address book")
 }
 
 func TestNodeThatOnlyFollowsFetchesBlocks(t *testing.T) {
