@@ -229,3 +229,61 @@ func TestAcknowledge(t *testing.T) {
 		})
 	}
 }
+
+// TestAudit: a bill is computed again by who has the lease, and nothing else than
+// what both signed and agreed on passes.
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	const chain = "mman-local-audit"
+	node, payer := key(t, 1), key(t, 2)
+	l := lease(100_000)
+	l.LeaseKey = mman.LeaseKey(payer.Public().Bytes())
+	l.Legs[3].Peer = mman.PeerID(node.Public().Bytes())
+	factors, err := l.Factors(0)
+	require.NoError(t, err)
+	for name, tc := range map[string]struct {
+		change  func(*market.Statement)
+		receipt func(*market.Receipt)
+		other   bool // the payer signs the statement
+		refused error
+	}{
+		"as agreed":                     {},
+		"another price for the usage":   {change: func(s *market.Statement) { s.Gross++ }, refused: mman.ErrReceipt},
+		"factors that were not agreed":  {change: func(s *market.Statement) { s.Factors.Fixed, s.Gross = 201, s.Gross+1 }, refused: mman.ErrReceipt},
+		"lane 0's factors on another":   {change: func(s *market.Statement) { s.Lane = 1 }, receipt: func(r *market.Receipt) { r.Lane = 1 }, refused: mman.ErrReceipt},
+		"of another lease":              {change: func(s *market.Statement) { s.Lease[0]++ }, refused: mman.ErrReceipt},
+		"receipt for another statement": {receipt: func(r *market.Receipt) { r.Statement = mman.SumCID(mman.CodecRaw, nil) }, refused: mman.ErrReceipt},
+		"receipt with another number":   {receipt: func(r *market.Receipt) { r.Seq++ }, refused: mman.ErrReceipt},
+		"signed by the payer alone":     {other: true, refused: mman.ErrBadSignature},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			st := market.Statement{Version: 1, Lease: l.ID, Seq: 1, Usage: resources.Usage{WallMs: 100_000}, Gross: 1451, Factors: factors}
+			if tc.change != nil {
+				tc.change(&st)
+			}
+			by := node
+			if tc.other {
+				by = payer
+			}
+			statement, id, err := market.SignStatement(chain, st, signer{by})
+			require.NoError(t, err)
+			r := market.Receipt{Version: 1, Statement: id, Lease: l.ID, Seq: 1, Paid: st.Gross}
+			if tc.receipt != nil {
+				tc.receipt(&r)
+			}
+			signed, err := market.SignReceipt(chain, r, signer{payer})
+			require.NoError(t, err)
+			gotStatement, gotReceipt, err := l.Audit(chain, statement, signed)
+			if tc.refused != nil {
+				require.ErrorIs(t, err, tc.refused)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, st, gotStatement)
+			require.Equal(t, r, gotReceipt)
+			_, _, err = l.Audit("mman-local-other", statement, signed)
+			require.ErrorIs(t, err, mman.ErrBadSignature)
+		})
+	}
+}

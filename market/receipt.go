@@ -270,3 +270,39 @@ func (l Lease) fair(s Statement, owed Owed) error {
 	}
 	return nil
 }
+
+// Audit verifies a Statement and the Receipt under it as anybody can who has the
+// lease: the provider's node and the lease key signed them for this chain, the one
+// names the other, the factors are those of the lease, and the price follows from
+// them and the usage. It is mman.ErrReceipt when something does not.
+func (l Lease) Audit(chainID string, statement, receipt Signed) (Statement, Receipt, error) {
+	st, id, err := OpenStatement(chainID, statement, l.Compute().Peer)
+	if err != nil {
+		return st, Receipt{}, err
+	}
+	r, err := OpenReceipt(chainID, receipt, l.LeaseKey)
+	if err != nil {
+		return st, r, err
+	}
+	wrong := func(format string, args ...any) (Statement, Receipt, error) {
+		return st, r, fmt.Errorf("statement %d of lease %s: %w: %s", st.Seq, st.Lease, mman.ErrReceipt, fmt.Sprintf(format, args...))
+	}
+	if st.Lease != l.ID || r.Lease != l.ID || r.Statement != id || r.Lane != st.Lane || r.Seq != st.Seq {
+		return wrong("receipt %d of lease %s lane %d is for statement %s, this is %s", r.Seq, r.Lease, r.Lane, r.Statement, id)
+	}
+	factors, err := l.Factors(st.Lane)
+	if err != nil {
+		return st, r, err
+	}
+	if !factors.Equal(st.Factors) {
+		return wrong("its factors are not those that were agreed when the lease was made")
+	}
+	gross, err := st.Factors.Gross(st.Usage)
+	if err != nil {
+		return st, r, err
+	}
+	if gross != st.Gross {
+		return wrong("by its factors the usage costs %s, it says %s", gross, st.Gross)
+	}
+	return st, r, nil
+}

@@ -66,10 +66,12 @@ func (b *LeaseBook) record(r RunRecord) (err error) {
 		return err
 	}
 	path := b.historyFile(r.Lease)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("%w: %w", mman.ErrHome, err)
-	}
 	f, err := openHistory(path)
+	if errors.Is(err, fs.ErrNotExist) { // the first run of this home
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			f, err = openHistory(path)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}

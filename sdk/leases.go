@@ -162,6 +162,8 @@ type Lane struct {
 	lock  *os.File
 	lanes *os.File
 	state laneState
+	// seen is what was read of the other lanes.
+	seen lanesReader
 }
 
 // takeLane takes the first free lane.
@@ -179,7 +181,7 @@ func (o *OwnLease) takeLane() (*Lane, error) {
 			return nil, errors.Join(fmt.Errorf("%w: %w", mman.ErrHome, err), lock.Close())
 		}
 		l := &Lane{own: o, n: n, lock: lock, lanes: lanes}
-		all, err := readLanes(lanes)
+		all, err := l.seen.read(lanes)
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
@@ -191,28 +193,35 @@ func (o *OwnLease) takeLane() (*Lane, error) {
 
 func (o *OwnLease) laneFile(n uint64) string { return filepath.Join(o.dir, fmt.Sprintf("lane-%d", n)) }
 
-// readLanes returns the newest whole state of every lane, zero for an unused
-// one.
-func readLanes(f io.ReaderAt) (all [market.MaxLanes]laneState, err error) {
-	b := make([]byte, lanesBytes)
-	n, err := f.ReadAt(b, 0)
+// lanesReader reads the file of lanes again and again, and decodes only what has
+// changed. Its zero value is ready; one goroutine uses it.
+type lanesReader struct {
+	buf   []byte
+	slots [2 * market.MaxLanes]struct {
+		head  [slotHead]byte
+		state laneState
+	}
+}
+
+// read returns the newest whole state of every lane, zero for an unused one.
+func (r *lanesReader) read(f io.ReaderAt) (all [market.MaxLanes]laneState, err error) {
+	if r.buf == nil {
+		r.buf = make([]byte, lanesBytes)
+	}
+	n, err := f.ReadAt(r.buf, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return all, fmt.Errorf("%w: read the lanes: %w", mman.ErrHome, err)
 	}
-	b = b[:n]
+	b := r.buf[:n]
 	for lane := range all {
 		used := false
 		for slot := range 2 {
 			at := (2*lane + slot) * slotBytes
-			if at+slotHead > len(b) {
-				continue
-			}
-			size := binary.BigEndian.Uint32(b[at:])
-			if size == 0 {
+			if at+slotHead > len(b) || binary.BigEndian.Uint32(b[at:]) == 0 {
 				continue
 			}
 			used = true
-			s, ok := readSlot(b[at:min(at+slotBytes, len(b))], int(size))
+			s, ok := r.slot(2*lane+slot, b[at:min(at+slotBytes, len(b))])
 			if ok && s.Written > all[lane].Written {
 				all[lane] = s
 			}
@@ -224,7 +233,14 @@ func readLanes(f io.ReaderAt) (all [market.MaxLanes]laneState, err error) {
 	return all, nil
 }
 
-func readSlot(b []byte, size int) (laneState, bool) {
+// slot reads one record. Its head holds the sum of its body: the same head is the
+// same record.
+func (r *lanesReader) slot(i int, b []byte) (laneState, bool) {
+	known := &r.slots[i]
+	if bytes.Equal(known.head[:], b[:slotHead]) {
+		return known.state, true
+	}
+	size := int(binary.BigEndian.Uint32(b))
 	if size > len(b)-slotHead {
 		return laneState{}, false
 	}
@@ -234,7 +250,11 @@ func readSlot(b []byte, size int) (laneState, bool) {
 		return laneState{}, false
 	}
 	s, err := dagcbor.Unmarshal[laneState](body, slotBytes)
-	return s, err == nil
+	if err != nil {
+		return laneState{}, false
+	}
+	known.head, known.state = [slotHead]byte(b[:slotHead]), s
+	return s, true
 }
 
 // Close gives the lane back. It is safe twice.
@@ -273,7 +293,7 @@ func (l *Lane) save(next laneState) error {
 
 // others returns what was signed on the lease's other lanes.
 func (l *Lane) others() (mman.Amount, error) {
-	all, err := readLanes(l.lanes)
+	all, err := l.seen.read(l.lanes)
 	if err != nil {
 		return 0, err
 	}
@@ -309,7 +329,7 @@ func (o *OwnLease) signed() (all [market.MaxLanes]laneState, err error) {
 		return all, fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if all, err = readLanes(f); err != nil {
+	if all, err = new(lanesReader).read(f); err != nil {
 		return all, fmt.Errorf("lease %s: %w", o.Lease.ID, err)
 	}
 	return all, nil

@@ -12,6 +12,7 @@ import (
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/match"
 	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/market/settle"
 	"github.com/limboid/massive-man/resources"
 )
 
@@ -31,6 +32,10 @@ type Quote struct {
 	To       mman.Amount `json:"to_uman"`
 	// Chosen are the offers that would be leased, when some would do.
 	Chosen []mman.CID `json:"chosen,omitempty"`
+	// Payments are who would get what of From, royalties to owners of parents among
+	// them, and Burned is the rest of it.
+	Payments []settle.Payment `json:"payments,omitempty"`
+	Burned   mman.Amount      `json:"burned_uman"`
 	// Blockers say why others would not, in sentences.
 	Blockers []string `json:"blockers,omitempty"`
 	// Change is the smallest single change after which an offer would do; "" when
@@ -64,7 +69,11 @@ func (c *Client) Quote(ctx context.Context, w Wanted, consumer mman.Address) (Qu
 	if err != nil {
 		return Quote{}, err
 	}
-	s.at = policy.Chain{Height: st.Height + 1, Time: c.cfg.Now().Unix()}
+	params, err := c.chain.Params(ctx)
+	if err != nil {
+		return Quote{}, err
+	}
+	s.at, s.burn = policy.Chain{Height: st.Height + 1, Time: c.cfg.Now().Unix()}, params.BurnPPM
 	return s.quote(r)
 }
 
@@ -74,6 +83,7 @@ type stall struct {
 	open    map[mman.CID]uint64
 	grants  map[mman.CID]match.Grant
 	at      policy.Chain
+	burn    uint64 // ppm of each payment
 }
 
 // stall fetches what stands for the legs.
@@ -96,7 +106,7 @@ func (c *Client) stall(ctx context.Context, legs []market.LegRequest, consumer m
 				return nil, err
 			}
 			s.open[o.ID] = o.Open
-			s.entries = append(s.entries, match.Entry{ID: o.ID, Offer: o.Offer, Program: program})
+			s.entries = append(s.entries, match.Entry{ID: o.ID, Offer: o.Offer, Program: program, Royalties: o.Royalties})
 		}
 	}
 	granted, err := c.chain.GrantsTo(ctx, consumer, maxQuoted)
@@ -147,10 +157,15 @@ func (s *stall) quote(r market.Request) (Quote, error) {
 			most = r.Cap // it costs more than anybody can pay
 		}
 		most = most.Min(r.Cap)
-		if q.Eligible++; q.Eligible == 1 {
-			q.From = most
+		q.Eligible++
+		q.To = max(q.To, most)
+		if q.Eligible > 1 && most >= q.From {
+			continue
 		}
-		q.From, q.To = min(q.From, most), max(q.To, most)
+		q.From = most
+		if q.Payments, q.Burned, err = settle.Split(market.Lease{Legs: legs}, most, most, s.burn); err != nil {
+			return q, err
+		}
 	}
 	return q, nil
 }

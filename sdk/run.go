@@ -15,6 +15,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/internal/feed"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/p2p/protocol/session"
@@ -437,38 +438,35 @@ func (c *Client) abandoned(ctx context.Context, id mman.LeaseID) (bool, error) {
 // Checker hashes an output while it comes: its CID as the provider must have
 // computed it, and its SHA-256. End must be called.
 type Checker struct {
-	w    *io.PipeWriter
-	done chan checked
-}
-
-type checked struct {
+	feed *feed.Feed
+	sha  mman.Summer
 	id   mman.CID
-	sha  mman.Hash
 	size uint64
-	err  error
 }
 
 // NewChecker returns an empty Checker.
 func NewChecker(ctx context.Context) *Checker {
-	r, w := io.Pipe()
-	c := &Checker{w, make(chan checked, 1)}
-	go func() {
-		sha := mman.NewSum256()
-		id, size, err := content.SumUnixFS(ctx, io.TeeReader(r, sha))
-		_ = r.CloseWithError(err) // always nil; a failed sum fails the writes that follow
-		c.done <- checked{id, sha.Hash(), size, err}
-	}()
+	c := &Checker{sha: mman.NewSum256()}
+	c.feed = feed.New(func(r io.Reader) (err error) {
+		c.id, c.size, err = content.SumUnixFS(ctx, r)
+		return err
+	})
 	return c
 }
 
 // Write adds p.
-func (c *Checker) Write(p []byte) (int, error) { return c.w.Write(p) }
+func (c *Checker) Write(p []byte) (int, error) {
+	n, err := c.feed.Write(p)
+	if n > 0 {
+		_, _ = c.sha.Write(p[:n]) // a digest never fails
+	}
+	return n, err
+}
 
 // End returns the CID, the SHA-256 and the size of what was written.
 func (c *Checker) End() (mman.CID, mman.Hash, uint64, error) {
-	if err := c.w.Close(); err != nil {
+	if err := c.feed.End(); err != nil {
 		return mman.CID{}, mman.Hash{}, 0, err
 	}
-	got := <-c.done
-	return got.id, got.sha, got.size, got.err
+	return c.id, c.sha.Hash(), c.size, nil
 }

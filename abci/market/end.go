@@ -1,8 +1,11 @@
 package market
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
+	"maps"
+	"slices"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/block"
@@ -272,9 +275,9 @@ func decide(ctx *block.Context, id mman.RequestID, a match.Attempt) error {
 	return decisions().Set(ctx.State, id[:], a.Decision)
 }
 
-// Invariants checks that the escrow is that of the requests and leases, and
-// that each line's count is that of its leases; mman.ErrInvariant. It reads
-// every record.
+// Invariants checks that the escrow is that of the requests and leases, that
+// each line's count is that of its leases, and each provider's that of its
+// offers; mman.ErrInvariant. It reads every record.
 func (m Module) Invariants(r state.Reader) error {
 	var held mman.Amount
 	if err := walkEscrow(r, func(_ mman.Address, amount mman.Amount) (err error) {
@@ -323,14 +326,38 @@ func (m Module) Invariants(r state.Reader) error {
 	return nil
 }
 
-// lockedInvariant checks that the deposits are those of the standing offers.
+// lockedInvariant checks that the deposits are those of the standing offers, and
+// the offers as many as were counted.
 func (m Module) lockedInvariant(r state.Reader) error {
 	var sum mman.Amount
-	if err := offers().Each(r, nil, func(_ []byte, o OfferRecord) (err error) {
-		sum, err = sum.Add(o.Deposit)
+	standing := map[mman.Address]uint64{}
+	if err := offers().Each(r, nil, func(_ []byte, record OfferRecord) error {
+		o, _, err := market.DecodeOffer(record.Bytes)
+		if err != nil {
+			return err
+		}
+		standing[o.Provider]++
+		sum, err = sum.Add(record.Deposit)
 		return err
 	}); err != nil {
 		return err
+	}
+	counters, err := r.Iterate(state.MarketTotals.Store(), state.MarketTotals.Key([]byte(offersCounter)), nil, len(standing)+1)
+	if err != nil {
+		return err
+	}
+	if len(counters) != len(standing) {
+		return fmt.Errorf("%w: %d providers have standing offers, at least %d are counted", mman.ErrInvariant, len(standing), len(counters))
+	}
+	byBytes := func(a, b mman.Address) int { return bytes.Compare(a[:], b[:]) }
+	for _, provider := range slices.SortedFunc(maps.Keys(standing), byBytes) {
+		counted, err := standingOffers(provider).Get(r)
+		if err != nil {
+			return err
+		}
+		if counted != standing[provider] {
+			return fmt.Errorf("%w: %s has %d standing offers, %d are counted", mman.ErrInvariant, provider, standing[provider], counted)
+		}
 	}
 	locked, err := m.bank.Locked(r)
 	if err == nil && sum != locked {

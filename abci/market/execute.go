@@ -113,11 +113,11 @@ func (m Module) offer(ctx *block.Context, msg tx.MsgOffer) error {
 			return err
 		}
 	default:
-		standing, err := state.NewIndex(state.MarketOffersByProvider).Page(ctx.State, o.Provider[:], nil, maxOffersPerProvider)
+		standing, err := standingOffers(o.Provider).Get(ctx.State)
 		if err != nil {
 			return err
 		}
-		if len(standing) == maxOffersPerProvider {
+		if standing >= maxOffersPerProvider {
 			return fmt.Errorf("offer %s: %w: %s has %d standing offers: withdraw one", id, mman.ErrTooLarge, o.Provider, maxOffersPerProvider)
 		}
 	}
@@ -170,11 +170,24 @@ func offerIndexes(id mman.CID, o market.Offer) []struct {
 	}
 }
 
+// countOffer counts one standing offer of a provider more or less.
+func countOffer(w state.Writer, provider mman.Address, change int64) error {
+	count := standingOffers(provider)
+	n, err := count.Get(w)
+	if err != nil {
+		return err
+	}
+	return count.Set(w, uint64(int64(n)+change)) //nolint:gosec // at most maxOffersPerProvider, and what is removed was counted
+}
+
 func addOffer(w state.Writer, id mman.CID, o market.Offer, record OfferRecord, open uint64) error {
 	for _, x := range offerIndexes(id, o) {
 		if err := x.index.Add(w, x.key); err != nil {
 			return err
 		}
+	}
+	if err := countOffer(w, o.Provider, 1); err != nil {
+		return err
 	}
 	if err := setLine(w, offerLine(o), line{Offer: id, Open: open}); err != nil {
 		return err
@@ -229,6 +242,9 @@ func (m Module) removeOffer(ctx *block.Context, id mman.CID) error {
 		}
 	}
 	if err := state.NewIndex(state.MarketArrivals).Remove(w, arrivalKey(o, record.Arrival, id.Bytes())); err != nil {
+		return err
+	}
+	if err := countOffer(w, o.Provider, -1); err != nil {
 		return err
 	}
 	if err := orphan(w, id, o); err != nil {

@@ -34,6 +34,8 @@ type OfferAnswer struct {
 	Bytes     []byte        `json:"bytes"`
 	Key       sig.PublicKey `json:"key"`
 	Signature []byte        `json:"signature"`
+	// Royalties are what owners of parents get of what the offer earns.
+	Royalties []market.Royalty `json:"royalties,omitempty"`
 }
 
 // RequestAnswer is a request and how it stands.
@@ -164,7 +166,7 @@ func offerAnswer(r state.Reader, id mman.CID) (OfferAnswer, bool, error) {
 		return OfferAnswer{}, false, err
 	}
 	open, err := OpenLeases(r, o)
-	return OfferAnswer{id, o, open, record.Bytes, record.Key, record.Signature}, err == nil, err
+	return OfferAnswer{id, o, open, record.Bytes, record.Key, record.Signature, record.Royalties}, err == nil, err
 }
 
 func requestAnswer(r state.Reader, id mman.RequestID) (RequestAnswer, bool, error) {

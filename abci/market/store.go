@@ -133,6 +133,15 @@ func rfps() state.Table[rfp.RFP] {
 // on offers that became free.
 func arrivals() state.Counter { return state.NewCounter(state.MarketTotals, "book") }
 
+// standingOffers counts the offers of a provider that stand: an account may have
+// many, and the bound on them is asked for with every new one.
+func standingOffers(provider mman.Address) state.Counter {
+	return state.NewCounter(state.MarketTotals, offersCounter+string(provider[:]))
+}
+
+// offersCounter begins the names of those counters.
+const offersCounter = "offers of "
+
 // lineKey names a line.
 func lineKey(provider mman.Address, peer mman.PeerID, kind resources.Kind, resource mman.CID) []byte {
 	sum := mman.Sum256(provider[:], peer[:], resource.Bytes(), []byte(kind))

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/block"
 	ledger "github.com/limboid/massive-man/abci/market"
@@ -37,6 +39,8 @@ type MatchOptions struct {
 	Requests int
 	// Receipts are verified.
 	Receipts int
+	// Progress is told in a few words what is being done; nil tells nobody.
+	Progress func(doing string)
 }
 
 // The market that is measured.
@@ -48,10 +52,9 @@ const (
 	providers = 1000
 	// offersPerBlock is how many offers are put into one block of the setting
 	// up.
-	offersPerBlock = 2000
-	// memoryLimit is where the collector begins to work harder: millions of small
-	// objects live.
-	memoryLimit = 5 << 30
+	offersPerBlock = 20_000
+	// leastMemory is what a million offers and the requests over them need.
+	leastMemory = 5 << 30
 	mostOffers  = providers * 1024 // the ledger's own bound for an account
 )
 
@@ -85,11 +88,14 @@ func Match(ctx context.Context, o MatchOptions) (_ *Report, err error) {
 		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit))
+	// Tens of millions of small objects live in the end, so that collecting often
+	// takes most of the time: it may wait for as long as there is memory.
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(max(leastMemory, availableMemory()/2)))
 	b, err := newMatchBench(dir, o)
 	if err != nil {
 		return nil, err
 	}
+	b.tell("evaluate policies and verify receipts")
 	if err := b.policies(); err != nil {
 		return nil, err
 	}
@@ -227,25 +233,58 @@ func (b *matchBench) grow(ctx context.Context, n int) error {
 			return err
 		}
 	}
-	for b.offers < n {
-		if ctx.Err() != nil {
-			return fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
-		}
-		msgs := make([]tx.Msg, min(offersPerBlock, n-b.offers))
-		for i := range msgs {
-			p := b.people[(b.offers+i)%len(b.people)]
-			signed, _, err := market.SignOffer(b.chainID, b.offer(b.offers+i, p), p.key)
+	// Offers are made and signed beside the execution of those before them.
+	g, making := errgroup.WithContext(ctx)
+	made := make(chan []tx.Msg, 1)
+	g.Go(func() error {
+		defer close(made)
+		for from := b.offers; from < n; from += offersPerBlock {
+			msgs, err := b.sign(from, min(from+offersPerBlock, n))
 			if err != nil {
 				return err
 			}
-			msgs[i] = tx.MsgOffer{Provider: p.address, Offer: signed.Bytes, Signature: signed.Signature}
+			select {
+			case made <- msgs:
+			case <-making.Done():
+				return fmt.Errorf("%w: %w", mman.ErrCanceled, context.Cause(making))
+			}
 		}
-		if err := b.block(msgs); err != nil {
-			return err
+		return nil
+	})
+	offers := b.offers
+	g.Go(func() error {
+		for msgs := range made {
+			if err := b.block(msgs); err != nil {
+				return err
+			}
+			offers += len(msgs)
+			b.tell("put %d of %d offers on the ledger", offers, n)
 		}
-		b.offers += len(msgs)
+		return nil
+	})
+	err := g.Wait()
+	b.offers = offers
+	return err
+}
+
+// sign makes the messages of the offers from one number to below another.
+func (b *matchBench) sign(from, to int) ([]tx.Msg, error) {
+	msgs := make([]tx.Msg, to-from)
+	for i := range msgs {
+		p := b.people[(from+i)%len(b.people)]
+		signed, _, err := market.SignOffer(b.chainID, b.offer(from+i, p), p.key)
+		if err != nil {
+			return nil, err
+		}
+		msgs[i] = tx.MsgOffer{Provider: p.address, Offer: signed.Bytes, Signature: signed.Signature}
 	}
-	return nil
+	return msgs, nil
+}
+
+func (b *matchBench) tell(format string, args ...any) {
+	if b.Progress != nil {
+		b.Progress(fmt.Sprintf(format, args...))
+	}
 }
 
 // offer is the i-th in the order of prices. Those before the winner deny.
@@ -318,6 +357,7 @@ func (b *matchBench) measure(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
+	b.tell("open the ledger with %d offers again", n)
 	if err := b.open(); err != nil {
 		return err
 	}
@@ -325,6 +365,7 @@ func (b *matchBench) measure(ctx context.Context, n int) error {
 	name := "match_" + strconv.Itoa(n)
 	b.report.set(name+"_disk", "B/offer", float64(disk)/float64(n), 0)
 	b.report.set(name+"_memory", "B/offer", float64(heap()-min(before, heap()))/float64(n), 0)
+	b.tell("match %d requests over %d offers", b.Requests, n)
 	return errors.Join(b.requests(ctx, name), b.close())
 }
 

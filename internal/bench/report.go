@@ -101,15 +101,25 @@ func residentMiB(pid int) (float64, error) {
 // anonymousMiB returns the resident memory of a process that is no mapped file, 0
 // where the system does not tell.
 func anonymousMiB(pid int) float64 {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	return float64(kernelKiB("/proc/"+strconv.Itoa(pid)+"/status", "RssAnon:")) / 1024
+}
+
+// availableMemory returns how many bytes programs can still take, 0 where the
+// system does not tell.
+func availableMemory() int64 { return kernelKiB("/proc/meminfo", "MemAvailable:") << 10 }
+
+// kernelKiB returns a line's figure from a file of the kernel, 0 when it is not
+// there.
+func kernelKiB(file, name string) int64 {
+	b, err := os.ReadFile(file) //nolint:gosec // of the kernel
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "RssAnon:"); ok {
-			kib, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 64)
+		if rest, ok := strings.CutPrefix(line, name); ok {
+			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
 			if err == nil {
-				return kib / 1024
+				return kib
 			}
 		}
 	}

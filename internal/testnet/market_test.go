@@ -14,6 +14,7 @@ import (
 	"github.com/limboid/massive-man/market/match"
 	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/market/price"
+	"github.com/limboid/massive-man/market/settle"
 	"github.com/limboid/massive-man/node"
 	"github.com/limboid/massive-man/node/provider"
 	"github.com/limboid/massive-man/resources"
@@ -119,9 +120,14 @@ func TestMarket(t *testing.T) {
 		require.Contains(t, quote(t, wanted()).Change, "--max 10MAN")
 	})
 	t.Run("capacity", func(t *testing.T) {
-		lend(policy.Policy{Default: policy.Allow}, nil)
+		parent := resources.Parent{Resource: mman.SumCID(mman.CodecDagCBOR, []byte("parent")), Owner: mman.Address{7}, Share: 1000}
+		lend(policy.Policy{Default: policy.Allow}, func(l *provider.Listing) { l.Manifest.Parents = []resources.Parent{parent} })
 		q := quote(t, wanted())
 		require.Equal(t, 1, q.Eligible)
+		require.Equal(t, mman.Amount(140), q.Burned, "two in a hundred")
+		require.Len(t, q.Payments, 2)
+		require.Equal(t, settle.Payment{Leg: 1, To: parent.Owner, Amount: 686, Royalty: parent.Resource}, q.Payments[1], "a tenth of the rest")
+		require.Equal(t, q.From, q.Burned+q.Payments[0].Amount+q.Payments[1].Amount)
 		require.Equal(t, mman.Amount(1000), q.Fixed)
 		require.Equal(t, mman.Amount(1000+6000), q.From, "a minute at 100 uman a second")
 		lease, err := consumer.Lease(ctx, wanted())

@@ -178,6 +178,9 @@ func (c *chain) Submit(_ context.Context, msgs ...tx.Msg) (mman.Hash, error) {
 		case tx.MsgWithdrawOffer:
 			delete(c.offers, m.Offer)
 		case tx.MsgSettle:
+			if len(m.Close) > 0 {
+				c.height++ // what stands differs only from one block to the next
+			}
 			for _, id := range m.Close {
 				l := c.leases[id]
 				l.State = market.LeaseClosed

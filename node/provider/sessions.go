@@ -110,6 +110,10 @@ type visit struct {
 	guard   guard
 	closed  sync.Once
 
+	// standing is the lease as it stood at a height; Missing alone uses it.
+	standing market.Lease
+	height   uint64
+
 	mu   sync.Mutex
 	till *till // of the interactive run under way
 }
@@ -156,13 +160,22 @@ func (v *visit) Resume(ctx context.Context, hello session.Hello) (session.Accept
 	return session.Accept{Lease: v.lease.ID, Lane: v.lane, Nonce: hello.Nonce, Issued: rec.Issued}.Sign(v.p.cfg.ChainID, v.p.host)
 }
 
+// usable reports why the lease can have no run now. It is read once a block.
+func (v *visit) usable() error {
+	// A block may be committed in between: then the lease is read again.
+	if height := v.p.ledger.Height(); v.height != height {
+		lease, err := v.p.ledger.Lease(v.lease.ID)
+		if err != nil {
+			return err
+		}
+		v.standing, v.height = lease, height
+	}
+	return v.p.usable(v.standing)
+}
+
 // Missing refuses the run or says what must be supplied for it.
 func (v *visit) Missing(ctx context.Context, run session.Run) ([]mman.CID, error) {
-	lease, err := v.p.ledger.Lease(v.lease.ID)
-	if err != nil {
-		return nil, err
-	}
-	if err := v.p.usable(lease); err != nil {
+	if err := v.usable(); err != nil {
 		return nil, err
 	}
 	if facet := v.lease.Compute().Facet; run.Framed && facet != resources.FacetContainer {

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/feed"
 	"github.com/limboid/massive-man/resources"
 )
 
@@ -164,39 +165,31 @@ func (g gated) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// keeper feeds the output into Keep while it is being written.
+// keeper hands the output on to Keep.
 type keeper struct {
-	w    *io.PipeWriter
-	done chan kept // closed by the keeping goroutine
-}
+	*feed.Feed
 
-type kept struct {
 	id   mman.CID
 	size uint64
-	err  error
 }
 
 func newKeeper(ctx context.Context, keep Keep) *keeper {
-	r, w := io.Pipe()
-	k := &keeper{w, make(chan kept, 1)}
-	go func() {
-		id, size, err := keep(ctx, r)
-		_ = r.CloseWithError(err) // always nil; a failed keep fails the writes that follow
-		k.done <- kept{id, size, err}
-		close(k.done)
-	}()
+	k := &keeper{}
+	k.Feed = feed.New(func(r io.Reader) (err error) {
+		k.id, k.size, err = keep(ctx, r)
+		return err
+	})
 	return k
 }
 
 func (k *keeper) write(p []byte) error {
-	_, err := k.w.Write(p)
+	_, err := k.Write(p)
 	return err
 }
 
 func (k *keeper) end() (mman.CID, uint64, error) {
-	if err := k.w.Close(); err != nil {
+	if err := k.End(); err != nil {
 		return mman.CID{}, 0, err
 	}
-	got := <-k.done
-	return got.id, got.size, got.err
+	return k.id, k.size, nil
 }

@@ -68,7 +68,7 @@ func buildFrom(emit func(Block) error, leaves func(*builder) (uint64, error)) (m
 
 // leaves cuts r into leaves and returns how many bytes it has.
 func (b *builder) leaves(ctx context.Context, r io.Reader) (uint64, error) {
-	chunk, end, err := readChunk(ctx, r, make([]byte, 64<<10)) // a small file needs no large buffer
+	chunk, end, err := readChunk(ctx, r, make([]byte, firstBytes(r)))
 	if err == nil && !end {
 		large := make([]byte, ChunkSize)
 		n := copy(large, chunk)
@@ -109,6 +109,16 @@ func (b *builder) hashed(chunk []byte, next func() (chunk []byte, end bool, err 
 		}
 	}
 	return size, nil
+}
+
+// firstBytes is how much of a file is read at first: a small one needs no large
+// buffer, and one that says how long it is ends within its own.
+func firstBytes(r io.Reader) int {
+	const small = 64 << 10
+	if r, ok := r.(interface{ Len() int }); ok {
+		return min(r.Len()+1, small)
+	}
+	return small
 }
 
 // hash makes a leaf in a goroutine of its own.

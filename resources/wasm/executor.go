@@ -23,6 +23,7 @@ type Executor struct {
 	places  chan struct{}
 	guests  chan struct{} // the interactive ones
 	closing chan struct{}
+	spare   spares
 
 	mu     sync.Mutex
 	closed bool

@@ -1,6 +1,10 @@
 package wasm
 
-import "github.com/tetratelabs/wazero/experimental"
+import (
+	"sync"
+
+	"github.com/tetratelabs/wazero/experimental"
+)
 
 // memory is the linear memory of one run: it ends at the run's own limit, and
 // remembers that the guest met it. The guest's goroutine owns it.
@@ -10,6 +14,36 @@ type memory struct {
 	// files is what the guest's scratch takes of the limit.
 	files   uint64
 	refused bool
+	spare   *spares // nil for none
+}
+
+// spares are memories of guests that are gone, empty again, for the first memory of
+// the next: short runs would otherwise leave the collector most of their work.
+type spares struct{ pool sync.Pool }
+
+// spareBytes is the largest memory that is kept.
+const spareBytes = 1 << 20
+
+// take returns a memory of zeros with size bytes, nil when there is none.
+func (s *spares) take(size uint64) []byte {
+	if s == nil || size > spareBytes {
+		return nil
+	}
+	b, _ := s.pool.Get().(*[]byte)
+	if b == nil || uint64(cap(*b)) < size {
+		return nil
+	}
+	return (*b)[:size]
+}
+
+// put takes a memory that nobody uses any more.
+func (s *spares) put(b []byte) {
+	if s == nil || cap(b) == 0 || cap(b) > spareBytes {
+		return
+	}
+	b = b[:cap(b)]
+	clear(b)
+	s.pool.Put(&b)
 }
 
 var (
@@ -28,6 +62,9 @@ func (m *memory) Reallocate(size uint64) []byte {
 		m.refused = true
 		return nil
 	}
+	if m.buffer == nil {
+		m.buffer = m.spare.take(size)
+	}
 	if size > uint64(cap(m.buffer)) {
 		grown := make([]byte, size, min(m.limit-m.files, max(size, uint64(cap(m.buffer))*5/4)))
 		copy(grown, m.buffer)
@@ -38,4 +75,7 @@ func (m *memory) Reallocate(size uint64) []byte {
 }
 
 // Free lets the memory go.
-func (m *memory) Free() { m.buffer = nil }
+func (m *memory) Free() {
+	m.spare.put(m.buffer)
+	m.buffer = nil
+}

@@ -245,6 +245,7 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 	defer alarm(wall, func() { cancel(errWallTime) })()
 
 	r := newRun(ctx, p, streams)
+	r.memory.spare = &e.spare
 	r.watch.start(e.config.Clock)
 	usage := func() resources.Usage {
 		// Waking the guest up takes its time; nobody pays for what lies

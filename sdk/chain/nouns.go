@@ -67,6 +67,9 @@ type OfferRecord struct {
 	Bytes     []byte        `json:"bytes"`
 	Key       sig.PublicKey `json:"key"`
 	Signature []byte        `json:"signature"`
+	// Royalties are what the node says that owners of parents get of what the offer
+	// earns; nobody signed them, and they change nothing of what a consumer pays.
+	Royalties []market.Royalty `json:"royalties,omitempty"`
 }
 
 // RequestRecord is a request and how it stands.

@@ -181,6 +181,22 @@ func TestFlow(t *testing.T) {
 	require.NotEmpty(t, settled["settled"])
 	require.NotEqual(t, lease, settled["lease"])
 
+	// Anybody can compute what it cost again.
+	bill := me.json(t, 0, "receipt", "verify", word(t, settled, "receipt"))
+	require.Equal(t, bill["gross_uman"], bill["settled_uman"], "what was signed for was settled")
+	file := filepath.Join(t.TempDir(), "bill.json")
+	me.json(t, 0, "receipt", "export", word(t, settled, "receipt"), file)
+	nobody := person{home: filepath.Join(t.TempDir(), "nobody"), node: me.node}
+	require.Equal(t, bill, nobody.json(t, 0, "receipt", "verify", file))
+	require.Contains(t, nobody.says(t, "receipt", "verify", file), "rounded up once")
+	signed, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, []byte(strings.Replace(string(signed), net.Genesis.ChainID, "mman-local-0", 1)), 0o600))
+	require.Contains(t, nobody.fails(t, 1, "receipt", "verify", file), "not signed by")
+	require.NoError(t, os.WriteFile(file, []byte("{}{}"), 0o600))
+	nobody.fails(t, 1, "receipt", "verify", file)
+	require.Contains(t, nobody.fails(t, 4, "receipt", "verify", word(t, lent, "resource")), "no run of this home")
+
 	// The run that was paid for, done again here.
 	again := me.json(t, 0, "replay", word(t, settled, "receipt"))
 	require.Equal(t, true, again["equal"], again["differs"])

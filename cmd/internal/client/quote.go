@@ -49,6 +49,11 @@ change after which somebody would.`,
 			lines := []string{fmt.Sprintf("It costs at most %s, which is held in escrow.", q.Cap)}
 			if q.Eligible > 0 {
 				lines = append(lines, fmt.Sprintf("A run at its limits costs %s to %s, %s of that before it begins; %d offers of compute would do.", q.From, q.To, q.Fixed, q.Eligible))
+				for _, p := range q.Payments {
+					if !p.Royalty.IsZero() {
+						lines = append(lines, fmt.Sprintf("Of %s, %s is a royalty to %s for %s.", q.From, p.Amount, p.To, p.Royalty))
+					}
+				}
 			} else {
 				lines = append(lines, "Nobody would serve it now.")
 			}

@@ -97,11 +97,8 @@ func (a *app) runReplay(ctx context.Context, word, export string) error {
 
 // again runs a record again and compares.
 func (a *app) again(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease, export string) (replayAnswer, error) {
-	st, _, err := market.OpenStatement(r.ChainID, r.Statement, lease.Compute().Peer)
+	st, _, err := lease.Audit(r.ChainID, r.Statement, r.Receipt)
 	if err != nil {
-		return replayAnswer{}, err
-	}
-	if _, err := market.OpenReceipt(r.ChainID, r.Receipt, lease.LeaseKey); err != nil {
 		return replayAnswer{}, err
 	}
 	if st.Result == nil {
@@ -133,18 +130,11 @@ func (a *app) again(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease m
 			differ(u.name, u.paid, u.here)
 		}
 	}
-	gross, err := lease.Gross(st.Lane, st.Usage)
-	if err != nil {
-		return replayAnswer{}, err
-	}
-	if gross != st.Gross {
-		differ("bill", st.Gross, gross)
-	}
 	before, err := lease.Gross(st.Lane, r.Before)
 	if err != nil {
 		return replayAnswer{}, err
 	}
-	answer.Billed, answer.Equal = gross-before, len(answer.Differs) == 0
+	answer.Billed, answer.Equal = st.Gross-before, len(answer.Differs) == 0
 	return answer, nil
 }
 

@@ -130,7 +130,7 @@ func TestHelp(t *testing.T) {
 	p := person{home: filepath.Join(t.TempDir(), "home")}
 	for _, verb := range []string{
 		"", "keys", "keys new", "keys list", "keys show", "keys import", "keys export", "account", "send", "search", "request", "request run",
-		"lease", "lease list", "lease show", "lease close", "resource", "resource list", "resource show", "resource add", "resource rm",
+		"lease", "lease list", "lease show", "lease close", "receipt", "receipt verify", "receipt export", "resource", "resource list", "resource show", "resource add", "resource rm",
 		"offer", "offer list", "offer show", "offer add", "offer withdraw", "tx", "status", "why", "version",
 	} {
 		out := p.says(t, append(strings.Fields(verb), "--help")...)

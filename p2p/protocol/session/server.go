@@ -157,6 +157,7 @@ type visit struct {
 	running sync.WaitGroup
 	cancel  context.CancelFunc // of the run under way
 	busy    chan struct{}      // closed when the run under way has ended; nil before the first
+	turns   chan turn          // runs for carry; nil before the first
 	supply  *supply            // where chunks go; nil when no blob is under way
 	feed    chan *supply       // blobs for the run under way
 
@@ -184,6 +185,9 @@ func (v *visit) wait() {
 		v.cancel()
 	}
 	v.endSupply(mman.ErrPeerVanished)
+	if v.turns != nil {
+		close(v.turns)
+	}
 	v.running.Wait()
 	v.leave() // a run that began late
 }
@@ -290,20 +294,38 @@ func (v *visit) start(ctx context.Context, run Run) error {
 	ctx, v.cancel = context.WithCancel(ctx) // one run at a time; wait cancels the last
 	v.busy, v.feed = make(chan struct{}), make(chan *supply)
 	v.announce(ctx, run)
-	v.running.Add(1)
-	go func(busy chan struct{}, cancel context.CancelFunc) {
-		defer v.running.Done()
-		defer cancel()
-		st, err := v.run(ctx, run)
+	if v.turns == nil {
+		v.turns = make(chan turn, 1) // the run before may still be saying how it ended
+		v.running.Add(1)
+		go v.carry(v.turns)
+	}
+	v.turns <- turn{ctx, v.cancel, run, v.busy}
+	return nil
+}
+
+// turn is a run that is about to be carried out.
+type turn struct {
+	ctx    context.Context //nolint:containedctx // of this one run
+	cancel context.CancelFunc
+	run    Run
+	busy   chan<- struct{} // closed when it has ended
+}
+
+// carry carries out the session's runs, one after another on one goroutine: its
+// stack has the size that runs need from the second on.
+func (v *visit) carry(turns <-chan turn) {
+	defer v.running.Done()
+	for t := range turns {
+		st, err := v.run(t.ctx, t.run)
 		v.idle.Reset(v.rest)
 		// The run has ended before the consumer can know: its next frame may
 		// follow at once.
-		close(busy)
-		if err := v.ended(run, st, err); err != nil {
+		close(t.busy)
+		if err := v.ended(t.run, st, err); err != nil {
 			v.reset() // the reader sees it and ends the session
 		}
-	}(v.busy, v.cancel)
-	return nil
+		t.cancel()
+	}
 }
 
 // ended says how the run ended.
