@@ -72,6 +72,49 @@ func TestHostileProvider(t *testing.T) {
 	}
 }
 
+// TestLosses: what a consumer can lose to a provider that keeps what was paid ahead,
+// and to one that signs for a wrong result, on the lease of TestHostileProvider. There
+// is no defence to switch off but the two bounds; the signature proves the rest.
+func TestLosses(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		interactive bool
+		elapsed     time.Duration
+		ms          uint64
+		result      *market.RunResult
+		fair, want  mman.Amount
+	}{
+		"keeps what was paid ahead":     {true, 50 * time.Millisecond, 51, nil, 51, 200},
+		"a wrong result":                {false, time.Second, 900, &market.RunResult{Run: 1, Output: mman.SumCID(mman.CodecRaw, []byte("wrong"))}, 0, 900},
+		"a wrong result, over-reported": {false, time.Second, 9000, &market.RunResult{Run: 1, Output: mman.SumCID(mman.CodecRaw, []byte("wrong"))}, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, own, key := newLease(t, 1)
+			lane, err := own.TakeLane()
+			require.NoError(t, err)
+			p := lane.NewTestPayer(key, holder.id(), tc.elapsed, 0, tc.interactive, sdk.NoDefence)
+			said := statement(t, holder, func(s *market.Statement) {
+				s.Usage, s.Gross, s.Result = resources.Usage{WallMs: tc.ms}, mman.Amount(tc.ms), tc.result
+			})
+			receipt, ok, err := p.Acknowledge(said)
+			lost := lane.Net() - min(lane.Net(), tc.fair)
+			t.Logf("lost %s, at most %s", lost, tc.want)
+			require.Equal(t, tc.want, lost)
+			require.NoError(t, lane.Close())
+			if tc.want == 0 {
+				require.ErrorIs(t, err, mman.ErrReceipt)
+				return
+			}
+			require.NoError(t, err)
+			require.True(t, ok)
+			st, _, err := own.Lease.Audit(chainID, said, receipt)
+			require.NoError(t, err, "whoever has both can prove what the provider said")
+			require.Equal(t, tc.result, st.Result)
+		})
+	}
+}
+
 // TestAskedAgain: a statement that comes again after a stream broke gets the same
 // receipt again, and nothing is signed twice.
 func TestAskedAgain(t *testing.T) {

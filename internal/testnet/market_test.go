@@ -2,6 +2,7 @@ package testnet_test
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/examples"
 	"github.com/limboid/massive-man/internal/testnet"
 	"github.com/limboid/massive-man/market/match"
@@ -45,10 +47,11 @@ func TestMarket(t *testing.T) {
 	box, ctx := net.Providers[0], t.Context()
 	consumer, owner := net.Consumer(t), holder(t, net, box)
 	module := sdk.Content{File: file(t, "wordcount.wasm", examples.WordcountModule())}
+	parent := resources.Parent{Resource: mman.SumCID(mman.CodecDagCBOR, []byte("parent")), Owner: mman.Address{7}, Share: 1000}
 	lend := func(p policy.Policy, change func(l *provider.Listing)) provider.Published {
 		t.Helper()
 		l := provider.Listing{
-			Manifest: resources.Manifest{Version: 1, Kind: resources.KindCompute, Facet: resources.FacetWasm, Name: "compute"},
+			Manifest: resources.Manifest{Version: 1, Kind: resources.KindCompute, Facet: resources.FacetWasm, Name: "compute", Parents: []resources.Parent{parent}},
 			Policy:   p, Price: price.Price{PerLease: 1000, Units: []price.UnitPrice{{Unit: resources.UnitWallMs, Per: 1000, UMan: 100}}}, Capacity: 1,
 			Region: "us-east",
 		}
@@ -120,8 +123,7 @@ func TestMarket(t *testing.T) {
 		require.Contains(t, quote(t, wanted()).Change, "--max 10MAN")
 	})
 	t.Run("capacity", func(t *testing.T) {
-		parent := resources.Parent{Resource: mman.SumCID(mman.CodecDagCBOR, []byte("parent")), Owner: mman.Address{7}, Share: 1000}
-		lend(policy.Policy{Default: policy.Allow}, func(l *provider.Listing) { l.Manifest.Parents = []resources.Parent{parent} })
+		lend(policy.Policy{Default: policy.Allow}, nil)
 		q := quote(t, wanted())
 		require.Equal(t, 1, q.Eligible)
 		require.Equal(t, mman.Amount(140), q.Burned, "two in a hundred")
@@ -175,6 +177,47 @@ func TestMarket(t *testing.T) {
 		require.NoError(t, err)
 		_, err = session.Settle(ctx)
 		require.NoError(t, err)
+	})
+	t.Run("old receipts", func(t *testing.T) {
+		lend(policy.Policy{Default: policy.Allow}, nil)
+		lease, err := consumer.Lease(ctx, wanted())
+		require.NoError(t, err)
+		session, err := consumer.Open(ctx, lease)
+		require.NoError(t, err)
+		var items []tx.SettleItem
+		var paid []mman.Amount
+		for range 3 {
+			out, err := session.Run(ctx, sdk.Work{Stdin: strings.NewReader("a b a")})
+			require.NoError(t, err)
+			kept, err := consumer.Leases().FindRun(out.Receipt)
+			require.NoError(t, err)
+			items = append(items, tx.SettleItem{Receipt: kept.Receipt.Bytes, Signature: kept.Receipt.Signature})
+			paid = append(paid, out.Statement.Gross)
+		}
+		require.NoError(t, session.Close(ctx))
+		// Anybody brings them, in whatever order and how often: the highest counts, once.
+		me, err := consumer.Submitter()
+		require.NoError(t, err)
+		for _, order := range [][]int{{0}, {1, 0, 1}, {0, 0}, {2, 1, 0}, {1}, {2}} {
+			m := tx.MsgSettle{Sender: me.Address()}
+			for _, i := range order {
+				m.Items = append(m.Items, items[i])
+			}
+			_, err = me.Submit(ctx, m)
+			require.NoError(t, err)
+			got, err := consumer.Chain().Lease(ctx, lease.Lease.ID)
+			require.NoError(t, err)
+			require.Contains(t, paid, got.Paid)
+			require.GreaterOrEqual(t, got.Paid, paid[slices.Max(order)], "an old one takes nothing back")
+		}
+		session, err = consumer.Open(ctx, lease)
+		require.NoError(t, err)
+		_, err = session.Settle(ctx)
+		require.NoError(t, err)
+		got, err := consumer.Chain().Lease(ctx, lease.Lease.ID)
+		require.NoError(t, err)
+		require.Equal(t, paid[2], got.Paid)
+		require.Equal(t, got.Cap-got.Paid, got.Refunded)
 	})
 	t.Run("deadline", func(t *testing.T) {
 		lend(policy.Policy{Default: policy.Deny}, nil)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/tx"
 )
 
@@ -31,4 +32,20 @@ func (p *Provider) accept(ctx context.Context, height uint64) error {
 		waiting = waiting[n:]
 	}
 	return nil
+}
+
+// accepted returns the height at which a lease of this node was accepted on the
+// ledger, and accepts it when it was not: from then on the prices per lease of its
+// other legs are owed, and before that their holders hand out nothing.
+func (p *Provider) accepted(ctx context.Context, id mman.LeaseID) (uint64, error) {
+	for range 2 {
+		lease, err := p.ledger.Lease(id)
+		if err != nil || lease.Accepted > 0 {
+			return lease.Accepted, err
+		}
+		if _, err := p.submitter.Submit(ctx, tx.MsgAcceptLeases{Provider: p.submitter.Address(), Leases: []mman.LeaseID{id}}); err != nil {
+			return 0, fmt.Errorf("accept lease %s: %w", id, err)
+		}
+	}
+	return 0, fmt.Errorf("lease %s: %w: the ledger does not let this node accept it", id, mman.ErrLeaseState)
 }

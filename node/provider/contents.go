@@ -252,6 +252,13 @@ func (c contents) fetch(ctx context.Context, leg market.Leg, manifest resources.
 			return mman.CID{}, err
 		}
 	}
+	since := c.lease.Opened
+	if leg.Price.PerLease > 0 {
+		var err error
+		if since, err = c.p.accepted(ctx, c.lease.ID); err != nil {
+			return mman.CID{}, err
+		}
+	}
 	req := blocks.Request{Lease: c.lease.ID, Asker: c.p.peer, Name: manifest.Content.Private}
 	if _, err := rand.Read(req.Nonce[:]); err != nil {
 		return mman.CID{}, fmt.Errorf("%w: %w", mman.ErrInternal, err)
@@ -270,10 +277,11 @@ func (c contents) fetch(ctx context.Context, leg market.Leg, manifest resources.
 			c.p.fetched.set(key, got.Root)
 			return got.Root, nil
 		}
-		if !notFound(err) || c.p.ledger.Height() >= c.lease.Opened+behindBlocks {
+		if !notFound(err) && !errors.Is(err, mman.ErrLeaseState) || c.p.ledger.Height() >= since+behindBlocks {
 			return mman.CID{}, err
 		}
-		// The other node may not have the lease's block yet.
+		// The other node may not have the lease's block yet, or that in which it was
+		// accepted.
 		select {
 		case <-next:
 		case <-ctx.Done():
@@ -283,5 +291,5 @@ func (c contents) fetch(ctx context.Context, leg market.Leg, manifest resources.
 }
 
 // behindBlocks is by how many blocks another provider's node may be behind this
-// one when a lease is new.
+// one when a lease is new or was just accepted.
 const behindBlocks = 3

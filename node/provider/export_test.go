@@ -5,7 +5,8 @@ import "context"
 // Attend is the step of Run that moves bids on.
 func (p *Provider) Attend(ctx context.Context, height uint64) error { return p.attend(ctx, height) }
 
-// Undefend switches a defence off: credit, stored, floor, forgive or replay.
+// Undefend switches a defence off: credit, stored, floor,
+// forgive, replay or accepted.
 func (p *Provider) Undefend(name string) {
 	switch name {
 	case "credit":
@@ -18,6 +19,8 @@ func (p *Provider) Undefend(name string) {
 		p.off.forgive = true
 	case "replay":
 		p.off.replay = true
+	case "accepted":
+		p.off.accepted = true
 	default:
 		panic(name)
 	}

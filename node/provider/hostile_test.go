@@ -12,6 +12,9 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market"
+	"github.com/limboid/massive-man/market/settle"
+	"github.com/limboid/massive-man/p2p/p2ptest"
+	"github.com/limboid/massive-man/p2p/protocol/blocks"
 	"github.com/limboid/massive-man/p2p/protocol/session"
 	"github.com/limboid/massive-man/resources"
 )
@@ -252,4 +255,39 @@ func TestHostileConsumer(t *testing.T) {
 			require.Greater(t, without, tc.most, "the attack works without its defence")
 		})
 	}
+}
+
+// TestHostileNeverAccepted: a provider of compute and a consumer who never accept
+// their lease on the ledger get a private algorithm that costs 50,000 a lease only
+// where this defence is switched off.
+func TestHostileNeverAccepted(t *testing.T) {
+	t.Parallel()
+	const price = 50_000
+	other := p2ptest.Start(t, 1)
+	rob := func(undefended bool, accepted uint64) (robbed mman.Amount) {
+		l := newLender(t, 0)
+		if undefended {
+			l.Undefend("accepted")
+		}
+		algorithm, err := l.Publish(t.Context(), listing(t, resources.KindAlgorithm, "algo", true, module))
+		require.NoError(t, err)
+		leg := market.Leg{Role: market.RoleAlgorithm, Resource: algorithm.Resource, Offer: algorithm.Offer, Peer: l.host.ID(), Provider: l.chain.Address()}
+		leg.Price.PerLease = price
+		lease := l.lease(1, func(m *market.Lease) {
+			m.Legs, m.Accepted = []market.Leg{leg, {Role: market.RoleCompute, Peer: other.ID()}}, accepted
+		})
+		err = l.ask(t, lease, other.ID(), other.Sign, func(r *blocks.Request) { r.Root = mman.SumCID(mman.CodecRaw, module) })
+		if err != nil {
+			require.ErrorIs(t, err, mman.ErrLeaseState)
+			return 0
+		}
+		owed, _, _, err := settle.Owed(lease, 0)
+		require.NoError(t, err)
+		return price - owed
+	}
+	with, without := rob(false, 0), rob(true, 0)
+	t.Logf("won %s with the defence, at most 0; %s without", with, without)
+	require.Zero(t, with)
+	require.Equal(t, mman.Amount(price), without, "the attack works without its defence")
+	require.Zero(t, rob(false, 95), "an accepted lease owes the price")
 }

@@ -142,6 +142,8 @@ type undefended struct {
 	floor   bool // a receipt may pay less than its statement asks for
 	forgive bool // results may go unpaid without end
 	replay  bool // a run may be asked for again under its number
+
+	accepted bool // contents are lent to a lease that nobody accepted
 }
 
 // ticker lets any number wait for the next of something.

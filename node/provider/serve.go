@@ -76,7 +76,8 @@ func (p *Provider) kept(ctx context.Context, lease market.Lease, r blocks.Reques
 }
 
 // lent grants the compute provider the private content of this node's own
-// unsealed legs.
+// unsealed legs. What has a price per lease is lent once the lease was accepted on
+// the ledger: then that price is owed, whatever receipts say.
 func (p *Provider) lent(lease market.Lease, r blocks.Request) (blocks.Grant, error) {
 	if err := p.usable(lease); err != nil {
 		return blocks.Grant{}, err
@@ -90,6 +91,9 @@ func (p *Provider) lent(lease market.Lease, r blocks.Request) (blocks.Grant, err
 		}
 		h, ok := p.holdings.get(leg.Resource)
 		if ok && h.Private && (r.Root == h.Content || r.Name == blocks.Name(h.Salt, h.Content)) {
+			if leg.Price.PerLease > 0 && lease.Accepted == 0 && !p.off.accepted {
+				return blocks.Grant{}, fmt.Errorf("lease %s: %w: it was not accepted, and its %s costs %s a lease: accept it on the ledger first", r.Lease, mman.ErrLeaseState, leg.Role, leg.Price.PerLease)
+			}
 			return blocks.Grant{Store: p.stores.Private(), Root: h.Content, Salt: h.Salt[:]}, nil
 		}
 	}
