@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -138,8 +139,20 @@ func open(cfg Config, name string, valueThreshold, valueLog int64, managed bool)
 		openBadger = badger.OpenManaged
 	}
 	db, err := openBadger(opts)
+	for tries := 0; err != nil && strings.Contains(err.Error(), emptyLog) && tries < maxEmptyLogs; tries++ {
+		db, err = openBadger(opts)
+	}
 	if err != nil {
 		return nil, nil, openError(dir, err)
 	}
 	return db, room, nil
 }
+
+const (
+	// emptyLog is what badger says of a log that has a name and no size yet, because
+	// the process was killed in between. It gives the log its size and then refuses,
+	// so that the next try finds nothing wrong.
+	emptyLog = "Create a new file"
+	// maxEmptyLogs is more logs than are made at one time.
+	maxEmptyLogs = 8
+)

@@ -483,3 +483,26 @@ func TestRunGC(t *testing.T) {
 	cancel()
 	require.NoError(t, <-done)
 }
+
+// TestKilledWhileALogWasMade: a log that has a name and no size yet, as a process
+// leaves it that is killed at that instant, keeps nobody from opening.
+func TestKilledWhileALogWasMade(t *testing.T) {
+	t.Parallel()
+	cfg := config(t.TempDir())
+	s := open(t, cfg)
+	require.NoError(t, s.Data().Namespace(store.NamespaceCometBlocks).Set([]byte("key"), []byte("value")))
+	require.NoError(t, s.Close())
+	for _, database := range []string{"state", "data"} {
+		for _, name := range []string{"000098.vlog", "000099.vlog", "00098.mem", "00099.mem"} {
+			require.NoError(t, os.WriteFile(filepath.Join(cfg.Dir, database, name), nil, 0o600))
+		}
+	}
+	s = open(t, cfg)
+	value, ok, err := s.Data().Namespace(store.NamespaceCometBlocks).Get([]byte("key"))
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, "value", string(value))
+	require.NoError(t, s.Close())
+	s = open(t, cfg)
+	require.NoError(t, s.Close())
+}
