@@ -241,9 +241,10 @@ type waitingTxs struct {
 	txs   map[mman.Hash]opened
 }
 
-// waitingBytes bounds the encoded transactions in waitingTxs; those beyond are
-// forgotten all at once, which costs time only.
-const waitingBytes = 16 << 20
+// waitingBytes bounds the encoded transactions in waitingTxs, which the mempool holds
+// too, so that what is decoded comes on top. It is as much as a mempool takes; when
+// there is more all is forgotten at once, which costs time only.
+const waitingBytes = 64 << 20
 
 func newWaitingTxs() *waitingTxs { return &waitingTxs{txs: map[mman.Hash]opened{}} }
 

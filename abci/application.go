@@ -67,6 +67,8 @@ type Application struct {
 	waiting  *waitingTxs
 	beacon   Prover
 	latest   atomic.Pointer[state.Recent]
+	// executions counts blocks and proposals.
+	executions atomic.Uint64
 
 	// consensus guards what follows.
 	consensus sync.Mutex
@@ -166,6 +168,10 @@ func (a *Application) Invariants() error {
 // Verifications returns how many signatures of transactions this node has verified
 // since it started, each of a batch counted.
 func (a *Application) Verifications() uint64 { return a.verified.count.Load() }
+
+// Executions returns how many blocks and proposals this node has executed since it
+// started: one for each height, unless proposals failed to be decided.
+func (a *Application) Executions() uint64 { return a.executions.Load() }
 
 // DropCaches forgets every cache and every kept proposal. Results do not
 // change; tests prove it.

@@ -225,6 +225,7 @@ func (a *Application) execute(p proposal) (*executed, error) {
 	if len(begun) > 0 {
 		out.version = header.Version
 	}
+	a.executions.Add(1)
 	if err := e.run(p.txs); err != nil || !e.doubtful {
 		return out, err
 	}

@@ -23,7 +23,7 @@ func (b *chainBench) unsigned(ctx context.Context) error {
 	var rates []float64
 	for range b.Rounds {
 		if err := b.with(ctx, 1, unsigned, func(ctx context.Context, t *town) error {
-			rate, err := t.flood(ctx, b.own)
+			rate, err := t.flood(ctx, b.own, waiting)
 			rates = append(rates, rate)
 			return err
 		}); err != nil {
@@ -42,7 +42,7 @@ func (b *chainBench) replay(ctx context.Context, live float64) error {
 		var blocks []*types.RequestFinalizeBlock
 		var doc genesis.Document
 		if err := b.with(ctx, 1, ours, func(ctx context.Context, t *town) error {
-			_, err := t.flood(ctx, b.own)
+			_, err := t.flood(ctx, b.own, waiting)
 			blocks, doc = t.counter.decided(), t.doc
 			return err
 		}); err != nil {
@@ -105,7 +105,7 @@ func (b *chainBench) crowded(ctx context.Context, alone float64) error {
 	packed := 0.0
 	b.report.tell("%d further accounts, by %d transactions", b.Crowd, len(making))
 	if err := b.with(ctx, 1, ours, func(ctx context.Context, t *town) error {
-		rate, err := t.flood(ctx, making)
+		rate, err := t.flood(ctx, making, waitingPacked)
 		if err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func (b *chainBench) crowded(ctx context.Context, alone float64) error {
 				sent[i%len(sent)]++
 			}
 			t.counter.reset()
-			if rate, err = t.flood(ctx, transfers); err != nil {
+			if rate, err = t.flood(ctx, transfers, waiting); err != nil {
 				return err
 			}
 			rates, shares = append(rates, rate), append(shares, t.counter.rootShare())

@@ -208,7 +208,7 @@ func (b *chainBench) compare(ctx context.Context, validators int) (own, referenc
 			b.report.tell("%d validators, round %d of %d, %s: %d transfers", validators, round+1, b.Rounds, []string{"ledger", "reference"}[i], len(b.own))
 			if err := b.with(ctx, validators, k, func(ctx context.Context, t *town) error {
 				before := processor()
-				rate, err := t.flood(ctx, b.own)
+				rate, err := t.flood(ctx, b.own, waiting)
 				rates[i] = append(rates[i], rate)
 				costs[i] = append(costs[i], float64((processor()-before).Microseconds())/per)
 				if app, ok := t.counter.Application.(*abci.Application); ok {

@@ -137,13 +137,18 @@ func (c *counter) await(ctx context.Context, n int) (time.Time, error) {
 	}
 }
 
-// waiting is how many transactions wait for a block at most: fewer than a mempool
-// takes, which at its limit may say yes and keep nothing.
-const waiting = 8000
+const (
+	// waiting is how many transactions wait for a block at most: fewer than a mempool
+	// takes.
+	waiting = 8000
+	// waitingPacked is the same for transactions of many payments: some blocks full.
+	// Whatever waits is checked again after each block.
+	waitingPacked = 128
+)
 
-// flood hands over all transactions as fast as the chain takes them and returns
-// how many it committed in a second.
-func (t *town) flood(ctx context.Context, txs [][]byte) (float64, error) {
+// flood hands over all transactions as fast as the chain takes them, while so many
+// wait at most, and returns how many it committed in a second.
+func (t *town) flood(ctx context.Context, txs [][]byte, waiting int) (float64, error) {
 	t.counter.reset()
 	start := time.Now()
 	g, feeding := errgroup.WithContext(ctx)

@@ -1,0 +1,76 @@
+package abci_test
+
+import (
+	"testing"
+
+	"github.com/cometbft/cometbft/abci/types"
+	"github.com/stretchr/testify/require"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/abcitest"
+	"github.com/limboid/massive-man/abci/tx"
+)
+
+// TestOnce: a node verifies each signature once, however often it sees the
+// transaction, and executes each block once.
+func TestOnce(t *testing.T) {
+	t.Parallel()
+	const senders = 20
+	actors := make([]abcitest.Actor, senders)
+	for i := range actors {
+		actors[i] = abcitest.NewActor(t, "sender"+string(rune('a'+i)))
+	}
+	c := abcitest.New(t, abcitest.Genesis(t, 100*mman.MAN, actors...))
+	c.Pass(1)
+	transfers := func() (raws [][]byte) {
+		for i, a := range actors {
+			raws = append(raws, c.Sign(a, []tx.Msg{tx.MsgSend{From: a.Address, To: actors[(i+1)%senders].Address, Amount: 1}}))
+		}
+		return raws
+	}
+	verified, executed := c.App.Verifications(), c.App.Executions()
+	require.Equal(t, uint64(1), executed, "proposed, processed and decided, and executed once")
+
+	// Checked, checked again as after a block, proposed, processed, decided.
+	raws := transfers()
+	for _, typ := range []types.CheckTxType{types.CheckTxType_New, types.CheckTxType_Recheck} {
+		for _, raw := range raws {
+			_, err := c.App.CheckTx(t.Context(), &types.RequestCheckTx{Tx: raw, Type: typ})
+			require.NoError(t, err)
+		}
+	}
+	b := c.Force(raws...)
+	for _, r := range b.Results {
+		require.Zero(t, r.Code, r.Log)
+	}
+	require.Equal(t, verified+senders, c.App.Verifications())
+	require.Equal(t, executed+1, c.App.Executions())
+
+	b = c.Block(transfers()...)
+	for _, r := range b.Results {
+		require.Zero(t, r.Code, r.Log)
+	}
+	require.Equal(t, verified+2*senders, c.App.Verifications())
+	require.Equal(t, executed+2, c.App.Executions())
+
+	// A node that never saw them before verifies them in a batch, once.
+	b = c.Force(transfers()...)
+	for _, r := range b.Results {
+		require.Zero(t, r.Code, r.Log)
+	}
+	require.Equal(t, verified+3*senders, c.App.Verifications())
+	require.Equal(t, executed+3, c.App.Executions())
+
+	// A proposal that loses is executed beside the one that wins, which is not
+	// executed again.
+	raws = transfers()
+	lost, won := c.Request(), c.Request(raws...)
+	for _, req := range []types.RequestFinalizeBlock{lost, won} {
+		answer, err := c.App.ProcessProposal(t.Context(), abcitest.Proposal(req))
+		require.NoError(t, err)
+		require.True(t, answer.IsAccepted())
+	}
+	c.Force(raws...)
+	require.Equal(t, executed+5, c.App.Executions())
+	require.Equal(t, verified+4*senders, c.App.Verifications())
+}
