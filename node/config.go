@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -65,6 +66,9 @@ type Config struct {
 	// Metrics has CometBFT keep figures of itself, beside those that the API's
 	// /metrics always has. At most one node of a process may.
 	Metrics bool `yaml:"-"`
+	// Compile has another process compile a large WASM module into a folder, see
+	// wasm.Config. Default nil: the node compiles all itself, with one thread.
+	Compile func(ctx context.Context, folder string, module []byte) error `yaml:"-"`
 	// Passphrase opens the account's key when it is encrypted.
 	Passphrase func(name string) ([]byte, error) `yaml:"-"`
 	// Logger takes the log. Required.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"time"
@@ -29,6 +30,9 @@ type WASMOptions struct {
 	// Runs of a trivial module are counted, and a tenth of them, 20 at least,
 	// are stopped.
 	Runs int
+	// Compile has another process compile modules, see wasm.Config; nil leaves
+	// apart_start out.
+	Compile func(ctx context.Context, folder string, module []byte) error
 }
 
 // WASM measures what metering costs, and the executor around it. Metrics:
@@ -40,6 +44,8 @@ type WASMOptions struct {
 //	metered_worst      the highest of them
 //	native_NAME        s, the kernel in Go; the reference is the metered one
 //	cold_start         ms to prepare a Go program; the reference is the next
+//	apart_start        ms when another process compiles with all processors; the
+//	                   reference is cold_start
 //	cached_start       ms with the compiled module on disk
 //	runs_per_second    of a trivial module, one after the other, prepared anew
 //	                   each time; the target, 1000, is the reference
@@ -188,19 +194,29 @@ func (b *wasmBench) starts(ctx context.Context) (err error) {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	var cold, cached []time.Duration
+	var cold, cached, apart []time.Duration
 	for range min(b.Pairs, 7) {
 		folder, err := os.MkdirTemp(dir, "cache-")
 		if err != nil {
 			return fmt.Errorf("%w: %w", mman.ErrHome, err)
 		}
 		for _, times := range []*[]time.Duration{&cold, &cached} {
-			took, err := b.start(ctx, folder)
+			took, err := b.start(ctx, wasm.Config{CacheDir: folder})
 			if err != nil {
 				return err
 			}
 			*times = append(*times, took)
 		}
+		if b.Compile != nil {
+			took, err := b.start(ctx, wasm.Config{CacheDir: filepath.Join(folder, "apart"), Compile: b.Compile})
+			if err != nil {
+				return err
+			}
+			apart = append(apart, took)
+		}
+	}
+	if b.Compile != nil {
+		b.report.set("apart_start", "ms", quantile(apart, 0.5), quantile(cold, 0.5))
 	}
 	warm := quantile(cached, 0.5)
 	b.report.set("cold_start", "ms", quantile(cold, 0.5), warm)
@@ -208,8 +224,9 @@ func (b *wasmBench) starts(ctx context.Context) (err error) {
 	return nil
 }
 
-func (b *wasmBench) start(ctx context.Context, folder string) (took time.Duration, err error) {
-	e, err := wasm.New(wasm.Config{Clock: time.Now, CacheDir: folder})
+func (b *wasmBench) start(ctx context.Context, config wasm.Config) (took time.Duration, err error) {
+	config.Clock = time.Now
+	e, err := wasm.New(config)
 	if err != nil {
 		return 0, err
 	}

@@ -6,15 +6,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 
 	mman "github.com/limboid/massive-man"
 )
@@ -38,6 +41,9 @@ func (c *cache) compile(ctx context.Context, id mman.CID, a admitted, host map[s
 // takes it from there.
 func (c *cache) compileInFolder(ctx context.Context, dir string, a admitted, host map[string]hostFunc) (*module, error) {
 	before := verified(dir)
+	if before == nil && c.config.Compile != nil && len(a.code) >= compileApartBytes {
+		c.compileApart(ctx, dir, a.code)
+	}
 	engine, err := wazero.NewCompilationCacheWithDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
@@ -55,6 +61,52 @@ func (c *cache) compileInFolder(ctx context.Context, dir string, a admitted, hos
 		_ = os.RemoveAll(dir) // it is compiled anew the next time
 	}
 	return m, nil
+}
+
+// compileApartBytes is the size of metered code from which on another process compiles
+// it: starting one takes as long as compiling so much.
+const compileApartBytes = 256 << 10
+
+// compileApart has another process compile a module into its folder. When that fails,
+// by a fault of the compiler's or for want of memory, the module is compiled here as if
+// there were no other process.
+func (c *cache) compileApart(ctx context.Context, dir string, code []byte) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.PrepareTimeout)
+	defer cancel()
+	if err := c.config.Compile(ctx, dir, code); err != nil {
+		_ = os.RemoveAll(dir) // what it left would be compiled anew, too
+	}
+}
+
+// CompileInto compiles a metered module, which it reads to its end, with all
+// processors into a folder of an executor's cache; see Config.Compile. It is for a
+// process of its own: a fault of the compiler's ends that.
+func CompileInto(ctx context.Context, folder string, module io.Reader) (err error) {
+	code, err := io.ReadAll(module)
+	if err != nil {
+		return fmt.Errorf("%w: read the module: %w", mman.ErrInvalid, err)
+	}
+	engine, err := wazero.NewCompilationCacheWithDir(folder)
+	if err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	defer func() { err = errors.Join(err, engine.Close(ctx)) }()
+	world := newWorld(ctx, engine)
+	defer func() { err = errors.Join(err, world.Close(ctx)) }()
+	if _, err := world.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), code); err != nil {
+		return fmt.Errorf("%w: %.500s", mman.ErrModule, err.Error())
+	}
+	return nil
+}
+
+// newWorld returns a runtime. What it is configured with is part of what compiled
+// modules are found by.
+func newWorld(ctx context.Context, engine wazero.CompilationCache) wazero.Runtime {
+	return wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
+		WithCoreFeatures(api.CoreFeaturesV2).
+		WithCompilationCache(engine).
+		WithDebugInfoEnabled(false).
+		WithMemoryLimitPages(1<<16)) // the limit of a run is its own, in its allocator
 }
 
 // sumsFile lists the files of a module's folder with their SHA-256. The engine
@@ -124,11 +176,7 @@ func seal(dir string, before map[string]mman.Hash, now time.Time) error {
 }
 
 func compileWith(ctx context.Context, a admitted, host map[string]hostFunc, engine wazero.CompilationCache) (m *module, err error) {
-	world := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
-		WithCoreFeatures(api.CoreFeaturesV2).
-		WithCompilationCache(engine).
-		WithDebugInfoEnabled(false).
-		WithMemoryLimitPages(1<<16)) // the limit of a run is its own, in its allocator
+	world := newWorld(ctx, engine)
 	defer func() {
 		if r := recover(); r != nil { // a mistake of the compiler's ends one module, not the node
 			err = fmt.Errorf("%w: the compiler gave up on it: %.200v", mman.ErrModule, r)

@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -67,6 +68,11 @@ type Config struct {
 	// goes first.
 	// Default 1 GiB, up to 1 TiB.
 	CacheDirBytes int64
+	// Compile has another process compile a large module, metered already, into a
+	// folder of CacheDir, with CompileInto and all processors; this process does so
+	// with one of its own threads, for a fault of the compiler's in another would end
+	// it. What fails there is compiled here. Default nil: this process compiles all.
+	Compile func(ctx context.Context, folder string, module []byte) error
 }
 
 func (c Config) withDefaults() Config {

@@ -13,6 +13,10 @@
 // every count is checked against the bytes that are there, tables get a maximum,
 // custom sections are dropped. Limits are enforced, not asked of the guest.
 //
+// A module is compiled when it first arrives. A fault of the compiler's ends one module
+// and not the program: here one thread compiles, which recovers; with Config.Compile
+// another process does so first, with all processors.
+//
 // The package does not meter fuel, does not fetch content and knows no prices.
 // The node's worker calls it; so does a client that replays a run.
 //

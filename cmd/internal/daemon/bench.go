@@ -78,6 +78,7 @@ and how long after its deadline a guest stops that computes in silence.
 It takes about seven minutes; with --guest-time 50ms --pairs 3 some seconds.`,
 		Example: "  mman-node bench wasm -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Compile = compileApart()
 			return p.show(bench.WASM(cmd.Context(), o))
 		},
 	}

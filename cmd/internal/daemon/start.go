@@ -100,7 +100,7 @@ func (p *program) runStart(ctx context.Context, cmd *cobra.Command, f *startFlag
 		return err
 	}
 	cfg = override(cfg, f.given, cmd.Flags().Changed)
-	cfg.Logger, cfg.Clock, cfg.Metrics = p.logger(), systemClock(), true
+	cfg.Logger, cfg.Clock, cfg.Metrics, cfg.Compile = p.logger(), systemClock(), true, compileApart()
 	asker := console.Asker{Streams: p.streams, File: f.passphraseFile}
 	cfg.Passphrase = func(name string) ([]byte, error) { return asker.Ask(ctx, name) }
 	if f.watch {
