@@ -118,6 +118,8 @@ type Manifest struct {
 	// Parents are the resources that this one derives from, with the owner's
 	// share of each sale in basis points.
 	Parents []Parent `cbor:"parents"    json:"parents,omitempty"`
+	// Table says what a dataset of rows holds; nil for everything else.
+	Table *Table `cbor:"table,omitempty" json:"table,omitempty"`
 }
 
 // Content names the bytes of a Resource: either a public CID, or the salted
@@ -217,6 +219,14 @@ func (m Manifest) Validate() error {
 	}
 	if err := ValidAttributes(m.Attributes); err != nil {
 		return err
+	}
+	if m.Table != nil {
+		if m.Kind != KindDataset {
+			return fmt.Errorf("%w: table: only a dataset has one", mman.ErrInvalid)
+		}
+		if err := m.Table.validate(); err != nil {
+			return err
+		}
 	}
 	return ValidParents(m.Parents)
 }

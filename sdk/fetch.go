@@ -56,14 +56,7 @@ func (c *Client) Fetch(ctx context.Context, root mman.CID, dir string, maxBytes 
 			_ = into.Close() // what came stays
 		}
 	}()
-	c.mu.Lock()
-	used := c.net != nil
-	c.store = content.NewPublicStore(into)
-	c.mu.Unlock()
-	if used {
-		return nil, fmt.Errorf("%w: fetch %s: this client has fetched before", mman.ErrUnsupported, root)
-	}
-	n, err := c.join(ctx)
+	n, err := c.joinWith(ctx, into)
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +75,20 @@ func (c *Client) Fetch(ctx context.Context, root mman.CID, dir string, maxBytes 
 	}
 	meter.End()
 	return f, nil
+}
+
+// joinWith enters the network with a store on disk.
+func (c *Client) joinWith(ctx context.Context, into *spool.Spool) (*network, error) {
+	c.mu.Lock()
+	used := c.net != nil
+	if !used {
+		c.store = content.NewPublicStore(into)
+	}
+	c.mu.Unlock()
+	if used {
+		return nil, fmt.Errorf("%w: this client has entered the network before, with another store", mman.ErrUnsupported)
+	}
+	return c.join(ctx)
 }
 
 // seek connects to those who announced a root, and again when they were lost, until

@@ -116,6 +116,7 @@ func Homes() []Home {
 		home("github.com/containerd", "the errors of that client", "resources/container"),
 		home("github.com/dgraph-io", "the one store on disk", "node/store"),
 		home("cel.dev/cel-go", "tests only: policies have their own evaluator, so that an upgrade is no fork"),
+		home("github.com/parquet-go", "tests only: another reader and writer of Parquet, to hold ours against"),
 		home("github.com/fxamacker/cbor", "one strict codec", "internal/dagcbor"),
 		home("github.com/oasisprotocol/curve25519-voi", "one ed25519 verifier everywhere", "internal/sig"),
 		home("github.com/decred/dcrd", "one secp256k1 verifier everywhere; the keyring derives keys", "internal/sig", "sdk/keyring"),

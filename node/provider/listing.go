@@ -30,7 +30,10 @@ type Listing struct {
 	Endpoint *endpoint.Settings
 	// Private content is served within leases only; a private dataset is
 	// sealed: it never leaves this node.
-	Private  bool
+	Private bool
+	// Sample is how many rows of a dataset its manifest shows, at most 8; nil is 3
+	// of public data and none of private.
+	Sample   *uint64
 	Policy   policy.Policy
 	Price    price.Price
 	Capacity uint64
@@ -50,6 +53,7 @@ type listingFile struct {
 		Source     string            `yaml:"source"`
 		Content    string            `yaml:"content"`
 		Private    bool              `yaml:"private"`
+		Sample     *uint64           `yaml:"sample"`
 		Attributes map[string]string `yaml:"attributes"`
 		Parents    []struct {
 			Resource string `yaml:"resource"`
@@ -157,7 +161,7 @@ func ParseListing(b []byte) (Listing, error) {
 			Version: 1, Kind: f.Resource.Kind, Facet: f.Resource.Facet, Name: f.Resource.Name,
 			Summary: f.Resource.Summary, Licence: f.Resource.Licence, Source: f.Resource.Source,
 		},
-		Content: f.Resource.Content, Endpoint: f.Endpoint, Private: f.Resource.Private, Capacity: f.Capacity, Region: f.Region,
+		Content: f.Resource.Content, Endpoint: f.Endpoint, Private: f.Resource.Private, Sample: f.Resource.Sample, Capacity: f.Capacity, Region: f.Region,
 	}
 	l.Manifest.Attributes = resources.SortedAttributes(f.Resource.Attributes)
 	policyYAML, err := yaml.Marshal(yaml.MapSlice{{Key: "policy", Value: f.Policy}})
@@ -249,6 +253,9 @@ func (l Listing) validate() error {
 	}
 	if l.Manifest.Kind.Serves() && l.Content != "" {
 		return fmt.Errorf("%w: resource.content: %s has none", mman.ErrInvalid, l.Manifest.Kind)
+	}
+	if l.Sample != nil && (l.Manifest.Kind != resources.KindDataset || *l.Sample > resources.TableMaxSample) {
+		return fmt.Errorf("%w: resource.sample: %d rows: a dataset shows at most %d", mman.ErrInvalid, *l.Sample, resources.TableMaxSample)
 	}
 	if err := l.validEndpoint(); err != nil {
 		return err

@@ -166,6 +166,9 @@ func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
 	}
 	p.offering.Lock()
 	defer p.offering.Unlock()
+	if err := p.describe(ctx, &l); err != nil {
+		return fail(err)
+	}
 	h, manifest, err := p.hold(ctx, l)
 	if err != nil {
 		return fail(err)

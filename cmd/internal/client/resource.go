@@ -19,7 +19,7 @@ func (a *app) resource() *cobra.Command {
 	return console.Group(&cobra.Command{
 		Use: "resource", Short: "Look at resources; lend and take back your own",
 		Example: "  mman resource list --kind dataset\n  mman resource add listing.yaml",
-	}, a.resourceList(), a.resourceShow(), a.resourceInstall(), a.add("mman resource add"), a.takeBack("rm", "Stop lending a resource of the own node", "mman resource rm"))
+	}, a.resourceList(), a.resourceShow(), a.resourceRead(), a.resourceInstall(), a.add("mman resource add"), a.takeBack("rm", "Stop lending a resource of the own node", "mman resource rm"))
 }
 
 // kinds are the kinds that can be offered, each with each of its facets.
@@ -200,6 +200,16 @@ func (a *app) showResource(ctx context.Context, id mman.CID) error {
 	m := answer.Manifest
 	lines := facts("resource", id.String(), "kind", string(m.Kind)+"/"+string(m.Facet), "name", m.Name, "summary", m.Summary,
 		"licence", m.Licence, "source", m.Source, "about", attributes(m.Attributes), "bytes", strconv.FormatUint(m.Content.Bytes, 10), "content", visibility(m.Content))
+	if t := m.Table; t != nil {
+		columns := make([]string, len(t.Columns))
+		for i, c := range t.Columns {
+			columns[i] = c.Name + " " + c.Type
+		}
+		lines = append(lines, facts("format", t.Format, "rows", strconv.FormatUint(t.Rows, 10), "columns", strings.Join(columns, ", "))...)
+		for _, row := range t.Sample {
+			lines = append(lines, "  "+console.Clean(row))
+		}
+	}
 	for _, o := range answer.Offers {
 		lines = append(lines, fmt.Sprintf("offer %s from %s, %s", o.Offer, o.Provider, priceLine(o.Price)))
 	}

@@ -25,6 +25,8 @@ type foundEntry struct {
 	Licence    string                `json:"licence,omitempty"`
 	Bytes      uint64                `json:"bytes,omitempty"`
 	Attributes []resources.Attribute `json:"attributes,omitempty"`
+	// Table says what a dataset of rows holds.
+	Table *resources.Table `json:"table,omitempty"`
 }
 
 func (a *app) search() *cobra.Command {
@@ -33,8 +35,8 @@ func (a *app) search() *cobra.Command {
 		Use: "search [WORD…]", Short: "Search what is offered by the words of its manifest",
 		Long: `Search what is offered by the words of its manifest.
 
-All words must be in the name, summary, licence, attributes, kind or region of a
-resource; without words everything is shown. Manifests come from their providers:
+All words must be in the name, summary, licence, attributes, columns, kind or region
+of a resource; without words everything is shown. Manifests come from their providers:
 of one that cannot be reached only what its offer says is searched.`,
 		Example: "  mman search penguins --kind dataset\n  mman search --where 'offer.region.startsWith(\"eu\")'\n  mman search --discover dht --peer /ip4/127.0.0.1/tcp/4051/p2p/12D3…",
 		Args:    console.Args(0, -1, "words"),
@@ -125,7 +127,7 @@ func (a *app) find(ctx context.Context, kind resources.Kind, dht bool, fits *pol
 		entries[i] = foundEntry{offerEntry: newOfferEntry(f.ID, f.Offer), Attributes: f.Offer.Attributes}
 		if m := f.Manifest; m != nil {
 			entries[i].Name, entries[i].Summary, entries[i].Licence = m.Name, m.Summary, m.Licence
-			entries[i].Bytes, entries[i].Attributes = m.Content.Bytes, m.Attributes
+			entries[i].Bytes, entries[i].Attributes, entries[i].Table = m.Content.Bytes, m.Attributes, m.Table
 		}
 	}
 	return entries, nil
@@ -133,7 +135,14 @@ func (a *app) find(ctx context.Context, kind resources.Kind, dht bool, fits *pol
 
 // matches reports whether all words are in what is known of an entry.
 func matches(f foundEntry, words []string) bool {
+	var columns []string
+	if f.Table != nil {
+		for _, c := range f.Table.Columns {
+			columns = append(columns, c.Name)
+		}
+	}
 	text := strings.ToLower(strings.Join([]string{
+		strings.Join(columns, "\n"),
 		f.Name, f.Summary, f.Licence, attributes(f.Attributes), string(f.Kind), string(f.Facet), f.Region, f.Resource.String(), f.Offer.String(), f.Provider.String(),
 	}, "\n"))
 	for _, w := range words {

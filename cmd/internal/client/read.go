@@ -1,0 +1,113 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/resources/dataset"
+)
+
+// readAnswer is what was read of a dataset, and what it moved.
+type readAnswer struct {
+	dataset.Answer
+
+	Resource mman.CID `json:"resource"`
+	Bytes    uint64   `json:"bytes"`
+	Moved    uint64   `json:"moved_bytes"`
+	Out      string   `json:"out,omitempty"`
+}
+
+func (a *app) resourceRead() *cobra.Command {
+	out, span := "", ""
+	var columns []string
+	cmd := &cobra.Command{
+		Use: "read CID", Short: "Read some rows and columns of a public dataset, where it lies",
+		Long: `Read some rows and columns of a public dataset, where it lies.
+
+CID is the resource's or its content's. Only what is needed moves: of Parquet the
+footer and the wanted columns' row groups, of CSV and JSON lines what comes before
+the last row. Rows count from 0, and of Parquet whole row groups come. The answer has
+the dataset's own format.`,
+		Example: "  mman resource read baf… --rows 0:100 --columns species,mass\n  mman resource read baf… --columns price --out price.parquet",
+		Args:    console.Args(1, 1, "CID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := parseCID(args[0])
+			if err != nil {
+				return err
+			}
+			q := dataset.Query{Columns: columns}
+			if q.From, q.To, err = parseSpan(span); err != nil {
+				return err
+			}
+			if out == "" && a.output == formatJSON {
+				return console.Wrong("with -o json standard output is for the answer: name a file with --out")
+			}
+			return a.readDataset(cmd.Context(), id, q, out)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&out, "out", "", "file to write (default standard output)")
+	f.StringVar(&span, "rows", "", "which rows, for example 0:100, 100: or :100 (default all)")
+	f.StringSliceVar(&columns, "columns", nil, "which columns, by name, with commas between (default all)")
+	return cmd
+}
+
+// parseSpan reads FROM:TO, where both may be left out.
+func parseSpan(text string) (from, to uint64, err error) {
+	if text == "" {
+		return 0, 0, nil
+	}
+	first, last, ok := strings.Cut(text, ":")
+	if first != "" {
+		from, err = strconv.ParseUint(first, 10, 63)
+	}
+	if last != "" && err == nil {
+		to, err = strconv.ParseUint(last, 10, 63)
+	}
+	if !ok || err != nil || (last != "" && to <= from) {
+		return 0, 0, console.Wrong("--rows %.40q: write FROM:TO, for example 0:100", text)
+	}
+	return from, to, nil
+}
+
+func (a *app) readDataset(ctx context.Context, id mman.CID, q dataset.Query, out string) (err error) {
+	c, err := a.reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }() // nothing was signed
+	a.tick("looking for %s …", id)
+	r, err := c.OpenRemote(ctx, id, filepath.Join(a.home, spoolFolder))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	a.tick("")
+	to, err := a.newOutput(out)
+	if err != nil {
+		return err
+	}
+	defer to.discard()
+	answer := readAnswer{Resource: id, Bytes: r.Size(), Out: out}
+	if answer.Answer, err = dataset.Read(r, r.Size(), q, to); err != nil {
+		return err
+	}
+	if err := to.deliver(true); err != nil {
+		return err
+	}
+	answer.Moved = r.Moved()
+	line := fmt.Sprintf("rows %d to %d, %d columns; %s of %s moved", answer.From, answer.To, answer.Columns, sizeAbout(answer.Moved), sizeAbout(answer.Bytes))
+	if out == "" {
+		a.note("%s", line)
+		return nil
+	}
+	return a.answer(answer, line)
+}

@@ -1,0 +1,69 @@
+package client_test
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/limboid/massive-man/internal/testnet"
+)
+
+// TestDataset lends a public and a private table, finds them by their columns and
+// attributes, and reads some rows of the public one without fetching it.
+func TestDataset(t *testing.T) {
+	net := testnet.New(t, 1, "farm")
+	farm, dir := net.Providers[0], t.TempDir()
+	require.NoError(t, farm.Running.Write(farm.Home))
+	operator := person{home: farm.Home}
+	me := person{home: filepath.Join(dir, "me"), node: net.Validators[0].Running.RPC}
+	var text strings.Builder
+	text.WriteString("flipper,species\n")
+	for i := range 1_000_000 {
+		text.WriteString(strconv.Itoa(i) + ",Gentoo\n")
+	}
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	write("open.csv", text.String())
+	write("sealed.jsonl", `{"iris":"blue","secret":"x"}`+"\n")
+	lent := operator.json(t, 0, "resource", "add", write("open.yaml", "resource: {kind: dataset, facet: file, name: Birds, licence: CC0-1.0, source: a walk, content: open.csv}\npolicy: {default: allow}\nprice: {per_lease: 0.01MAN}\n"))
+	operator.json(t, 0, "resource", "add", write("sealed.yaml", "resource: {kind: dataset, facet: file, name: Eyes, content: sealed.jsonl, private: true}\npolicy: {default: allow}\nprice: {per_lease: 0.01MAN}\n"))
+	require.Contains(t, operator.fails(t, 1, "resource", "add", write("bad.yaml", "resource: {kind: dataset, facet: file, name: Eyes, content: sealed.jsonl, sample: 9}\npolicy: {default: allow}\n")), "at most 8")
+
+	resource := word(t, lent, "resource")
+	shown := me.json(t, 0, "resource", "show", resource)
+	table := part(t, part(t, shown, "manifest"), "table")
+	require.Equal(t, "csv", table["format"])
+	require.InDelta(t, 1_000_000, table["rows"], 0)
+	require.Equal(t, []any{"0,Gentoo", "1,Gentoo", "2,Gentoo"}, table["sample"])
+	require.Contains(t, me.says(t, "resource", "show", resource), "flipper int, species text")
+	require.Contains(t, me.says(t, "search", "FLIPPER", "--kind", "dataset"), resource)
+	require.Contains(t, me.says(t, "search", "--where", `"rows=1000000" in offer.attributes`), resource)
+	sealed := me.json(t, 0, "search", "iris")
+	found, _ := sealed["found"].([]any)
+	require.Len(t, found, 1)
+	one, _ := found[0].(map[string]any)
+	require.NotContains(t, part(t, one, "table"), "sample", "rows of private data stay private")
+	require.Contains(t, me.fails(t, 3, "resource", "read", word(t, one, "resource")), "its owner keeps it")
+
+	require.Equal(t, "species\nGentoo\nGentoo\n", me.says(t, "resource", "read", resource, "--rows", "10:12", "--columns", "species"))
+	out := filepath.Join(dir, "part.csv")
+	got := me.json(t, 0, "resource", "read", resource, "--rows", ":5", "--out", out)
+	require.InDelta(t, 5, got["to"], 0)
+	require.InDelta(t, text.Len(), got["bytes"], 0)
+	require.Less(t, got["moved_bytes"], float64(text.Len()), "it is not fetched whole")
+	b, err := os.ReadFile(out)
+	require.NoError(t, err)
+	require.Equal(t, text.String()[:strings.Index(text.String(), "5,")], string(b))
+	require.Contains(t, me.fails(t, 4, "resource", "read", resource, "--columns", "wings"), "wings")
+	require.Contains(t, me.fails(t, 2, "resource", "read", resource, "--rows", "5:5"), "5:5")
+	left, err := os.ReadDir(filepath.Join(me.home, "fetching"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
