@@ -21,7 +21,8 @@ func TestFolders(t *testing.T) {
 		require.NoError(t, n.Running.Write(n.Home))
 	}
 	giver, second := person{home: farm.Home}, person{home: other.Home}
-	me := person{home: filepath.Join(dir, "me"), node: other.Running.RPC}
+	// The chain may not know yet where validators listen.
+	me := person{home: filepath.Join(dir, "me"), node: other.Running.RPC, env: map[string]string{"MMAN_PEER": other.Running.Peers[0]}}
 	big := bytes.Repeat([]byte("0123456789abcdef"), 5<<16)
 	for i := range big {
 		big[i] ^= byte(i >> 10)

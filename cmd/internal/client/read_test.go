@@ -19,7 +19,9 @@ func TestDataset(t *testing.T) {
 	farm, dir := net.Providers[0], t.TempDir()
 	require.NoError(t, farm.Running.Write(farm.Home))
 	operator := person{home: farm.Home}
-	me := person{home: filepath.Join(dir, "me"), node: net.Validators[0].Running.RPC}
+	// The chain may not know yet where validators listen.
+	first := net.Validators[0].Running
+	me := person{home: filepath.Join(dir, "me"), node: first.RPC, env: map[string]string{"MMAN_PEER": first.Peers[0]}}
 	var text strings.Builder
 	text.WriteString("flipper,species\n")
 	for i := range 1_000_000 {
