@@ -25,6 +25,8 @@ const (
 	folderKeys   = "keys"
 	folderStore  = "store"
 	folderCache  = "cache"
+	// Replicas of others, kept within storage leases.
+	folderReplicas = "replicas"
 	// folderContainers holds what containers mount, while they run.
 	folderContainers = "containers"
 )

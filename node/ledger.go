@@ -6,11 +6,13 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci"
+	vault "github.com/limboid/massive-man/abci/storage"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/market/rfp"
+	"github.com/limboid/massive-man/market/storage"
 	"github.com/limboid/massive-man/node/store"
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/sdk/submit"
@@ -86,6 +88,56 @@ func (l ledger) Waiting(provider mman.Address) ([]mman.LeaseID, error) {
 			return out, nil
 		}
 	}
+}
+
+func (l ledger) StorageRules() (storage.Rules, error) {
+	params, err := l.app.View().Params()
+	return vault.Rules(params), err
+}
+
+// replicasPage is how many replicas of a provider are read at a time.
+const replicasPage = 1024
+
+func (l ledger) StorageReplicas(provider mman.Address) ([]vault.Name, error) {
+	view := l.app.View()
+	var all []vault.Name
+	for {
+		var after *vault.Name
+		if len(all) > 0 {
+			after = &all[len(all)-1]
+		}
+		page, err := view.StorageReplicas(provider, after, replicasPage)
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, page...); len(page) < replicasPage {
+			return all, nil
+		}
+	}
+}
+
+func (l ledger) StorageLease(id mman.LeaseID) (storage.Lease, error) {
+	lease, ok, err := l.app.View().StorageLease(id)
+	if err == nil && !ok {
+		err = fmt.Errorf("storage lease %s: %w", id, mman.ErrNotFound)
+	}
+	return lease, err
+}
+
+func (l ledger) StorageDrawn() (storage.Drawn, error) {
+	drawn, ok, err := l.app.View().StorageDrawn()
+	if err == nil && !ok {
+		err = fmt.Errorf("storage challenge: %w", mman.ErrNotFound)
+	}
+	return drawn, err
+}
+
+func (l ledger) StorageRetrieval(consumer, provider mman.Address) (vault.Retrieval, error) {
+	r, ok, err := l.app.View().StorageRetrieval(consumer, provider)
+	if err == nil && !ok {
+		err = fmt.Errorf("money of %s for retrievals: %w", consumer, mman.ErrNotFound)
+	}
+	return r, err
 }
 
 func (l ledger) Bound(peer mman.PeerID) (mman.Address, []string, error) {

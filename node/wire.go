@@ -23,6 +23,7 @@ import (
 	"github.com/limboid/massive-man/node/api"
 	"github.com/limboid/massive-man/node/consensus"
 	"github.com/limboid/massive-man/node/gateway"
+	"github.com/limboid/massive-man/node/keeper"
 	"github.com/limboid/massive-man/node/library"
 	"github.com/limboid/massive-man/node/provider"
 	"github.com/limboid/massive-man/node/store"
@@ -34,6 +35,7 @@ import (
 	"github.com/limboid/massive-man/p2p/protocol/blocks"
 	"github.com/limboid/massive-man/p2p/protocol/decisions"
 	"github.com/limboid/massive-man/p2p/protocol/offers"
+	"github.com/limboid/massive-man/p2p/protocol/replicas"
 	"github.com/limboid/massive-man/p2p/protocol/session"
 	"github.com/limboid/massive-man/p2p/protocol/wire"
 	"github.com/limboid/massive-man/resources"
@@ -312,6 +314,17 @@ func (n *Node) buildProvider(rpc *chain.Client) (*provider.Provider, error) {
 	})
 }
 
+// buildKeeper makes what keeps replicas of storage leases for the provider's account.
+func (n *Node) buildKeeper(rpc *chain.Client, lender *provider.Provider, transfers replicas.Config) (*keeper.Keeper, error) {
+	ring, err := OpenKeyring(n.cfg.Home, true)
+	if err != nil {
+		return nil, err
+	}
+	return keeper.New(keeper.Config{
+		Dir: filepath.Join(n.cfg.Home, folderReplicas), ChainID: n.doc.ChainID, Bind: lender.Bind, Transfers: transfers, Logger: n.log,
+	}, ledger{n.app}, submitter{n.doc.ChainID, n.key, submit.New(rpc, n.doc.ChainID, n.key, ring.Lock, n.cfg.Clock.After)}, n.host, n.discovery)
+}
+
 // Run lives the node's life until ctx ends or a part of it fails.
 func (n *Node) Run(ctx context.Context) error {
 	// Consensus outlives the rest: what ends may still submit.
@@ -357,7 +370,19 @@ func (n *Node) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.app.OnCommit(lender.AtHeight)
+	rcfg := replicas.Default()
+	rcfg.Logger = n.log
+	warden, err := n.buildKeeper(rpc, lender, rcfg)
+	if err != nil {
+		return err
+	}
+	n.app.OnCommit(func(height uint64) {
+		lender.AtHeight(height)
+		warden.AtHeight(height)
+	})
+	if err := replicas.Serve(ctx, n.host, warden, rcfg); err != nil {
+		return err
+	}
 	if err := n.serve(ctx, lender); err != nil {
 		return err
 	}
@@ -371,7 +396,7 @@ func (n *Node) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := api.New(ctx, api.Config{Listen: n.cfg.API, Token: token, Chain: rpc, Provider: lender, Metrics: metrics, Gateway: gateway.New(n.content, n.log), Library: shelf, Logger: n.log})
+	server, err := api.New(ctx, api.Config{Listen: n.cfg.API, Token: token, Chain: rpc, Provider: lender, Keeper: warden, Metrics: metrics, Gateway: gateway.New(n.content, n.log), Library: shelf, Logger: n.log})
 	if err != nil {
 		return err
 	}
@@ -387,6 +412,7 @@ func (n *Node) live(ctx context.Context) error {
 	g.Go(func() error { return n.discovery.Run(ctx) })
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error { return lender.Run(ctx) })
+	g.Go(func() error { return warden.Run(ctx) })
 	g.Go(func() error { return n.collect(ctx) })
 	g.Go(func() error { return n.mingle(ctx) })
 	g.Go(func() error {
@@ -419,7 +445,7 @@ func (n *Node) awaitChain(ctx context.Context) error {
 // host listens from the beginning, and without an answer they would take the node
 // for one that lends nothing.
 func (n *Node) postpone(ctx context.Context) {
-	for _, name := range []string{session.Protocol, blocks.Protocol, offers.Protocol, decisions.Protocol, bids.Protocol} {
+	for _, name := range []string{session.Protocol, blocks.Protocol, replicas.Protocol, offers.Protocol, decisions.Protocol, bids.Protocol} {
 		n.host.Handle(ctx, name, func(ctx context.Context, s p2p.Stream) {
 			conn := wire.New(s, wire.Config{MaxRead: wire.MaxFrame, IdleTimeout: postponeWithin, FrameTimeout: postponeWithin})
 			_, err := conn.Read() // the answer to a question that is still being written may not arrive

@@ -68,7 +68,7 @@ func Law() []Room {
 		// Assembly.
 		{In: "node/store", May: []string{"abci/state"}, Why: "bytes on disk, whatever they mean; the state says what it needs of a store"},
 		{In: "node", May: []string{"node/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/...", "sdk/keyring", "sdk/chain", "sdk/submit"}, Why: "wires one running node; a provider's account signs and submits as any account does"},
-		{In: "node/api", May: []string{"node/library", "node/provider", "p2p/content", "sdk/chain", "resources", "market/policy"}, Why: "shows what the ledger answers, what the provider lends and what everybody may have"},
+		{In: "node/api", May: []string{"node/keeper", "node/library", "node/provider", "p2p/content", "sdk/chain", "resources", "market/policy"}, Why: "shows what the ledger answers, what the provider lends and what everybody may have"},
 		{In: "node/...", May: []string{"node/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/..."}, Why: "assembles one running node"},
 		{In: "sdk/...", May: []string{"sdk/...", "abci/tx", "genesis", "market/...", "resources", "resources/wasm/meter", "resources/endpoint/call", "resources/container/mux", "resources/container/hosting", "p2p/..."}, Why: "a client does not link the node"},
 

@@ -31,9 +31,9 @@ func Leaves(bytes uint64) uint64 { return bytes/LeafSize + (bytes%LeafSize+LeafS
 // Tree is what a holder keeps of a replica beside its bytes: a hash for each block,
 // and the root.
 type Tree struct {
-	Bytes  uint64
-	Root   mman.Hash
-	Blocks []mman.Hash
+	Bytes  uint64      `cbor:"bytes"`
+	Root   mman.Hash   `cbor:"root"`
+	Blocks []mman.Hash `cbor:"blocks"`
 }
 
 // Plant reads r to its end and returns the replica's tree. An empty replica is

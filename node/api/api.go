@@ -18,6 +18,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/node/keeper"
 	"github.com/limboid/massive-man/node/provider"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/sdk/chain"
@@ -30,6 +31,8 @@ type Config struct {
 	Token    string
 	Chain    *chain.Client
 	Provider *provider.Provider
+	// Keeper keeps replicas of storage leases.
+	Keeper *keeper.Keeper
 	// Metrics answers GET /metrics.
 	Metrics http.Handler
 	// Gateway answers GET /ipfs/.
@@ -75,6 +78,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	mux.HandleFunc("GET /v1/listings", s.listings)
 	mux.HandleFunc("POST /v1/listings", s.own(s.publish))
 	mux.HandleFunc("POST /v1/checkpoints", s.own(s.checkpoint))
+	mux.HandleFunc("POST /v1/storage", s.own(s.lend))
 	mux.HandleFunc("DELETE /v1/listings/{resource}", s.own(s.withdraw))
 	mux.HandleFunc("GET /v1/content", s.given)
 	mux.HandleFunc("POST /v1/content", s.own(s.give))
@@ -239,6 +243,20 @@ func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) {
 		},
 		Content: body.Path, Policy: policy.Policy{Default: policy.Allow}, Capacity: provider.DefaultCapacity,
 	})
+}
+
+// lend offers room for replicas.
+func (s *Server) lend(w http.ResponseWriter, r *http.Request) {
+	var terms keeper.Terms
+	if err := readBody(r, &terms); err != nil {
+		s.fail(w, http.StatusBadRequest, fmt.Errorf(`%w: send {"tier": "fast", "price_uman": …, "capacity_mib": …}`, mman.ErrInvalid))
+		return
+	}
+	if err := s.cfg.Keeper.Offer(r.Context(), terms); err != nil {
+		s.fail(w, status(err), err)
+		return
+	}
+	s.answer(w, http.StatusCreated, terms)
 }
 
 func (s *Server) withdraw(w http.ResponseWriter, r *http.Request) {

@@ -337,6 +337,9 @@ func (p *Provider) Withdraw(ctx context.Context, resource mman.CID) error {
 	return p.holdings.put(h)
 }
 
+// Bind makes sure that the ledger knows this node and where it is.
+func (p *Provider) Bind(ctx context.Context) error { return p.bind(ctx, p.ledger.Height()) }
+
 // bind tells the chain that this node serves the account, and where it is.
 func (p *Provider) bind(ctx context.Context, _ uint64) error {
 	addrs := slices.Sorted(slices.Values(p.cfg.Addrs())) // their order is no news

@@ -20,7 +20,7 @@ func (a *app) offer() *cobra.Command {
 	return console.Group(&cobra.Command{
 		Use: "offer", Short: "Look at offers; make and withdraw your own",
 		Example: "  mman offer list --kind compute\n  mman offer withdraw baf…",
-	}, a.offerList(), a.offerShow(), a.add("mman offer add"), a.takeBack("withdraw", "Withdraw an offer of the own node", "mman offer withdraw"))
+	}, a.offerList(), a.offerShow(), a.add("mman offer add"), a.offerStorage(), a.takeBack("withdraw", "Withdraw an offer of the own node", "mman offer withdraw"))
 }
 
 // offerEntry is an offer in a list.

@@ -1,0 +1,406 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/market/storage"
+	"github.com/limboid/massive-man/sdk"
+)
+
+// blockTime is how long a block lasts on an idle chain, by which a duration becomes
+// epochs.
+const blockTime = time.Second
+
+// storageVerbs are the verbs of mman request that store and fetch files.
+func (a *app) storageVerbs() []*cobra.Command {
+	return []*cobra.Command{a.store(), a.fetchStored(), a.listStored(), a.renewStored(), a.endStored()}
+}
+
+func (a *app) store() *cobra.Command {
+	w, price, duration, resume := sdk.StoreWanted{Replicas: 3, Tier: storage.Fast}, "0.001MAN", "30d", ""
+	tier := string(w.Tier)
+	cmd := &cobra.Command{
+		Use: "store FILE", Short: "Store a file with providers that prove that they have it",
+		Long: `Store a file with providers that prove that they have it.
+
+The file is encrypted here, once for each replica and each time under another key, in
+the format of age; --public leaves it readable for everybody who pays to fetch it. The
+ledger gives each replica to another provider, takes a deposit from it, and pays it for
+each epoch in which it proved to have a part that nobody could foresee. A replica that
+is not proved is given to another provider, who copies it from one that is.
+
+The most that it may cost is held until the end, and the rest comes back. The keys are
+in the folder storage of this home: without it a private file cannot be read again.
+An upload that broke goes on with --resume LEASE.`,
+		Example: "  mman request store photos.tar --replicas 3 --tier fast --for 30d\n  mman request store book.txt --public --max-price 0.0005MAN\n  mman request store --resume 4f1d…",
+		Args:    console.Args(0, 1, "FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			c, err := a.signer(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = c.Close() }() // what was sent is sent
+			if resume != "" {
+				return a.resumeStore(ctx, c, resume)
+			}
+			if len(args) == 0 {
+				return console.Wrong("name the FILE to store, or --resume LEASE")
+			}
+			if _, err := regular(args[0]); err != nil {
+				return err
+			}
+			w.File, w.Name, w.Tier = args[0], filepath.Base(args[0]), storage.Tier(tier)
+			if w.MaxPrice, err = mman.ParseAmount(price); err != nil {
+				return console.Wrong("--max-price: %w", err)
+			}
+			if w.Epochs, err = a.epochs(ctx, c, duration); err != nil {
+				return err
+			}
+			a.tick("encrypting …")
+			s, err := c.Store(ctx, w, a.moving())
+			if err != nil {
+				return err
+			}
+			return a.showStored(ctx, c, s)
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&w.Replicas, "replicas", w.Replicas, "how many, each with another provider")
+	f.StringVar(&tier, "tier", tier, "fast, or slow: one replica after another is served, for less")
+	f.StringVar(&duration, "for", duration, "how long, for example 12h or 30d; renew with mman request renew")
+	f.StringVar(&price, "max-price", price, "the most for a MiB and epoch")
+	f.BoolVar(&w.Spread, "regions", false, "each replica in another region")
+	f.BoolVar(&w.Public, "public", false, "do not encrypt: everybody may fetch it")
+	f.StringVar(&resume, "resume", "", "go on with the upload of this lease")
+	return cmd
+}
+
+// epochs turns a duration into epochs of the chain, rounded up.
+func (a *app) epochs(ctx context.Context, c *sdk.Client, text string) (uint64, error) {
+	days, isDays := strings.CutSuffix(text, "d")
+	var d time.Duration
+	if n, err := strconv.ParseUint(days, 10, 16); isDays && err == nil {
+		d = time.Duration(n) * 24 * time.Hour //nolint:gosec // at most 65535 days
+	} else if d, err = time.ParseDuration(text); err != nil || d <= 0 {
+		return 0, console.Wrong("--for %.32q: write 12h or 30d", text)
+	}
+	params, err := c.Chain().Params(ctx)
+	if err != nil {
+		return 0, err
+	}
+	blocks := uint64((d + blockTime - 1) / blockTime) //nolint:gosec // positive
+	return (blocks + params.StorageEpochBlocks - 1) / params.StorageEpochBlocks, nil
+}
+
+// moving shows how far replicas are.
+func (a *app) moving() func(sdk.Moving) {
+	return func(m sdk.Moving) {
+		a.tick("replica %d: %d of %d MiB …", m.Replica, m.Done>>20, m.Total>>20)
+	}
+}
+
+func parseLease(word string) (id mman.LeaseID, err error) {
+	if err := id.UnmarshalText([]byte(word)); err != nil {
+		return id, console.Wrong("%w", err)
+	}
+	return id, nil
+}
+
+func (a *app) resumeStore(ctx context.Context, c *sdk.Client, word string) error {
+	id, err := parseLease(word)
+	if err != nil {
+		return err
+	}
+	s, err := c.Stored(id)
+	if err != nil {
+		return err
+	}
+	if err := c.Resume(ctx, s, a.moving()); err != nil {
+		return err
+	}
+	return a.showStored(ctx, c, s)
+}
+
+// storedEntry is a storage lease and what this home knows of it.
+type storedEntry struct {
+	Name    string        `json:"name,omitempty"`
+	Content mman.CID      `json:"content,omitzero"`
+	Lease   storage.Lease `json:"lease"`
+	// Ends is the height at which it ends, Expiring that its last epoch began.
+	Ends     uint64 `json:"ends"`
+	Expiring bool   `json:"expiring"`
+}
+
+func (a *app) showStored(ctx context.Context, c *sdk.Client, s sdk.Stored) error {
+	l, err := c.Chain().StorageLease(ctx, s.Lease)
+	if err != nil {
+		return err
+	}
+	params, err := c.Chain().Params(ctx)
+	if err != nil {
+		return err
+	}
+	e := storedEntry{s.Name, s.Content, l, (l.Last + 1) * params.StorageEpochBlocks, l.Noticed}
+	lines := facts("lease", l.ID.String(), "content", s.Content.String(), "held", l.Escrow.String(), "ends", fmt.Sprintf("at height %d", e.Ends), "next", "mman request fetch "+l.ID.String()+" --out FILE")
+	for i, r := range l.Replicas {
+		lines = append(lines, fmt.Sprintf("replica %d  %s at %s", i, r.State, r.Provider))
+	}
+	return a.answer(e, lines...)
+}
+
+func (a *app) fetchStored() *cobra.Command {
+	out, price := "", "0.01MAN"
+	cmd := &cobra.Command{
+		Use: "fetch LEASE|CID", Short: "Fetch a stored file: one's own by its lease, a public one by its CID",
+		Long: `Fetch a stored file and check that it is the one that was stored.
+
+An own file is fetched by its lease, for nothing. A public file is fetched by its CID;
+what its holder asks is set aside on the ledger, at most --max-price a MiB, and paid as
+it comes. A fetch that broke goes on where it stopped when it is typed again.`,
+		Example: "  mman request fetch 4f1d… --out photos.tar\n  mman request fetch baf… --out book.txt",
+		Args:    console.Args(1, 1, "LEASE or CID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if out == "" {
+				return console.Wrong("--out: name the file to write")
+			}
+			most, err := mman.ParseAmount(price)
+			if err != nil {
+				return console.Wrong("--max-price: %w", err)
+			}
+			return a.runFetch(cmd.Context(), args[0], out, most)
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "file to write; replaced when it is whole")
+	cmd.Flags().StringVar(&price, "max-price", price, "the most for a MiB of a public file")
+	return cmd
+}
+
+func (a *app) runFetch(ctx context.Context, word, out string, most mman.Amount) error {
+	c, err := a.signer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }() // what was sent is sent
+	to, err := a.newOutput(out)
+	if err != nil {
+		return err
+	}
+	defer to.discard()
+	var get func(w io.Writer) error
+	if content, err := mman.ParseCID(word); err == nil {
+		get = func(w io.Writer) error { return c.RetrievePublic(ctx, content, most, w, a.moving()) }
+	} else {
+		id, err := parseLease(word)
+		if err != nil {
+			return console.Wrong("%.80q is neither a lease nor a CID", word)
+		}
+		s, err := c.Stored(id)
+		if err != nil {
+			return err
+		}
+		get = func(w io.Writer) error { return c.Retrieve(ctx, s, w, a.moving()) }
+	}
+	if err := get(to); err != nil {
+		return err
+	}
+	if err := to.deliver(true); err != nil {
+		return err
+	}
+	info, err := os.Stat(out)
+	if err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	return a.answer(map[string]any{"file": out, "bytes": info.Size()}, fmt.Sprintf("%s  %d bytes", out, info.Size()))
+}
+
+func (a *app) listStored() *cobra.Command {
+	return &cobra.Command{
+		Use: "ls", Short: "List own storage leases, how their replicas stand and when they end",
+		Example: "  mman request ls -o json",
+		Args:    console.Args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			c, err := a.signer(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = c.Close() }() // nothing was written
+			s, err := c.Submitter()
+			if err != nil {
+				return err
+			}
+			leases, err := c.Chain().StorageLeases(ctx, s.Address(), maxListed)
+			if err != nil {
+				return err
+			}
+			params, err := c.Chain().Params(ctx)
+			if err != nil {
+				return err
+			}
+			entries, rows := []storedEntry{}, [][]string{}
+			for _, l := range leases {
+				e := storedEntry{Lease: l, Ends: (l.Last + 1) * params.StorageEpochBlocks, Expiring: l.Noticed, Content: l.Content}
+				if own, err := c.Stored(l.ID); err == nil {
+					e.Name, e.Content = own.Name, own.Content
+				}
+				entries = append(entries, e)
+				rows = append(rows, []string{l.ID.String(), e.Name, strconv.FormatUint(l.Bytes, 10), replicaLine(l), endLine(e)})
+			}
+			answer := struct {
+				Stored []storedEntry `json:"stored"`
+			}{entries}
+			if len(entries) == 0 {
+				return a.answer(answer, "Nothing is stored.")
+			}
+			return a.answer(answer, table([]string{"LEASE", "NAME", "BYTES", "REPLICAS", "ENDS"}, rows)...)
+		},
+	}
+}
+
+// replicaLine counts the replicas by state; copies since a repair are said.
+func replicaLine(l storage.Lease) string {
+	var words []string
+	for _, state := range []storage.ReplicaState{storage.Held, storage.Assigned, storage.Lost, storage.Unplaced} {
+		n, copies := 0, 0
+		for _, r := range l.Replicas {
+			if r.State == state {
+				n++
+				if r.Copy {
+					copies++
+				}
+			}
+		}
+		switch {
+		case n > 0 && copies > 0:
+			words = append(words, fmt.Sprintf("%d %s (%d of them copies)", n, state, copies))
+		case n > 0:
+			words = append(words, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+func endLine(e storedEntry) string {
+	if e.Expiring {
+		return fmt.Sprintf("soon, at height %d: renew it", e.Ends)
+	}
+	return fmt.Sprintf("at height %d", e.Ends)
+}
+
+func (a *app) endStored() *cobra.Command {
+	return &cobra.Command{
+		Use: "rm LEASE", Short: "End a storage lease with the epoch that runs",
+		Long:    "End a storage lease with the epoch that runs: holders who prove it are paid for it, and the rest of what was held comes back.",
+		Example: "  mman request rm 4f1d…",
+		Args:    console.Args(1, 1, "LEASE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := parseLease(args[0])
+			if err != nil {
+				return err
+			}
+			return a.changeStored(cmd.Context(), id, func(ctx context.Context, c *sdk.Client) error { return c.EndStorage(ctx, id) })
+		},
+	}
+}
+
+func (a *app) renewStored() *cobra.Command {
+	duration := "30d"
+	cmd := &cobra.Command{
+		Use: "renew LEASE", Short: "Let a storage lease last longer",
+		Example: "  mman request renew 4f1d… --for 30d",
+		Args:    console.Args(1, 1, "LEASE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := parseLease(args[0])
+			if err != nil {
+				return err
+			}
+			return a.changeStored(cmd.Context(), id, func(ctx context.Context, c *sdk.Client) error {
+				epochs, err := a.epochs(ctx, c, duration)
+				if err != nil {
+					return err
+				}
+				return c.RenewStorage(ctx, id, epochs)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&duration, "for", duration, "how much longer, for example 12h or 30d")
+	return cmd
+}
+
+// changeStored does something to a storage lease and shows when it ends.
+func (a *app) changeStored(ctx context.Context, id mman.LeaseID, do func(context.Context, *sdk.Client) error) error {
+	c, err := a.signer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }() // what was sent is sent
+	if err := do(ctx, c); err != nil {
+		return err
+	}
+	return a.showStored(ctx, c, sdk.Stored{Lease: id})
+}
+
+// lentRoom is what the own node's API takes and answers.
+type lentRoom struct {
+	Tier      string      `json:"tier"`
+	Region    string      `json:"region"`
+	Price     mman.Amount `json:"price_uman"`
+	Retrieve  mman.Amount `json:"retrieve_uman"`
+	LatencyMs uint64      `json:"latency_ms"`
+	Capacity  uint64      `json:"capacity_mib"`
+}
+
+func (a *app) offerStorage() *cobra.Command {
+	room, price, retrieve, capacity, latency := lentRoom{}, "0.0005MAN", "0.001MAN", size(10<<30), time.Duration(0)
+	cmd := &cobra.Command{
+		Use: "storage", Short: "Lend room for replicas of others' files, through the own node",
+		Long: `Lend room for replicas of others' files, through the node that runs from this home.
+
+The node keeps what the ledger gives it, proves it in every epoch and serves it. For
+each replica a deposit of some epochs' pay is locked, and burned with the first epoch
+that is not proved: a node that is off for longer than storage_window_blocks loses it.
+A capacity of 0 takes no more.`,
+		Example: "  mman offer storage --tier fast --capacity 100GiB --price 0.0005MAN --region eu\n  mman offer storage --tier slow --capacity 0",
+		Args:    console.Args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if room.Price, err = mman.ParseAmount(price); err != nil {
+				return console.Wrong("--price: %w", err)
+			}
+			if room.Retrieve, err = mman.ParseAmount(retrieve); err != nil {
+				return console.Wrong("--retrieve: %w", err)
+			}
+			room.Capacity, room.LatencyMs = uint64(capacity)>>20, uint64(latency.Milliseconds()) //nolint:gosec // the node refuses what is absurd
+			n, err := a.ownNode()
+			if err != nil {
+				return err
+			}
+			var done lentRoom
+			if err := n.call(cmd.Context(), http.MethodPost, "/v1/storage", room, &done); err != nil {
+				return err
+			}
+			return a.answer(done, facts("tier", done.Tier, "region", done.Region, "price", done.Price.String()+" for a MiB and epoch", "capacity", fmt.Sprintf("%d MiB", done.Capacity))...)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&room.Tier, "tier", string(storage.Fast), "fast, or slow: one replica after another is served")
+	f.StringVar(&room.Region, "region", "", "where it is, as you claim")
+	f.StringVar(&price, "price", price, "for each MiB and epoch")
+	f.StringVar(&retrieve, "retrieve", retrieve, "for each MiB of a public file that others fetch")
+	f.DurationVar(&latency, "latency", 0, "how long the first byte takes, as you claim")
+	f.Var(&capacity, "capacity", "how much room")
+	return cmd
+}

@@ -1,0 +1,199 @@
+package client_test
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/internal/testnet"
+	"github.com/limboid/massive-man/market/storage"
+	"github.com/limboid/massive-man/sdk/chain"
+)
+
+// cellar is a network of holders, and a person who stores with them.
+type cellar struct {
+	t       *testing.T
+	net     *testnet.Net
+	chain   *chain.Client
+	me      person
+	stopped map[mman.Address]bool
+}
+
+func newCellar(t *testing.T, holders ...string) *cellar {
+	t.Helper()
+	params := genesis.Defaults(genesis.Local)
+	params.StorageEpochBlocks, params.StorageWindowBlocks, params.StorageAcceptBlocks = 24, 16, 200
+	net := testnet.NewWith(t, params, 1, holders...)
+	c := &cellar{
+		t: t, net: net, chain: net.Validators[0].RPC(t), stopped: map[mman.Address]bool{},
+		me: person{home: filepath.Join(t.TempDir(), "me"), node: net.Validators[0].Running.RPC},
+	}
+	made := c.me.json(t, 0, "keys", "new", "me", "--unencrypted")
+	for i, n := range net.Providers {
+		require.NoError(t, n.Running.Write(n.Home))
+		operator := person{home: n.Home}
+		if i == 0 {
+			operator.json(t, 0, "send", word(t, made, "address"), "20MAN")
+		}
+		lent := operator.json(t, 0, "offer", "storage", "--capacity", "1GiB", "--price", "0.0005MAN", "--region", n.Name)
+		require.InDelta(t, 1024, lent["capacity_mib"], 0)
+	}
+	return c
+}
+
+func (c *cellar) lease(id string) (storage.Lease, bool) {
+	c.t.Helper()
+	var lease mman.LeaseID
+	require.NoError(c.t, lease.UnmarshalText([]byte(id)))
+	l, err := c.chain.StorageLease(c.t.Context(), lease)
+	if mman.CodeOf(err) == mman.ErrNotFound.Code {
+		return l, false
+	}
+	require.NoError(c.t, err)
+	return l, true
+}
+
+// until lets blocks pass until the lease is as wanted. While a holder that runs has
+// to prove, blocks come by themselves, once a second: nobody is hurried.
+func (c *cellar) until(what, id string, ok func(l storage.Lease, there bool) bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); {
+		l, there := c.lease(id)
+		if ok(l, there) {
+			return
+		}
+		if !there || c.waits(l) {
+			time.Sleep(50 * time.Millisecond) //nolint:forbidigo // it polls a condition
+			continue
+		}
+		c.me.json(c.t, 0, "send", c.net.Providers[0].Address.String(), "1uman")
+	}
+	require.FailNow(c.t, what+" did not happen")
+}
+
+// waits reports whether a holder that runs has something to do.
+func (c *cellar) waits(l storage.Lease) bool {
+	var drawn storage.Drawn
+	_, err := c.chain.Query(c.t.Context(), "/mman/storage-challenge", &drawn)
+	for _, r := range l.Replicas {
+		switch {
+		case c.stopped[r.Provider]:
+		case r.State == storage.Assigned, err == nil && r.State == storage.Held && r.Due == drawn.Epoch:
+			return true
+		}
+	}
+	return false
+}
+
+// TestStorage stores a file over real nodes: encrypted, proved, fetched back; one
+// holder vanishes, and its replacement has proved within two epochs; then a public
+// file, for whose retrieval somebody pays.
+func TestStorage(t *testing.T) {
+	c := newCellar(t, "north", "south", "east", "west")
+	dir := t.TempDir()
+	data := make([]byte, 900_000)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(data) // it never fails
+	file := filepath.Join(dir, "photos.tar")
+	require.NoError(t, os.WriteFile(file, data, 0o600))
+
+	require.Contains(t, c.me.fails(t, 4, "request", "store", file, "--replicas", "5", "--for", "1h"), "4 of 5 replicas")
+	require.Contains(t, c.me.fails(t, 2, "request", "store", file, "--for", "soon"), "--for")
+	require.Contains(t, c.me.says(t, "request", "ls"), "Nothing")
+	stored := c.me.json(t, 0, "request", "store", file, "--replicas", "3", "--regions", "--for", "1h")
+	lease := part(t, stored, "lease")
+	id := word(t, lease, "id")
+	l, _ := c.lease(id)
+	require.Len(t, l.Replicas, 3)
+	for _, r := range l.Replicas {
+		require.Equal(t, storage.Held, r.State)
+	}
+	require.Contains(t, c.me.says(t, "request", "ls"), "3 held")
+	for _, n := range c.net.Providers {
+		kept, err := filepath.Glob(filepath.Join(n.Home, "replicas", "*"))
+		require.NoError(t, err)
+		for _, path := range kept {
+			b, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.False(t, bytes.Contains(b, data[1000:1100]), "%s is encrypted", path)
+		}
+	}
+
+	fetch := func(what string, args ...string) {
+		t.Helper()
+		out := filepath.Join(dir, "fetched")
+		c.me.says(t, append([]string{"request", "fetch", what, "--out", out}, args...)...)
+		got, err := os.ReadFile(out)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(data, got))
+		require.NoError(t, os.Remove(out))
+	}
+	fetch(id)
+	stranger := person{home: filepath.Join(dir, "stranger"), node: c.me.node}
+	stranger.json(t, 0, "keys", "new", "stranger", "--unencrypted")
+	require.Contains(t, stranger.fails(t, 4, "request", "fetch", id, "--out", filepath.Join(dir, "no")), "keeps no storage lease")
+
+	proved := func(n uint64) func(storage.Lease, bool) bool {
+		return func(l storage.Lease, _ bool) bool {
+			for _, r := range l.Replicas {
+				if r.Proved < n {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	c.until("a proof of each replica", id, proved(1))
+
+	// One holder is killed.
+	l, _ = c.lease(id)
+	gone := l.Replicas[0]
+	for _, n := range c.net.Providers {
+		if n.Address == gone.Provider {
+			n.Stop()
+			c.stopped[n.Address] = true
+		}
+	}
+	at := gone.Due
+	c.until("a replacement that has proved", id, func(l storage.Lease, _ bool) bool {
+		r := l.Replicas[0]
+		return r.Provider != gone.Provider && r.State == storage.Held && r.Proved > gone.Proved
+	})
+	l, _ = c.lease(id)
+	require.LessOrEqual(t, l.Replicas[0].Due, at+2, "the epoch that was missed and the next one")
+	require.Equal(t, uint64(1), l.Replicas[0].Missed)
+	for i, r := range l.Replicas[1:] {
+		require.Zero(t, r.Missed, "replica %d is of an honest holder", i+1)
+	}
+	require.True(t, l.Replicas[0].Copy)
+	require.Contains(t, c.me.says(t, "request", "ls"), "(1 of them copies)")
+	fetch(id)
+
+	// A public file, fetched by its CID by whoever pays.
+	public := c.me.json(t, 0, "request", "store", file, "--replicas", "2", "--public", "--for", "1h")
+	before, err := c.chain.Supply(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, c.me.fails(t, 3, "request", "fetch", word(t, public, "content"), "--out", filepath.Join(dir, "no"), "--max-price", "1uman"), "price")
+	fetch(word(t, public, "content"))
+	fetch(word(t, public, "content"))
+	c.until("the promise is redeemed", id, func(storage.Lease, bool) bool {
+		now, err := c.chain.Supply(t.Context())
+		require.NoError(t, err)
+		return now.Burned > before.Burned+30
+	})
+
+	// It lasts longer, and then it ends.
+	renewed := part(t, c.me.json(t, 0, "request", "renew", id, "--for", "1h"), "lease")
+	require.Greater(t, renewed["last"], lease["last"])
+	c.me.json(t, 0, "request", "rm", id)
+	c.until("the end", id, func(_ storage.Lease, there bool) bool { return !there })
+	supply, err := c.chain.Supply(t.Context())
+	require.NoError(t, err)
+	require.True(t, supply.Conserved())
+}
