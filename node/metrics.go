@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/http"
+	"runtime/metrics"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -75,9 +76,22 @@ func (n *Node) figures(lender *provider.Provider) figures {
 			func() (float64, bool) { return float64(n.app.View().Pairs()), true }),
 		one("mman_p2p_peers", "Connected peers that hold or want resources.",
 			func() (float64, bool) { return float64(len(n.host.Peers())), true }),
+		one("mman_live_heap_bytes", "Bytes of Go's heap that were in use at its last collection.",
+			liveHeap),
 		one("mman_provider_listings", "Resources that this node lends.",
 			func() (float64, bool) { return float64(len(lender.Published())), true }),
 	}
+}
+
+// liveHeap returns how much of the heap the last collection found in use. The
+// libraries' figures count what is not collected yet, too.
+func liveHeap() (float64, bool) {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	if sample[0].Value.Kind() != metrics.KindUint64 {
+		return 0, false
+	}
+	return float64(sample[0].Value.Uint64()), true
 }
 
 // metrics serves this node's figures with those of the libraries, in

@@ -1,14 +1,18 @@
 package bench
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,6 +55,8 @@ capacity: 1024
 //	                                 after the last, with the files that it maps
 //	anon_half, anon_after            the same without them, when half of the runs
 //	                                 are done and in the end
+//	live_heap_half, live_heap_after  MiB that the node's last collection of garbage
+//	                                 found in use at these moments
 //
 // The reference of times and rates is the same module run locally by the same
 // executor, that of memory is the earlier figure.
@@ -246,7 +252,31 @@ func (b *requestBench) openLease(ctx context.Context) error {
 	b.report.set("open_lease_p50", "ms", quantile(times, 0.5), local)
 	b.report.set("open_lease_p99", "ms", quantile(times, 0.99), local)
 	b.report.set("anon_half", "MiB", anonymousMiB(b.node.PID()), 0)
-	return nil
+	live, err := b.liveHeap(ctx)
+	b.report.set("live_heap_half", "MiB", live, 0)
+	return err
+}
+
+// liveHeap asks the node how much of its heap is in use, in MiB.
+func (b *requestBench) liveHeap(ctx context.Context) (mib float64, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.node.Running.API+"/metrics", nil)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", mman.ErrUnreachable, err)
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if rest, ok := strings.CutPrefix(lines.Text(), "mman_live_heap_bytes{"); ok {
+			_, value, _ := strings.Cut(rest, "} ")
+			used, err := strconv.ParseFloat(value, 64)
+			return used / (1 << 20), err
+		}
+	}
+	return 0, errors.Join(lines.Err(), fmt.Errorf("%w: the node does not tell its live heap", mman.ErrNotFound))
 }
 
 // throughput counts runs a second over several sessions of the one lease.
@@ -309,8 +339,13 @@ func (b *requestBench) settled(ctx context.Context) error {
 		return fmt.Errorf("%w: %+v", mman.ErrInvariant, supply)
 	}
 	mib, err := residentMiB(b.node.PID())
+	if err != nil {
+		return err
+	}
 	b.report.set("rss_after", "MiB", mib, b.report.Metrics["idle_rss"].Value)
 	b.report.set("anon_after", "MiB", anonymousMiB(b.node.PID()), b.report.Metrics["anon_half"].Value)
+	mib, err = b.liveHeap(ctx)
+	b.report.set("live_heap_after", "MiB", mib, b.report.Metrics["live_heap_half"].Value)
 	return err
 }
 
