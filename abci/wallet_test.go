@@ -91,17 +91,17 @@ func TestSimulate(t *testing.T) {
 	}
 	exact := limited(gas)
 	require.Zero(t, exact.Code, exact.Log)
-	require.Equal(t, int64(gas), exact.GasUsed) //nolint:gosec // small
+	require.Equal(t, int64(gas), exact.GasUsed)
 	dora := f.Balance(f.dora.Actor)
 	short := limited(gas - 1)
 	require.Equal(t, uint32(mman.ErrOutOfGas.Code), short.Code)
 	require.Contains(t, short.Log, "simulating")
-	require.Equal(t, int64(gas-1), short.GasUsed) //nolint:gosec // small
+	require.Equal(t, int64(gas-1), short.GasUsed)
 	require.Equal(t, dora, f.Balance(f.dora.Actor))
 	nobodyYet := abcitest.NewActor(t, "new")
 	f.Fail(mman.ErrFunds, f.cleo, send(f.cleo, nobodyYet, 5000*mman.MAN)...)
 	made := f.Do(f.cleo, send(f.cleo, nobodyYet, 5)...)
-	require.GreaterOrEqual(t, made.GasUsed-exact.GasUsed, int64(table.Read+2*table.Write), "an account that is new costs its number") //nolint:gosec // small
+	require.GreaterOrEqual(t, made.GasUsed-exact.GasUsed, int64(table.Read+2*table.Write), "an account that is new costs its number")
 
 	answer = simulate(abcitest.Unsent(f.Chain).Sign(f.cleo, send(f.cleo, f.dora.Actor, 5000*mman.MAN)))
 	require.Equal(t, uint32(mman.ErrFunds.Code), answer.Code, answer.Log)
