@@ -99,6 +99,9 @@ type Request struct {
 	// Accepts are the obligations that the consumer takes on by signing. A match
 	// needs every obligation of every leg's policy among them.
 	Accepts []policy.Obligation `cbor:"accepts,omitempty" json:"accepts,omitempty"`
+	// Network says that the work cannot do without a network. No policy of this version
+	// allows one.
+	Network bool `cbor:"network,omitempty" json:"network,omitempty"`
 }
 
 // Encode returns the Request's bytes. The Request must be valid.

@@ -60,7 +60,7 @@ func (c *Client) Quote(ctx context.Context, w Wanted, consumer mman.Address) (Qu
 	}
 	r := market.Request{
 		Version: 1, Consumer: consumer, LeaseKey: mman.LeaseKey{1}, Legs: legs, Cap: w.Cap, Blocks: w.Blocks,
-		Deadline: st.Height + w.Patience, Limits: w.Limits, Purpose: w.Purpose, Accepts: w.Accepts,
+		Deadline: st.Height + w.Patience, Limits: w.Limits, Purpose: w.Purpose, Accepts: w.Accepts, Network: w.Network,
 	}
 	if err := r.Validate(); err != nil {
 		return Quote{}, err
@@ -229,6 +229,9 @@ func (s *stall) changes(r market.Request) []change {
 	}
 	for _, purpose := range s.purposes() {
 		add("Say what it is for: --purpose "+purpose+".", func(r *market.Request) { r.Purpose = purpose })
+	}
+	if r.Network {
+		add("Do without a network: leave --network out.", func(r *market.Request) { r.Network = false })
 	}
 	for _, part := range []uint64{2, 10, 100} {
 		wall := max(1, r.Limits.WallMs/part)

@@ -56,6 +56,8 @@ type Wanted struct {
 	Patience uint64
 	// Purpose is what for, as policies may ask; a claim, "" for none.
 	Purpose string
+	// Network says that the work cannot do without a network, which policies refuse.
+	Network bool
 	// Accepts are the obligations that the consumer takes on.
 	Accepts []policy.Obligation
 	// Where is a condition over policy.OfferWords that the compute offer must
@@ -248,7 +250,8 @@ func digest(legs []market.LegRequest, w Wanted) (mman.Hash, error) {
 
 		Purpose string              `cbor:"purpose,omitempty"`
 		Accepts []policy.Obligation `cbor:"accepts,omitempty"`
-	}{legs, w.Cap, w.Limits, w.Blocks, w.Purpose, w.Accepts})
+		Network bool                `cbor:"network,omitempty"`
+	}{legs, w.Cap, w.Limits, w.Blocks, w.Purpose, w.Accepts, w.Network})
 	return mman.Sum256(b), err
 }
 
@@ -308,7 +311,7 @@ func (c *Client) request(ctx context.Context, w Wanted, legs []market.LegRequest
 	b, err := market.Request{
 		Version: 1, Consumer: submitter.Address(), LeaseKey: mman.LeaseKey(key.Public().Bytes()), Legs: legs,
 		Cap: w.Cap, Blocks: w.Blocks, Deadline: st.Height + w.Patience, Limits: w.Limits,
-		Purpose: w.Purpose, Accepts: w.Accepts,
+		Purpose: w.Purpose, Accepts: w.Accepts, Network: w.Network,
 	}.Encode()
 	if err != nil {
 		return market.Lease{}, err

@@ -128,7 +128,7 @@ func (c *Client) OpenRFP(ctx context.Context, w Wanted, t BidTerms) (mman.Reques
 	commitBy := st.Height + 1 + t.Blocks
 	own.Asked = market.Request{
 		Version: 1, Consumer: submitter.Address(), LeaseKey: mman.LeaseKey(key.Public().Bytes()), Legs: legs,
-		Cap: w.Cap, Blocks: w.Blocks, Limits: w.Limits, Purpose: w.Purpose, Accepts: w.Accepts,
+		Cap: w.Cap, Blocks: w.Blocks, Limits: w.Limits, Purpose: w.Purpose, Accepts: w.Accepts, Network: w.Network,
 		Deadline: commitBy + params.RFPPostBlocks + params.RFPRevealBlocks + t.Takeovers*params.AcceptBlocks,
 	}
 	raw, err := own.Asked.Encode()

@@ -61,6 +61,8 @@ func howTo(t *testing.T, program string) string {
 		return "clang with wasi-libc: on Debian, apt-get install clang lld wasi-libc libclang-rt-14-dev-wasm32"
 	case "curl":
 		return "curl: on Debian, apt-get install curl"
+	case "engine":
+		return "a container engine and busybox: on Debian, apt-get install docker.io busybox-static; start dockerd, and set MMAN_DOCKER_HOST to its address"
 	case "npm", "node":
 		return "Node.js 18 or later with npm: on Debian, apt-get install nodejs npm"
 	}
@@ -71,6 +73,10 @@ func howTo(t *testing.T, program string) string {
 // there reports whether a program, with what it needs to build for WASI, is
 // installed.
 func there(ctx context.Context, program string) bool {
+	if program == "engine" {
+		_, err := os.Stat("/bin/busybox")
+		return err == nil && os.Getenv("MMAN_DOCKER_HOST") != ""
+	}
 	if _, err := exec.LookPath(program); err != nil {
 		return false
 	}
@@ -199,6 +205,7 @@ func pages() []page {
 		{file: "docs/validator.md"},
 		{file: "docs/market.md"},
 		{file: "docs/endpoints.md"},
+		{file: "docs/containers.md"},
 	}
 }
 

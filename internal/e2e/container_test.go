@@ -13,6 +13,7 @@ import (
 
 	"github.com/limboid/massive-man/node"
 	"github.com/limboid/massive-man/node/api"
+	"github.com/limboid/massive-man/resources/container"
 )
 
 // shell is a provider with a container engine, a funded consumer of it, and an
@@ -49,7 +50,7 @@ func newShell(t *testing.T) *shell {
 	busybox, err := os.ReadFile("/bin/busybox")
 	require.NoError(t, err, "apt-get install busybox-static")
 	require.NoError(t, os.WriteFile(filepath.Join(root, "bin", "busybox"), busybox, 0o700))
-	for _, name := range []string{"sh", "cat", "wc", "sleep", "wget"} {
+	for _, name := range []string{"sh", "cat", "wc", "sleep", "wget", "stty", "grep", "true"} {
 		require.NoError(t, os.Symlink("busybox", filepath.Join(root, "bin", name)))
 	}
 	s.image = filepath.Join(t.TempDir(), "shell.tar")
@@ -137,6 +138,10 @@ func TestContainerPolicy(t *testing.T) {
 	j := s.mman(t, "request", "run", s.image, "--", "-c", "wget -q -O- http://127.0.0.1:"+port+"/status || echo no network")
 	require.Zero(t, j.code, "%s", &j.errs)
 	require.Equal(t, "no network\n", j.out.String())
+	// Who cannot do without one is told which rule forbids it.
+	j = s.mman(t, "request", "run", s.image, "--network", "--", "-c", "true")
+	require.Equal(t, 3, j.code, "%s", &j.errs)
+	require.Contains(t, j.errs.String(), "limits.network")
 	// Nobody offers what is demanded, and the answer says why.
 	j = s.mman(t, "request", "run", s.image, "--where", `"network=host" in offer.attributes`, "--", "-c", "true")
 	require.NotZero(t, j.code)
@@ -161,6 +166,77 @@ price: {units: [{unit: cpu_ms, per: 1000, price: 0.0001MAN}]}
 	require.Equal(t, 3, j.code, "%s", &j.errs)
 	require.Contains(t, j.errs.String(), "no-shells")
 	quit(t, s.provider)
+}
+
+// TestContainerREPL talks to a shell in a container: with a script and its files, and
+// at a terminal.
+func TestContainerREPL(t *testing.T) {
+	t.Parallel()
+	s := newShell(t)
+	client := []string{"client", "--node", s.rpc, "--passphrase-file", filepath.Join(s.consumer, "pass")}
+	j := s.mman(t, "request", "repl", "sh")
+	require.Equal(t, 4, j.code, "%s", &j.errs)
+	require.Contains(t, j.errs.String(), "nobody lends a REPL of sh")
+
+	listing := filepath.Join(t.TempDir(), "sh.yaml")
+	require.NoError(t, os.WriteFile(listing, []byte("resource: {kind: algorithm, facet: container, name: Shell, content: "+s.image+", attributes: {repl: sh}}\npolicy: {default: allow}\n"), 0o600))
+	require.Zero(t, s.own(t, "resource", "add", listing).code)
+	doc, err := node.ReadGenesis(s.home)
+	require.NoError(t, err)
+	owner, err := node.ContainerOwner(doc.ChainID, s.home)
+	require.NoError(t, err)
+	eventually(t, within, "a container that stands ready", func(ctx context.Context) (bool, error) {
+		n, err := container.CountReady(ctx, os.Getenv("MMAN_DOCKER_HOST"), owner)
+		return n > 0, err
+	})
+
+	script := prepare(t, s.consumer, append(client, "request", "repl", "sh", "--put", write(t, t.TempDir(), "up.txt", []byte("from here\n")), "--get", "down.txt", "--meter")...)
+	script.cmd.Stdin = strings.NewReader("cat up.txt; echo from there > down.txt; echo aside >&2; exit 7\n")
+	require.Equal(t, 7, script.start(t).end(t, within), "the program's own: %s", &script.errs)
+	require.Equal(t, "from here\n", script.out.String())
+	require.Contains(t, script.errs.String(), "aside\n")
+	require.Contains(t, script.errs.String(), "mman: paid 0.0000")
+	down, err := os.ReadFile(filepath.Join(script.cmd.Dir, "down.txt"))
+	require.NoError(t, err)
+	require.Equal(t, "from there\n", string(down))
+
+	lost := prepare(t, s.consumer, append(client, "request", "repl", "sh", "--get", "lost.txt")...)
+	lost.cmd.Stdin = strings.NewReader("true\n")
+	require.Equal(t, 4, lost.start(t).end(t, within))
+	require.Contains(t, lost.errs.String(), "lost.txt is not there")
+	require.NoFileExists(t, filepath.Join(lost.cmd.Dir, "lost.txt"))
+
+	person, screen := openTerminal(t, 91, 31)
+	at := prepare(t, s.consumer, append(client, "request", "repl", "sh", "--plain")...)
+	at.cmd.Stdin, at.cmd.Stdout, at.cmd.Stderr = screen, screen, screen
+	at.start(t)
+	person.hears("/tmp $ ")
+	person.types("stty size; printf '\\033]0;title\\007\\033[31mred\\n'\r")
+	require.Contains(t, person.hears("red\r\n"), "\n31 91\r\nred", "what could steer the terminal does not come")
+	person.resize(100, 40)
+	person.types("until stty size | grep '40 100'; do sleep 0.1; done\r")
+	person.hears("\n40 100\r\n")
+	person.types("sh -c 'echo under way; exec sleep 1000'\r")
+	person.hears("\nunder way\r\n")
+	person.types("\x03echo code $?\r")
+	person.hears("\ncode 130\r\n")
+	person.types("~cput " + write(t, at.cmd.Dir, "typed.txt", []byte("put by hand\n")) + "\r")
+	person.hears("mman: put typed.txt")
+	person.types("cat typed.txt > again.txt; echo copied\r")
+	person.hears("\ncopied\r\n")
+	person.types("\r~cget again.txt\r")
+	person.hears("mman: got again.txt")
+	person.types("~ccost\r")
+	person.hears("MAN so far")
+	person.types("exit 3\r")
+	require.Equal(t, 3, at.end(t, within))
+	got, err := os.ReadFile(filepath.Join(at.cmd.Dir, "again.txt"))
+	require.NoError(t, err)
+	require.Equal(t, "put by hand\n", string(got))
+	quit(t, s.provider)
+	n, err := container.CountReady(t.Context(), os.Getenv("MMAN_DOCKER_HOST"), owner)
+	require.NoError(t, err)
+	require.Zero(t, n, "none stays")
 }
 
 // TestContainerCrash kills a provider in the middle of a run: its next start removes

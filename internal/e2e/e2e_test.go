@@ -107,6 +107,12 @@ func (o *output) String() string { return string(o.Bytes()) }
 // process is killed at the end of the test if it still runs.
 func begin(t *testing.T, home string, args ...string) *job {
 	t.Helper()
+	return prepare(t, home, args...).start(t)
+}
+
+// prepare makes a process that has not begun.
+func prepare(t *testing.T, home string, args ...string) *job {
+	t.Helper()
 	j := &job{done: make(chan struct{})}
 	j.cmd = exec.Command(program, args...)
 	j.cmd.Env = append(os.Environ(), "MMAN_HOME="+home, "HOME="+filepath.Join(home, "nobody"))
@@ -114,6 +120,12 @@ func begin(t *testing.T, home string, args ...string) *job {
 	j.cmd.Stdout, j.cmd.Stderr = &j.out, &j.errs
 	j.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	j.cmd.WaitDelay = 10 * time.Second
+	return j
+}
+
+// start begins it.
+func (j *job) start(t *testing.T) *job {
+	t.Helper()
 	require.NoError(t, j.cmd.Start())
 	go func() {
 		defer close(j.done)

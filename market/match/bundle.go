@@ -174,7 +174,7 @@ func (f *filling) ask(c *candidate, program *policy.Program, context policy.Cont
 // Alone is what the policy of an offer for one leg sees of the request before any
 // other leg is chosen, but for what the ledger counts.
 func Alone(r market.Request, leg uint64, o market.Offer, at policy.Chain) policy.Context {
-	f := &filling{request: r, at: at, asks: &policy.Request{Purpose: r.Purpose, Cap: r.Cap, Blocks: r.Blocks, Limits: r.Limits, Accepts: r.Accepts}}
+	f := &filling{request: r, at: at, asks: &policy.Request{Purpose: r.Purpose, Cap: r.Cap, Blocks: r.Blocks, Limits: r.Limits, Accepts: r.Accepts, Network: r.Network}}
 	chosen := make([]*candidate, len(r.Legs))
 	if leg < uint64(len(chosen)) {
 		chosen[leg] = &candidate{Entry: Entry{Offer: o}}

@@ -261,7 +261,7 @@ func newFilling(id mman.RequestID, r market.Request, records Records, at policy.
 		decision:   Decision{Version: 1, Request: id, Height: at.Height, Time: at.Time, Outcome: Queued},
 		candidates: make([][]*candidate, len(r.Legs)), later: make([][]mman.CID, len(r.Legs)),
 	}
-	f.asks = &policy.Request{Purpose: r.Purpose, Cap: r.Cap, Blocks: r.Blocks, Limits: r.Limits, Accepts: r.Accepts}
+	f.asks = &policy.Request{Purpose: r.Purpose, Cap: r.Cap, Blocks: r.Blocks, Limits: r.Limits, Accepts: r.Accepts, Network: r.Network}
 	for i, leg := range r.Legs {
 		if leg.Where == "" {
 			continue

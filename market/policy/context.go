@@ -43,6 +43,7 @@ type (
 		Input   string           `yaml:"input"`
 		Output  string           `yaml:"output"`
 		Accepts []yamlObligation `yaml:"accepts"`
+		Network bool             `yaml:"network"`
 	}
 	yamlLeg struct {
 		Resource   string            `yaml:"resource"`
@@ -218,7 +219,7 @@ func (y *yamlLeg) leg(consumer mman.Address) (*Leg, error) {
 }
 
 func (y *yamlRequest) request() (*Request, error) {
-	r := &Request{Purpose: y.Purpose, Blocks: uint64(y.Blocks)}
+	r := &Request{Purpose: y.Purpose, Network: y.Network, Blocks: uint64(y.Blocks)}
 	limits, err := yamlLimits{Wall: y.Wall, Memory: y.Memory, Input: y.Input, Output: y.Output}.limits()
 	if err != nil {
 		return nil, err

@@ -203,6 +203,9 @@ func (g *Program) envelope(c *Context) (Answer, bool) {
 	if p.Limits.Concurrent > 0 && c.Open >= p.Limits.Concurrent {
 		return Answer{Effect: Deny, Rule: RuleConcurrent}, true
 	}
+	if c.Request != nil && c.Request.Network {
+		return Answer{Effect: Deny, Rule: RuleNetwork, Reason: "work has no network"}, true
+	}
 	for _, o := range p.Obligations {
 		if c.Request == nil || !slices.Contains(c.Request.Accepts, o) {
 			return Answer{Effect: Deny, Rule: RuleObligations, Reason: "it does not accept " + o.String()}, true

@@ -36,6 +36,7 @@ const (
 	RuleDefault     = "default"           // nothing else decided
 	RuleAlgorithms  = "algorithms"        // the algorithm is not on the list
 	RuleConcurrent  = "limits.concurrent" // too many open leases
+	RuleNetwork     = "limits.network"    // the work wants a network
 	RuleObligations = "obligations"       // the consumer does not accept one
 	RuleSealed      = "sealed"            // sealed data and another node's compute; decided by market/match
 	RuleRevoked     = "revoked"           // a grant that was taken back; decided by market/match
@@ -137,7 +138,7 @@ func (l Limits) tighten(by Limits) Limits {
 // which a grant stands in for.
 func ByRule(id string) bool {
 	switch id {
-	case RuleAlgorithms, RuleConcurrent, RuleObligations, RuleSealed, RuleRevoked:
+	case RuleAlgorithms, RuleConcurrent, RuleNetwork, RuleObligations, RuleSealed, RuleRevoked:
 		return false
 	default:
 		return true

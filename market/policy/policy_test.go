@@ -35,6 +35,7 @@ func TestDecide(t *testing.T) {
 		{"algorithm on the list", policy.Policy{Default: policy.Allow, Algorithms: []mman.CID{algorithm("x")}}, policy.Context{Algorithm: algorithm("x")}, policy.Answer{Effect: policy.Allow, Rule: policy.RuleDefault}},
 		{"algorithm not on the list", policy.Policy{Default: policy.Allow, Algorithms: []mman.CID{algorithm("x")}, Rules: []policy.Rule{rule("a", policy.Allow)}}, policy.Context{Algorithm: algorithm("y")}, policy.Answer{Effect: policy.Deny, Rule: policy.RuleAlgorithms}},
 		{"one place free", policy.Policy{Default: policy.Allow, Limits: policy.Limits{Concurrent: 2}}, policy.Context{Open: 1}, policy.Answer{Effect: policy.Allow, Rule: policy.RuleDefault}},
+		{"a network is wanted", policy.Policy{Default: policy.Allow, Limits: policy.Limits{Network: "none"}}, policy.Context{Request: &policy.Request{Network: true}}, policy.Answer{Effect: policy.Deny, Rule: policy.RuleNetwork, Reason: "work has no network"}},
 		{"no place free", policy.Policy{Default: policy.Allow, Limits: policy.Limits{Concurrent: 2}}, policy.Context{Open: 2}, policy.Answer{Effect: policy.Deny, Rule: policy.RuleConcurrent}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

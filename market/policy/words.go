@@ -83,6 +83,8 @@ type Request struct {
 	Limits  resources.Limits
 	// Accepts are the obligations that the consumer takes on.
 	Accepts []Obligation
+	// Network says that the work cannot do without a network.
+	Network bool
 }
 
 // Leg is a part of the bundle as the other parts' policies see it.

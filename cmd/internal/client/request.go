@@ -43,6 +43,7 @@ type work struct {
 	settle   bool
 	discover string
 	purpose  string
+	network  bool
 	where    string
 	wheres   []string // of data
 	accept   []string
@@ -129,6 +130,7 @@ func (w *work) terms(f *pflag.FlagSet) {
 	f.StringVar(&w.where, "where", "", "condition on the compute offer, for example offer.region.startsWith(\"eu\")")
 	f.StringArrayVar(&w.wheres, "data-where", nil, "condition on the offer of a dataset that may be any, after those of --data; repeatable")
 	f.StringVar(&w.sandbox, "sandbox", "", "what a container must run in: gvisor, or runc for the engine's own (default any)")
+	f.BoolVar(&w.network, "network", false, "the work cannot do without a network; policies refuse it today")
 	f.StringVar(&w.purpose, "purpose", "", "what for, as policies may ask, for example research; a claim")
 	f.StringArrayVar(&w.accept, "accept", nil, "obligation that you take on, for example no_training or delete_after=24h; repeatable")
 }
@@ -170,7 +172,7 @@ func (w *work) complete(d sdk.Wanted) (_ sdk.Wanted, err error) {
 	if d.Discover, err = parseDiscover(w.discover); err != nil {
 		return d, err
 	}
-	d.Purpose, d.Where = w.purpose, w.where
+	d.Purpose, d.Where, d.Network = w.purpose, w.where, w.network
 	switch w.sandbox {
 	case "":
 	case resources.SandboxGVisor, resources.SandboxEngine:
