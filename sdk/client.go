@@ -127,8 +127,6 @@ func (c *Client) Close() error {
 	return errors.Join(n.content.Close(), n.disc.Close(), n.host.Close())
 }
 
-// join enters the peer-to-peer network with a host that lives as long as the
-// client.
 // Cut takes the client off the peer-to-peer network and back; see p2p.Host.Cut.
 func (c *Client) Cut(ctx context.Context, off bool) error {
 	n, err := c.join(ctx)
@@ -138,6 +136,8 @@ func (c *Client) Cut(ctx context.Context, off bool) error {
 	return n.host.Cut(off)
 }
 
+// join enters the peer-to-peer network with a host that lives as long as the
+// client.
 func (c *Client) join(ctx context.Context) (*network, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -218,7 +218,7 @@ func (c *Console) answer(kind resources.RecordKind, body []byte) error {
 
 // reason says why a file could not be copied.
 func (t *transfer) reason(errno byte) error {
-	switch n := syscall.Errno(errno); n {
+	switch n := syscall.Errno(errno); n { //nolint:exhaustive // the default names the others
 	case 0:
 		return nil
 	case syscall.ENOENT:

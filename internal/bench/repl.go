@@ -167,7 +167,7 @@ func (o one) Open(context.Context, mman.CID) (resources.Blob, error) {
 }
 
 func (b *replBench) connect(ctx context.Context, dir string, net *localnet.Net) error {
-	var image mman.CID
+	var shell mman.CID
 	for i, text := range bytes.Split([]byte(replListings), []byte("---\n")) {
 		path := filepath.Join(dir, strconv.Itoa(i)+".yaml")
 		if err := os.WriteFile(path, text, 0o600); err != nil {
@@ -177,7 +177,7 @@ func (b *replBench) connect(ctx context.Context, dir string, net *localnet.Net) 
 		if err != nil {
 			return err
 		}
-		image = published.Resource
+		shell = published.Resource
 	}
 	home := net.Consumers[0].Home
 	ring, err := node.OpenKeyring(home, true)
@@ -196,9 +196,9 @@ func (b *replBench) connect(ctx context.Context, dir string, net *localnet.Net) 
 		return err
 	}
 	b.want = sdk.DefaultWanted()
-	b.want.Algorithm, b.want.Cap, b.want.Fresh = sdk.Content{Resource: image}, 10*mman.MAN, true
+	b.want.Algorithm, b.want.Cap, b.want.Fresh = sdk.Content{Resource: shell}, 10*mman.MAN, true
 	b.want.Limits = resources.DefaultLimits()
-	b.want.Limits.WallMs = uint64(time.Hour.Milliseconds())
+	b.want.Limits.WallMs = 3_600_000
 	return nil
 }
 

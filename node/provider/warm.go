@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/limboid/massive-man/resources"
@@ -29,7 +30,8 @@ func (p *Provider) standReady(_ context.Context, height uint64) error {
 		return nil
 	}
 	var want []container.Standing
-	said := fmt.Sprint(height / standAgain)
+	var said strings.Builder
+	said.WriteString(strconv.FormatUint(height/standAgain, 10))
 	all := p.holdings.all()
 	for _, h := range all {
 		if h.Withdrawn || h.Kind != resources.KindAlgorithm || h.Facet != resources.FacetContainer {
@@ -40,13 +42,13 @@ func (p *Provider) standReady(_ context.Context, height uint64) error {
 		}
 		for _, memory := range replMemory(all, h) {
 			want = append(want, container.Standing{Image: h.Content, MemoryBytes: memory, Open: p.openHeld(h)})
-			said += fmt.Sprintf(" %s:%d", h.Content, memory)
+			fmt.Fprintf(&said, " %s:%d", h.Content, memory)
 		}
 	}
-	if p.stands != said && (len(want) > 0 || strings.Contains(p.stands, ":")) {
+	if p.stands != said.String() && (len(want) > 0 || strings.Contains(p.stands, ":")) {
 		p.warm.Stand(want)
 	}
-	p.stands = said
+	p.stands = said.String()
 	return nil
 }
 

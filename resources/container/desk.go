@@ -201,7 +201,7 @@ func (r *run) copied(ctx context.Context, c *copying) (byte, error) {
 			return 0, fmt.Errorf("copy a file: %w", err)
 		}
 		if !got.Running {
-			return byte(got.ExitCode & 0xff), nil //nolint:gosec // it is below 256
+			return byte(got.ExitCode & 0xff), nil
 		}
 		select {
 		case <-ctx.Done():

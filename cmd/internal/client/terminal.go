@@ -244,7 +244,7 @@ func (a *app) sitDown(ctx context.Context, t talk, in *os.File, out io.Writer, i
 			interrupt(err)
 			return
 		}
-		r.type_()
+		r.listen()
 	}()
 	over, done := context.WithCancel(ctx)
 	go r.look(over, size)
@@ -303,8 +303,8 @@ const (
 	keyEscape    = '~'
 )
 
-// type_ passes on what is typed, but for what is said to us.
-func (r *room) type_() {
+// listen passes on what is typed, but for what is said to us.
+func (r *room) listen() {
 	b := make([]byte, 1<<10)
 	begun, escaped := true, false // at the start of a line, after a tilde there
 	for {
@@ -312,7 +312,7 @@ func (r *room) type_() {
 		if n > 0 {
 			r.alive()
 			var pass []byte
-			for i := 0; i < n; i++ {
+			for i := 0; i < n; i++ { //nolint:intrange // a command takes what follows it
 				key := b[i]
 				switch {
 				case escaped:
@@ -403,7 +403,7 @@ func (r *room) do(words []string) {
 		return
 	}
 	var err error
-	done := ""
+	var done string
 	switch verb := words[0]; {
 	case verb == "put" && (len(words) == 2 || len(words) == 3):
 		name := filepath.Base(words[1])
