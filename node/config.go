@@ -59,6 +59,10 @@ type Config struct {
 	// has gVisor; "none" looks for none.
 	Engine string `yaml:"engine,omitempty"`
 
+	// HostListen is this machine's address, without a port, at which hosted containers
+	// are reached from its network where their policy says so. Default "": nowhere.
+	HostListen string `yaml:"host_listen,omitempty"`
+
 	// Sync is whom a node without a state believes about the chain, so that it
 	// fetches the ledger and not all blocks; mman-node join writes it.
 	Sync *consensus.Sync `yaml:"sync,omitempty"`

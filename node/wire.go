@@ -85,6 +85,7 @@ type Node struct {
 
 	running chan Running // one value, when the node is ready
 	lender  chan *provider.Provider
+	drain   chan time.Duration // the notice with which to go out of service
 	liars   *blocks.Liars
 }
 
@@ -96,7 +97,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if cfg.Logger == nil || cfg.Clock.Now == nil || cfg.Clock.After == nil || cfg.Clock.Tick == nil {
 		return nil, fmt.Errorf("%w: node: logger and clock are needed", mman.ErrInvalid)
 	}
-	n := &Node{cfg: cfg, log: cfg.Logger, running: make(chan Running, 1), lender: make(chan *provider.Provider, 1), liars: blocks.NewLiars(cfg.Clock.Now)}
+	n := &Node{cfg: cfg, log: cfg.Logger, running: make(chan Running, 1), lender: make(chan *provider.Provider, 1), drain: make(chan time.Duration, 1), liars: blocks.NewLiars(cfg.Clock.Now)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -294,7 +295,7 @@ func (n *Node) buildProvider(rpc *chain.Client) (*provider.Provider, error) {
 	}
 	pcfg := provider.Default()
 	pcfg.ChainID, pcfg.Addrs, pcfg.SettleBlocks, pcfg.Logger = n.doc.ChainID, n.host.Addrs, n.cfg.SettleBlocks, n.log
-	pcfg.Now, pcfg.Blocks = n.cfg.Clock.Now, n.transfers()
+	pcfg.Now, pcfg.Blocks, pcfg.Door = n.cfg.Clock.Now, n.transfers(), n.cfg.HostListen
 	pcfg.OfferBlocks = min(pcfg.OfferBlocks, n.doc.Params.MaxOfferBlocks)
 	return provider.New(pcfg, provider.Parts{
 		Ledger:    ledger{n.app},
@@ -342,6 +343,9 @@ func (n *Node) Run(ctx context.Context) error {
 		failed <- err
 	}()
 	err := n.live(life)
+	if errors.Is(err, errDrained) {
+		err = nil
+	}
 	stopConsensus()
 	cerr := <-failed
 	if errors.Is(err, context.Canceled) {
@@ -396,7 +400,7 @@ func (n *Node) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := api.New(ctx, api.Config{Listen: n.cfg.API, Token: token, Chain: rpc, Provider: lender, Keeper: warden, Metrics: metrics, Gateway: gateway.New(n.content, n.log), Library: shelf, Logger: n.log})
+	server, err := api.New(ctx, api.Config{Listen: n.cfg.API, Token: token, Chain: rpc, Provider: lender, Keeper: warden, Drain: n.leave, Metrics: metrics, Gateway: gateway.New(n.content, n.log), Library: shelf, Logger: n.log})
 	if err != nil {
 		return err
 	}
@@ -414,6 +418,8 @@ func (n *Node) live(ctx context.Context) error {
 	g.Go(func() error { return lender.Run(ctx) })
 	g.Go(func() error { return warden.Run(ctx) })
 	g.Go(func() error { return n.collect(ctx) })
+	g.Go(func() error { return n.sweep(ctx) })
+	g.Go(func() error { return n.drained(ctx, lender) })
 	g.Go(func() error { return n.mingle(ctx) })
 	g.Go(func() error {
 		// A lone node has nobody to announce to; the reprovider tells the first
@@ -517,6 +523,56 @@ func (n *Node) mingle(ctx context.Context) error {
 			if _, err := n.host.Connect(ctx, b.Addrs); err != nil && ctx.Err() == nil {
 				n.log.LogAttrs(ctx, slog.LevelDebug, "validator's peer not reached", slog.String("peer", b.Peer.String()), slog.Any("error", err))
 			}
+		}
+	}
+}
+
+// errDrained ends a node that was drained.
+var errDrained = errors.New("the node was drained")
+
+// leave begins a drain, unless one goes on.
+func (n *Node) leave(notice time.Duration) {
+	select {
+	case n.drain <- notice:
+	default:
+	}
+}
+
+// drained ends the node when it was taken out of service.
+func (n *Node) drained(ctx context.Context, lender *provider.Provider) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case notice := <-n.drain:
+		if err := lender.Drain(ctx, notice); err != nil && ctx.Err() == nil {
+			n.log.LogAttrs(ctx, slog.LevelWarn, "not drained in order", slog.Any("error", err))
+		}
+		return errDrained
+	}
+}
+
+// sweepEvery is how often containers are looked for that belong to nothing any more.
+const sweepEvery = 30 * time.Second
+
+// sweep removes what an engine left behind that was gone for a while.
+func (n *Node) sweep(ctx context.Context) error {
+	if n.engine == nil {
+		return nil
+	}
+	ticks, stop := n.cfg.Clock.Tick(sweepEvery)
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticks:
+		}
+		swept, err := n.engine.Sweep(ctx)
+		if swept > 0 {
+			n.log.LogAttrs(ctx, slog.LevelWarn, "containers that belonged to nothing were removed", slog.Int("containers", swept))
+		}
+		if err != nil && ctx.Err() == nil {
+			n.log.LogAttrs(ctx, slog.LevelWarn, "the container engine does not answer", slog.Any("error", err))
 		}
 	}
 }

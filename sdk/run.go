@@ -144,6 +144,8 @@ type Work struct {
 	// typed it carries a terminal's size and files.
 	Console *Console
 	Seed    mman.Hash
+	// Service makes the run of Input a hosted one.
+	Service *resources.Service
 	// Limits default to the lease's.
 	Limits resources.Limits
 	// Stdout and Stderr take the output as it comes; nil drops it. It is verified
@@ -282,6 +284,7 @@ func (s *Session) prepare(ctx context.Context, w Work) (session.Run, error) {
 		if w.Console != nil {
 			run.Framed, run.Terminal = true, w.Console.terminal
 		}
+		run.Service = w.Service
 		run.Interactive, run.IdleMs = true, uint64(max(0, w.Idle/time.Millisecond))
 		return run, run.Validate()
 	}

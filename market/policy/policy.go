@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -93,7 +92,8 @@ type Limits struct {
 	OutputBytes uint64 `cbor:"output_bytes" json:"output_bytes,omitempty"`
 	// Concurrent is the number of leases that may be open at once.
 	Concurrent uint64 `cbor:"concurrent"   json:"concurrent,omitempty"`
-	// Network is what the work may reach: "none".
+	// Network is "none", or "port" when others may reach hosted work at a port of its
+	// provider. Work itself reaches no network either way.
 	Network string `cbor:"network"      json:"network,omitempty"`
 }
 
@@ -130,8 +130,16 @@ func (l Limits) tighten(by Limits) Limits {
 	return Limits{
 		WallMs: lower(l.WallMs, by.WallMs), MemoryBytes: lower(l.MemoryBytes, by.MemoryBytes),
 		InputBytes: lower(l.InputBytes, by.InputBytes), OutputBytes: lower(l.OutputBytes, by.OutputBytes),
-		Concurrent: lower(l.Concurrent, by.Concurrent), Network: cmp.Or(l.Network, by.Network),
+		Concurrent: lower(l.Concurrent, by.Concurrent), Network: network(l.Network, by.Network),
 	}
+}
+
+// network is the stricter of two words; a grant opens no port.
+func network(a, b string) string {
+	if a == "none" || b == "none" {
+		return "none"
+	}
+	return a
 }
 
 // ByRule reports whether the id is of a rule of the author's or of the default,
@@ -233,8 +241,8 @@ func (l Limits) validate() error {
 			return fmt.Errorf("%w: policy.limits.%s %d: at most %d", mman.ErrInvalid, f.name, f.value, f.max)
 		}
 	}
-	if l.Network != "" && l.Network != "none" {
-		return fmt.Errorf("%w: policy.limits.network %.32q: work has no network, write none", mman.ErrUnsupported, l.Network)
+	if l.Network != "" && l.Network != "none" && l.Network != "port" {
+		return fmt.Errorf("%w: policy.limits.network %.32q: work has no network: write none, or port to let others reach hosted work", mman.ErrUnsupported, l.Network)
 	}
 	return nil
 }

@@ -33,6 +33,8 @@ type Config struct {
 	Provider *provider.Provider
 	// Keeper keeps replicas of storage leases.
 	Keeper *keeper.Keeper
+	// Drain ends the node in order; see provider.Provider.Drain.
+	Drain func(notice time.Duration)
 	// Metrics answers GET /metrics.
 	Metrics http.Handler
 	// Gateway answers GET /ipfs/.
@@ -82,6 +84,8 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	mux.HandleFunc("DELETE /v1/listings/{resource}", s.own(s.withdraw))
 	mux.HandleFunc("GET /v1/content", s.given)
 	mux.HandleFunc("POST /v1/content", s.own(s.give))
+	mux.HandleFunc("GET /v1/runs", s.own(s.runs))
+	mux.HandleFunc("POST /v1/drain", s.own(s.drain))
 	mux.HandleFunc("GET /v1/", s.query)
 	mux.Handle("GET /metrics", cfg.Metrics)
 	mux.Handle("GET /ipfs/", cfg.Gateway)
@@ -178,6 +182,36 @@ type Lent struct {
 func (s *Server) listings(w http.ResponseWriter, _ *http.Request) {
 	s.answer(w, http.StatusOK, Lent{s.cfg.Provider.Published(), string(s.cfg.Provider.Reach())})
 }
+
+// Runs is what a node's provider does.
+type Runs struct {
+	Items []provider.RunInfo `json:"items"`
+	// Lost are the latest that ended in the middle because the node did.
+	Lost []provider.LostRun `json:"lost,omitempty"`
+}
+
+func (s *Server) runs(w http.ResponseWriter, _ *http.Request) {
+	now, lost := s.cfg.Provider.Runs()
+	s.answer(w, http.StatusOK, Runs{now, lost})
+}
+
+// drain begins to end the node, which goes on while its runs do.
+func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		NoticeMs uint64 `json:"notice_ms"`
+	}
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&body); err != nil || body.NoticeMs > maxNoticeMs || s.cfg.Drain == nil {
+		s.fail(w, http.StatusBadRequest, fmt.Errorf(`%w: send {"notice_ms": 60000}, a day at most`, mman.ErrInvalid))
+		return
+	}
+	s.cfg.Drain(time.Duration(body.NoticeMs) * time.Millisecond) //nolint:gosec // bounded
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// maxNoticeMs bounds the notice of a drain: a day.
+const maxNoticeMs = 24 * 3_600_000
 
 // publish reads a listing from a file of this machine and offers it.
 func (s *Server) publish(w http.ResponseWriter, r *http.Request) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	mman "github.com/limboid/massive-man"
@@ -65,6 +66,47 @@ func (c *Client) Publish(ctx context.Context, path string) (p provider.Published
 	return p, nil
 }
 
+// Runs asks what the node carries out.
+func (c *Client) Runs(ctx context.Context) (r Runs, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/v1/runs", nil)
+	if err != nil {
+		return r, fmt.Errorf("%w: %w", mman.ErrInvalid, err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	return get[Runs](c, req)
+}
+
+// Drain has the node go out of service with a notice, and end.
+func (c *Client) Drain(ctx context.Context, notice time.Duration) error {
+	body := fmt.Sprintf(`{"notice_ms": %d}`, notice.Milliseconds())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/v1/drain", strings.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrInvalid, err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("%w: %w", mman.ErrUnreachable, err)
+	}
+	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusAccepted {
+		return fmt.Errorf("%w: the API answers %s", mman.ErrProtocol, resp.Status)
+	}
+	return nil
+}
+
+// get reads the answer to a question.
+func get[T any](c *Client, req *http.Request) (answer T, err error) {
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return answer, fmt.Errorf("%w: %w", mman.ErrUnreachable, err)
+	}
+	err = json.NewDecoder(io.LimitReader(resp.Body, maxLent)).Decode(&answer)
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return answer, fmt.Errorf("%w: the API's answer: %w", mman.ErrProtocol, err)
+	}
+	return answer, nil
+}
+
 // Lent asks what the node lends, when it told others of it, and from where it can be
 // reached.
 func (c *Client) Lent(ctx context.Context) (l Lent, err error) {
@@ -72,16 +114,8 @@ func (c *Client) Lent(ctx context.Context) (l Lent, err error) {
 	if err != nil {
 		return l, fmt.Errorf("%w: %w", mman.ErrInvalid, err)
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return l, fmt.Errorf("%w: %w", mman.ErrUnreachable, err)
-	}
-	err = json.NewDecoder(io.LimitReader(resp.Body, maxLent)).Decode(&l)
-	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		return l, fmt.Errorf("%w: the API's listings: %w", mman.ErrProtocol, err)
-	}
-	return l, nil
+	return get[Lent](c, req)
 }
 
-// maxLent bounds the answer of Lent.
+// maxLent bounds the answer to a question.
 const maxLent = 16 << 20

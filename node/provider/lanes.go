@@ -189,6 +189,7 @@ const (
 	prefixDecision byte = 0x07 // lease ‖ lane ‖ u64be index → decision.Entry
 	prefixBlock    byte = 0x08 // lease ‖ lane ‖ u64be number → hash of a block of the log
 	prefixBid      byte = 0x0a // request → ownBid
+	prefixRun      byte = 0x0b // lease ‖ lane → LostRun: what goes on; with u64be run: what a crash ended
 )
 
 func (b *ledgerBook) account(id mman.LeaseID) *account {

@@ -44,6 +44,9 @@ type Config struct {
 	// Now is the clock that policies read while work runs. Without one, a rule
 	// that asks for the time sees 1970.
 	Now func() time.Time
+	// Door is the address of this machine, without a port, at which hosted containers
+	// are reached from its network where their policy says so; "" for none.
+	Door string
 }
 
 // Default returns the settings of a local network; ChainID and Addrs are left
@@ -119,6 +122,7 @@ type Provider struct {
 	warm      Warmer
 	stands    string // what stands ready, as it was said last; Run's own
 	rates     rates
+	runs      runs
 	shared    map[resources.Facet]bool // interpreters that others can have; Run's own
 
 	records  *store.KV
@@ -191,6 +195,9 @@ func New(cfg Config, parts Parts) (*Provider, error) {
 		records: parts.Records, book: book, holdings: held, heights: make(chan uint64, 1),
 	}
 	book.off = &p.off
+	if err := p.mourn(parts.Records); err != nil {
+		return nil, fmt.Errorf("open the provider's runs: %w", err)
+	}
 	return p, nil
 }
 

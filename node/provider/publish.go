@@ -367,6 +367,9 @@ func (p *Provider) bind(ctx context.Context, _ uint64) error {
 
 // renew offers again what is past half of its time, or fell off the chain.
 func (p *Provider) renew(ctx context.Context, height uint64) error {
+	if p.isDraining() {
+		return nil
+	}
 	if !p.offering.TryLock() {
 		return nil // somebody publishes, which can wait for blocks: the next one will do
 	}

@@ -24,6 +24,9 @@ const expiryMargin = 2
 
 // Open admits a session; see session.Provider.
 func (p *Provider) Open(ctx context.Context, hello session.Hello) (session.Work, session.Accept, error) {
+	if p.isDraining() && hello.Resume == nil {
+		return nil, session.Accept{}, errDraining()
+	}
 	lease, err := p.admit(hello)
 	if err != nil {
 		p.log.LogAttrs(ctx, slog.LevelDebug, "session refused", slog.String("lease", hello.Lease.String()), slog.Any("error", err))
@@ -229,6 +232,11 @@ func (v *visit) Run(ctx context.Context, run session.Run, in resources.Input, ou
 	if err := contents.inline(ctx, run); err != nil {
 		return market.Signed{}, err
 	}
+	ctx, under, err := v.p.begin(ctx, v, run)
+	if err != nil {
+		return market.Signed{}, err
+	}
+	defer v.p.end(ctx, under)
 	task, err := contents.task(ctx, run, limits)
 	if err != nil {
 		return market.Signed{}, err
@@ -245,6 +253,9 @@ func (v *visit) Run(ctx context.Context, run session.Run, in resources.Input, ou
 	}
 	if isEndpoint(v.lease) {
 		job.Keep = sum
+	}
+	if run.Service != nil {
+		job.Keep, job.Notices, job.Door = sum, under, v.door
 	}
 	ctx, stop, err := bill.follow(ctx, in, out, &job)
 	if err != nil {

@@ -60,6 +60,9 @@ const (
 	look = 250 * time.Millisecond
 )
 
+// exitTerm is the exit code of a program that SIGTERM ended.
+const exitTerm = 143
+
 // Causes of a context that ended a hosted run in good order.
 var (
 	errLeft  = errors.New("the consumer has ended it")
@@ -160,7 +163,12 @@ func (h *hosted) result(ctx context.Context, err error) (resources.Result, error
 	switch left := context.Cause(h.leaving); { //nolint:contextcheck // it is derived from ctx
 	case errors.Is(left, mman.ErrStopped):
 		return result, left
-	case errors.Is(left, errLeft), errors.Is(err, errEnded):
+	case errors.Is(left, errLeft):
+		if result.ExitCode == exitTerm || result.ExitCode == exitKill {
+			result.ExitCode = 0 // as it was asked
+		}
+		return result, nil
+	case errors.Is(err, errEnded):
 		return result, nil
 	case errors.Is(err, errDied):
 		return result, fmt.Errorf("%w: %w", mman.ErrStopped, err)

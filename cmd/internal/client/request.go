@@ -23,7 +23,7 @@ func (a *app) request() *cobra.Command {
 	return console.Group(&cobra.Command{
 		Use: "request", Short: "Ask for work and pay for it",
 		Example: "  mman request run wordcount.wasm --input book.txt",
-	}, append([]*cobra.Command{a.requestRun(), a.requestREPL(), a.requestCall(), a.requestRFP()}, a.storageVerbs()...)...)
+	}, append([]*cobra.Command{a.requestRun(), a.requestREPL(), a.requestCall(), a.requestHost(), a.requestRFP()}, a.storageVerbs()...)...)
 }
 
 // work is what the flags of request run say.
@@ -435,6 +435,8 @@ func failure(o sdk.Outcome, l resources.Limits) error {
 		return fmt.Errorf("%w: it was not paid ahead of what it used, or computed too much at once for one window; a lease with a higher --max has larger windows; %s", mman.ErrUnpaid, paid)
 	case mman.ErrCapExceeded.Code:
 		return fmt.Errorf("%w: nothing is left of the lease; raise --max; %s", mman.ErrCapExceeded, paid)
+	case mman.ErrStopped.Code:
+		return fmt.Errorf("%w: %s", mman.ErrStopped, paid)
 	case mman.ErrCanceled.Code:
 		return fmt.Errorf("%w: %s", mman.ErrCanceled, paid)
 	case mman.ErrGuestTrap.Code:

@@ -44,7 +44,7 @@ is new: a local network with this node as its only validator.`
 		return nil
 	}
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return p.checkOutput() }
-	root.AddCommand(p.start("start", "Run a node (the same as no verb)"), p.init(), p.join(), p.export(), p.light(), p.demo(), p.devnet(), p.status(), p.bench(), p.version(), p.compile()) //nolint:contextcheck // as above
+	root.AddCommand(p.start("start", "Run a node (the same as no verb)"), p.init(), p.join(), p.export(), p.light(), p.demo(), p.devnet(), p.status(), p.drain(), p.bench(), p.version(), p.compile()) //nolint:contextcheck // as above
 	return console.Run(ctx, root, streams, args, p.asJSON)
 }
 

@@ -64,6 +64,7 @@ func (p *program) start(use, short string) *cobra.Command {
 	flags.StringSliceVar(&f.given.Listen, "listen", nil, "multiaddrs of the peer-to-peer host (default port 4051 on loopback)")
 	flags.StringSliceVar(&f.given.Bootstrap, "bootstrap", nil, "multiaddrs at which to enter the peer-to-peer network")
 	flags.StringVar(&f.given.API, "api", "", "where the loopback API listens (default "+node.DefaultAPI+")")
+	flags.StringVar(&f.given.HostListen, "host-listen", "", "address of this machine at which hosted containers are reached from the network where their policy says port (default nowhere)")
 	flags.StringVar(&f.given.Engine, "engine", "", "container engine, for example unix:///var/run/docker.sock, or none (default one with gVisor, if there is)")
 	flags.StringVar(&f.given.Account, "account", "", `name of the account's key (default "node")`)
 	flags.StringVar(&f.given.Moniker, "moniker", "", "name that other nodes see")
@@ -174,8 +175,11 @@ func override(cfg, given node.Config, typed func(string) bool) node.Config {
 		"bootstrap":  func() { cfg.Bootstrap = given.Bootstrap },
 		"api":        func() { cfg.API = given.API },
 		"engine":     func() { cfg.Engine = given.Engine },
-		"account":    func() { cfg.Account = given.Account },
-		"moniker":    func() { cfg.Moniker = given.Moniker },
+
+		"host-listen": func() { cfg.HostListen = given.HostListen },
+
+		"account": func() { cfg.Account = given.Account },
+		"moniker": func() { cfg.Moniker = given.Moniker },
 
 		"keep-blocks": func() { cfg.KeepBlocks = given.KeepBlocks },
 	} {
@@ -231,10 +235,11 @@ func ownContainers(sandbox string) provider.Listing {
 	return provider.Listing{
 		Manifest: resources.Manifest{
 			Version: 1, Kind: resources.KindCompute, Facet: resources.FacetContainer, Name: "Container compute",
-			Summary:    "Runs images, without network",
+			Summary:    "Runs and hosts images, without network",
 			Attributes: resources.SortedAttributes(map[string]string{provider.AttributeSandbox: sandbox}),
 		},
-		Policy: policy.Policy{Default: policy.Allow, Limits: policy.Limits{WallMs: 600_000, MemoryBytes: 1 << 30, InputBytes: 1 << 30, OutputBytes: 256 << 20, Network: "none"}},
+		// A day is for what is hosted; all of it is paid.
+		Policy: policy.Policy{Default: policy.Allow, Limits: policy.Limits{WallMs: 24 * 3_600_000, MemoryBytes: 1 << 30, InputBytes: 4 << 30, OutputBytes: 4 << 30, Network: "none"}},
 		Price: price.Price{Units: []price.UnitPrice{
 			{Unit: resources.UnitCPUMs, Per: 1000, UMan: 100},
 			{Unit: resources.UnitMemoryMs, Per: 1 << 20, UMan: 10}, // about a GiB for a second

@@ -52,6 +52,8 @@ type business struct {
 	// Lends is what the node announces, when it last did, and from where it can
 	// be reached.
 	Lends *api.Lent `json:"lends,omitempty"`
+	// Runs is what goes on now, and what ended in the middle with an earlier process.
+	Runs *api.Runs `json:"runs,omitempty"`
 }
 
 func (p *program) status() *cobra.Command {
@@ -118,8 +120,12 @@ func look(ctx context.Context, home string) (state, error) {
 		return s, err
 	}
 	// The API answers a moment after the ledger does.
-	if lent, err := api.NewClient(run.API, run.Token).Lent(ctx); err == nil {
+	door := api.NewClient(run.API, run.Token)
+	if lent, err := door.Lent(ctx); err == nil {
 		s.Business.Lends = &lent
+	}
+	if runs, err := door.Runs(ctx); err == nil {
+		s.Business.Runs = &runs
 	}
 	return s, nil
 }
@@ -195,9 +201,30 @@ func (s state) String() string {
 	text := fmt.Sprintf("%s: this node %s, at height %d.\n%s exist, %s of it in escrow; %s.\n", s.ChainID, role, s.Height, s.Supply, s.escrow, sound)
 	if b := s.Business; b != nil {
 		text += fmt.Sprintf("Account %s holds %s; offers that stand: %d, open leases on them: %d, paid on its leases so far: %s.\n", b.Account, b.Balance, b.Lent, b.OpenLeases, b.Settled)
-		text += b.lends()
+		text += b.lends() + b.runs()
 	}
 	return text + fmt.Sprintf("rpc %s, api %s\n", s.RPC, s.API)
+}
+
+// runs says what goes on and for whom.
+func (b *business) runs() string {
+	if b.Runs == nil {
+		return ""
+	}
+	var now, lost strings.Builder
+	for i, r := range b.Runs.Items {
+		if i == 0 {
+			now.WriteString("Running now:\n")
+		}
+		_, _ = fmt.Fprintf(&now, "  %s %d of lease %s (%s) for %s, since %s, paid %s\n", r.Form, r.Run, r.Lease, r.Facet, r.Consumer, r.Since.UTC().Format(time.RFC3339), r.Paid)
+	}
+	for i, r := range b.Runs.Lost {
+		if i == 0 {
+			lost.WriteString("Ended in the middle with an earlier process of this node:\n")
+		}
+		_, _ = fmt.Fprintf(&lost, "  %s %d of lease %s, paid %s\n", r.Form, r.Run, r.Lease, r.Paid)
+	}
+	return now.String() + lost.String()
 }
 
 // lends says of each resource when it was announced.

@@ -158,6 +158,8 @@ type Run struct {
 	// the screen of a framed run, nil for none.
 	Framed   bool                `cbor:"framed,omitempty"`
 	Terminal *resources.Terminal `cbor:"terminal,omitempty"`
+	// Service makes an interactive run a hosted one.
+	Service *resources.Service `cbor:"service,omitempty"`
 }
 
 // Validate bounds what a stranger may ask for.
@@ -185,6 +187,14 @@ func (r Run) Validate() error {
 	}
 	if r.Terminal != nil {
 		if err := r.Terminal.Validate(); err != nil {
+			return fmt.Errorf("run %d: %w", r.Number, err)
+		}
+	}
+	if r.Service != nil {
+		if !r.Interactive || r.Framed {
+			return fmt.Errorf("run %d: %w: a hosted run is an interactive one without records", r.Number, mman.ErrInvalid)
+		}
+		if err := r.Service.Validate(); err != nil {
 			return fmt.Errorf("run %d: %w", r.Number, err)
 		}
 	}
