@@ -149,7 +149,7 @@ func (s Stored) write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrInternal, err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, storedFile+".new"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, storedFile+".new"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // a folder of our own
 	if err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
@@ -394,7 +394,7 @@ func (c *Client) retrieveFrom(ctx context.Context, l storage.Lease, i int, path 
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // a folder of our own
 	if err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}

@@ -173,7 +173,7 @@ price: {units: [{unit: cpu_ms, per: 1000, price: 0.0001MAN}]}
 func TestContainerREPL(t *testing.T) {
 	t.Parallel()
 	s := newShell(t)
-	client := []string{"client", "--node", s.rpc, "--passphrase-file", filepath.Join(s.consumer, "pass")}
+	verb := []string{"client", "--node", s.rpc, "--passphrase-file", filepath.Join(s.consumer, "pass")}
 	j := s.mman(t, "request", "repl", "sh")
 	require.Equal(t, 4, j.code, "%s", &j.errs)
 	require.Contains(t, j.errs.String(), "nobody lends a REPL of sh")
@@ -190,7 +190,7 @@ func TestContainerREPL(t *testing.T) {
 		return n > 0, err
 	})
 
-	script := prepare(t, s.consumer, append(client, "request", "repl", "sh", "--put", write(t, t.TempDir(), "up.txt", []byte("from here\n")), "--get", "down.txt", "--meter")...)
+	script := prepare(t, s.consumer, append(verb, "request", "repl", "sh", "--put", write(t, t.TempDir(), "up.txt", []byte("from here\n")), "--get", "down.txt", "--meter")...)
 	script.cmd.Stdin = strings.NewReader("cat up.txt; echo from there > down.txt; echo aside >&2; exit 7\n")
 	require.Equal(t, 7, script.start(t).end(t, within), "the program's own: %s", &script.errs)
 	require.Equal(t, "from here\n", script.out.String())
@@ -200,14 +200,14 @@ func TestContainerREPL(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "from there\n", string(down))
 
-	lost := prepare(t, s.consumer, append(client, "request", "repl", "sh", "--get", "lost.txt")...)
+	lost := prepare(t, s.consumer, append(verb, "request", "repl", "sh", "--get", "lost.txt")...)
 	lost.cmd.Stdin = strings.NewReader("true\n")
 	require.Equal(t, 4, lost.start(t).end(t, within))
 	require.Contains(t, lost.errs.String(), "lost.txt is not there")
 	require.NoFileExists(t, filepath.Join(lost.cmd.Dir, "lost.txt"))
 
 	person, screen := openTerminal(t, 91, 31)
-	at := prepare(t, s.consumer, append(client, "request", "repl", "sh", "--plain")...)
+	at := prepare(t, s.consumer, append(verb, "request", "repl", "sh", "--plain")...)
 	at.cmd.Stdin, at.cmd.Stdout, at.cmd.Stderr = screen, screen, screen
 	at.start(t)
 	person.hears("/tmp $ ")

@@ -87,7 +87,7 @@ func (f *fragile) notAhead(t *testing.T) {
 	db, err := consensus.DBProvider(stores.Data())(&config.DBContext{ID: "blockstore"})
 	require.NoError(t, err)
 	blocks := cometstore.LoadBlockStoreState(db).Height
-	require.LessOrEqual(t, int64(ledger.Height), blocks, "heights of the ledger and of the blocks") //nolint:gosec // a height
+	require.LessOrEqual(t, int64(ledger.Height), blocks, "heights of the ledger and of the blocks")
 }
 
 // pointsEach is how many failure points a block of a lone validator passes:

@@ -114,7 +114,7 @@ func TestHost(t *testing.T) {
 	}
 	s.provider = serve(t, s.home, flags...)
 	require.Equal(t, url, healthy(t, j, 2))
-	resp, err := http.Get(url + "/") //nolint:gosec // our own
+	resp, err := http.Get(url + "/")
 	require.NoError(t, err)
 	b, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)

@@ -206,7 +206,7 @@ func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusBadRequest, fmt.Errorf(`%w: send {"notice_ms": 60000}, a day at most`, mman.ErrInvalid))
 		return
 	}
-	s.cfg.Drain(time.Duration(body.NoticeMs) * time.Millisecond) //nolint:gosec // bounded
+	s.cfg.Drain(time.Duration(body.NoticeMs) * time.Millisecond)
 	w.WriteHeader(http.StatusAccepted)
 }
 

@@ -175,7 +175,7 @@ func (p *part) finish() error {
 }
 
 func writeSynced(path string, b []byte) error {
-	f, err := os.OpenFile(path+suffixPart, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path+suffixPart, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // a folder of our own
 	if err != nil {
 		return diskError(err)
 	}
@@ -187,7 +187,7 @@ func writeSynced(path string, b []byte) error {
 }
 
 func syncDir(dir string) error {
-	d, err := os.Open(dir)
+	d, err := os.Open(dir) //nolint:gosec // a folder of our own
 	if err != nil {
 		return diskError(err)
 	}

@@ -215,7 +215,7 @@ func (v *announcer) say(text string) {
 func (v *announcer) told(e hosting.Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	in := time.Duration(min(e.InMs, uint64(resources.HealthMaxMs)*24)) * time.Millisecond //nolint:gosec // bounded
+	in := time.Duration(min(e.InMs, uint64(resources.HealthMaxMs)*24)) * time.Millisecond
 	switch e.State {
 	case hosting.Healthy:
 		lines := []string{"healthy at " + v.answer.URL + ", lease " + v.answer.Lease.String(), "Ctrl-C ends it."}

@@ -93,7 +93,7 @@ func (a *app) epochs(ctx context.Context, c *sdk.Client, text string) (uint64, e
 	days, isDays := strings.CutSuffix(text, "d")
 	var d time.Duration
 	if n, err := strconv.ParseUint(days, 10, 16); isDays && err == nil {
-		d = time.Duration(n) * 24 * time.Hour //nolint:gosec // at most 65535 days
+		d = time.Duration(n) * 24 * time.Hour
 	} else if d, err = time.ParseDuration(text); err != nil || d <= 0 {
 		return 0, console.Wrong("--for %.32q: write 12h or 30d", text)
 	}
@@ -101,7 +101,7 @@ func (a *app) epochs(ctx context.Context, c *sdk.Client, text string) (uint64, e
 	if err != nil {
 		return 0, err
 	}
-	blocks := uint64((d + blockTime - 1) / blockTime) //nolint:gosec // positive
+	blocks := uint64((d + blockTime - 1) / blockTime)
 	return (blocks + params.StorageEpochBlocks - 1) / params.StorageEpochBlocks, nil
 }
 

@@ -70,7 +70,7 @@ func (c *cellar) until(what, id string, ok func(l storage.Lease, there bool) boo
 			return
 		}
 		if !there || c.waits(l) {
-			time.Sleep(50 * time.Millisecond) //nolint:forbidigo // it polls a condition
+			time.Sleep(50 * time.Millisecond)
 			continue
 		}
 		c.me.json(c.t, 0, "send", c.net.Providers[0].Address.String(), "1uman")

@@ -271,7 +271,7 @@ func (s *server) take(ctx context.Context, conn *wire.Conn, a Ask) (err error) {
 		return err
 	}
 	for left > 0 {
-		f, err := conn.ReadExpected(int(min(left, Piece))) //nolint:gosec // at most Piece
+		f, err := conn.ReadExpected(int(min(left, Piece)))
 		switch {
 		case errors.Is(err, io.EOF):
 			return fmt.Errorf("%w: %d bytes are missing", mman.ErrPeerVanished, left)
@@ -451,7 +451,7 @@ func Fetch(ctx context.Context, host *p2p.Host, holder mman.PeerID, w Wanted, ou
 			}
 		}
 		n := min(Piece, w.Size-at)
-		f, err := conn.ReadExpected(int(n)) //nolint:gosec // at most Piece
+		f, err := conn.ReadExpected(int(n))
 		switch {
 		case errors.Is(err, io.EOF):
 			return fmt.Errorf("%w: the holder ends %d bytes too early", mman.ErrPeerVanished, w.Size-at)

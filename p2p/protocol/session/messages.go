@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -182,24 +183,23 @@ func (r Run) Validate() error {
 	if r.IdleMs > MaxIdleMs || (!r.Interactive && r.IdleMs > 0) {
 		return fmt.Errorf("run %d: %w: idle time of %d ms: interactive runs may wait for input for at most %d ms, others wait for none", r.Number, mman.ErrInvalid, r.IdleMs, uint64(MaxIdleMs))
 	}
-	if r.Framed && !r.Interactive || r.Terminal != nil && !r.Framed {
-		return fmt.Errorf("run %d: %w: records are of interactive runs, and a terminal needs them", r.Number, mman.ErrInvalid)
-	}
-	if r.Terminal != nil {
-		if err := r.Terminal.Validate(); err != nil {
-			return fmt.Errorf("run %d: %w", r.Number, err)
-		}
-	}
-	if r.Service != nil {
-		if !r.Interactive || r.Framed {
-			return fmt.Errorf("run %d: %w: a hosted run is an interactive one without records", r.Number, mman.ErrInvalid)
-		}
-		if err := r.Service.Validate(); err != nil {
-			return fmt.Errorf("run %d: %w", r.Number, err)
-		}
-	}
-	if err := r.Limits.Validate(); err != nil {
+	if err := errors.Join(r.validateForm(), r.Limits.Validate()); err != nil {
 		return fmt.Errorf("run %d: %w", r.Number, err)
+	}
+	return nil
+}
+
+// validateForm bounds what only some interactive runs have: a terminal, or a service.
+func (r Run) validateForm() error {
+	switch {
+	case r.Framed && !r.Interactive || r.Terminal != nil && !r.Framed:
+		return fmt.Errorf("%w: records are of interactive runs, and a terminal needs them", mman.ErrInvalid)
+	case r.Service != nil && (!r.Interactive || r.Framed):
+		return fmt.Errorf("%w: a hosted run is an interactive one without records", mman.ErrInvalid)
+	case r.Terminal != nil:
+		return r.Terminal.Validate()
+	case r.Service != nil:
+		return r.Service.Validate()
 	}
 	return nil
 }
