@@ -1,9 +1,7 @@
 package stake
 
 import (
-	"encoding/hex"
 	"fmt"
-	"slices"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/block"
@@ -89,44 +87,11 @@ func answer(r state.Reader, operator mman.Address, v Validator) (ValidatorAnswer
 	return ValidatorAnswer{Operator: operator, Validator: operator.ValidatorString(), Own: own, Record: v}, err
 }
 
-// list answers one page of keys under a prefix.
-func list[T any](q block.Query, prefix []byte, keys func(after []byte, limit int) ([][]byte, error), take func(key []byte) (T, error)) (block.Page[T], error) {
-	page := block.Page[T]{Items: []T{}}
-	limit, err := q.Limit()
-	if err != nil {
-		return page, err
-	}
-	var after []byte
-	if s := q.Args["after"]; s != "" {
-		b, err := hex.DecodeString(s)
-		if err != nil || len(b) > state.MaxKey {
-			return page, fmt.Errorf("%w: after %.64q: use the next of an earlier page", mman.ErrInvalid, s)
-		}
-		after = append(slices.Clip(prefix), b...)
-	}
-	found, err := keys(after, limit+1)
-	if err != nil {
-		return page, err
-	}
-	for i, key := range found {
-		if i == limit {
-			page.Next = hex.EncodeToString(found[i-1][len(prefix):])
-			break
-		}
-		item, err := take(key)
-		if err != nil {
-			return page, err
-		}
-		page.Items = append(page.Items, item)
-	}
-	return page, nil
-}
-
 func listValidators(q block.Query) (any, error) {
 	if err := q.Allow("limit", "after"); err != nil {
 		return nil, err
 	}
-	return list(q, nil, tableKeys(q, validators(), nil), func(key []byte) (ValidatorAnswer, error) {
+	return block.List(q, nil, block.TableKeys(q, validators(), nil), func(key []byte) (ValidatorAnswer, error) {
 		operator := mman.Address(key)
 		v, err := known(q.State, operator)
 		if err != nil {
@@ -134,17 +99,6 @@ func listValidators(q block.Query) (any, error) {
 		}
 		return answer(q.State, operator, v)
 	})
-}
-
-func tableKeys[T any](q block.Query, t state.Table[T], prefix []byte) func(after []byte, limit int) ([][]byte, error) {
-	return func(after []byte, limit int) ([][]byte, error) {
-		rows, err := t.Page(q.State, prefix, after, limit)
-		keys := make([][]byte, len(rows))
-		for i, r := range rows {
-			keys[i] = r.Key
-		}
-		return keys, err
-	}
 }
 
 func listDelegations(q block.Query) (any, error) {
@@ -169,7 +123,7 @@ func listDelegations(q block.Query) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return list(q, operator[:], tableKeys(q, delegations(), operator[:]), func(key []byte) (DelegationAnswer, error) {
+		return block.List(q, operator[:], block.TableKeys(q, delegations(), operator[:]), func(key []byte) (DelegationAnswer, error) {
 			return take(operator, mman.Address(key[n:]))
 		})
 	}
@@ -177,10 +131,7 @@ func listDelegations(q block.Query) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys := func(after []byte, limit int) ([][]byte, error) {
-		return byAccount().Page(q.State, account[:], after, limit)
-	}
-	return list(q, account[:], keys, func(key []byte) (DelegationAnswer, error) { return take(mman.Address(key[n:]), account) })
+	return block.List(q, account[:], block.IndexKeys(q, byAccount(), account[:]), func(key []byte) (DelegationAnswer, error) { return take(mman.Address(key[n:]), account) })
 }
 
 func account(q block.Query) (mman.Address, error) {
@@ -199,10 +150,7 @@ func listUnbondings(q block.Query) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys := func(after []byte, limit int) ([][]byte, error) {
-		return unbondingsByAccount().Page(q.State, account[:], after, limit)
-	}
-	return list(q, account[:], keys, func(key []byte) (UnbondingAnswer, error) {
+	return block.List(q, account[:], block.IndexKeys(q, unbondingsByAccount(), account[:]), func(key []byte) (UnbondingAnswer, error) {
 		const n = mman.AddressSize
 		height, rest, err := state.ParseUint64Key(key[n:])
 		if err != nil || len(rest) != 2*n {

@@ -1,13 +1,10 @@
 package storage
 
 import (
-	"encoding/hex"
 	"fmt"
-	"slices"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/block"
-	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/market/storage"
 )
 
@@ -74,58 +71,15 @@ func challenge(q block.Query) (any, error) {
 	return d, err
 }
 
-// pager reads one page of keys: those under a prefix after the given one.
-type pager func(after []byte, limit int) ([][]byte, error)
-
-func index(q block.Query, x state.Index, prefix []byte) pager {
-	return func(after []byte, limit int) ([][]byte, error) { return x.Page(q.State, prefix, after, limit) }
-}
-
-func table[T any](q block.Query, t state.Table[T], prefix []byte) pager {
-	return func(after []byte, limit int) ([][]byte, error) {
-		rows, err := t.Page(q.State, prefix, after, limit)
-		keys := make([][]byte, len(rows))
-		for i, row := range rows {
-			keys[i] = row.Key
-		}
-		return keys, err
-	}
-}
-
-// list answers one page.
-func list[T any](q block.Query, prefix []byte, keys pager, take func(key []byte) (T, bool, error)) (any, error) {
-	page := block.Page[T]{Items: []T{}}
-	limit, err := q.Limit()
-	if err != nil {
-		return nil, err
-	}
-	var after []byte
-	if s := q.Args["after"]; s != "" {
-		b, err := hex.DecodeString(s)
-		if err != nil || len(b)+len(prefix) > state.MaxKey {
-			return nil, fmt.Errorf("%w: after %.64q: use the next of an earlier page", mman.ErrInvalid, s)
-		}
-		after = append(slices.Clip(prefix), b...)
-	}
-	found, err := keys(after, limit+1)
-	if err != nil {
-		return nil, err
-	}
-	for i, key := range found {
-		if i == limit {
-			page.Next = hex.EncodeToString(found[i-1][len(prefix):])
-			break
-		}
+// list answers one page of what keys lead to.
+func list[T any](q block.Query, prefix []byte, keys block.Pager, take func(key []byte) (T, bool, error)) (any, error) {
+	return block.List(q, prefix, keys, func(key []byte) (T, error) {
 		item, ok, err := take(key)
 		if err == nil && !ok {
 			err = fmt.Errorf("%w: storage index %x leads to nothing", mman.ErrCorrupt, key)
 		}
-		if err != nil {
-			return nil, err
-		}
-		page.Items = append(page.Items, item)
-	}
-	return page, nil
+		return item, err
+	})
 }
 
 func listOffers(q block.Query) (any, error) {
@@ -134,13 +88,13 @@ func listOffers(q block.Query) (any, error) {
 	}
 	tier, ok := q.Args["tier"]
 	if !ok {
-		return list(q, nil, table(q, offers(), nil), func(key []byte) (storage.Offer, bool, error) { return offers().Get(q.State, key) })
+		return list(q, nil, block.TableKeys(q, offers(), nil), func(key []byte) (storage.Offer, bool, error) { return offers().Get(q.State, key) })
 	}
 	if !storage.Tier(tier).Valid() {
 		return nil, fmt.Errorf("%w: tier %.16q: use fast or slow", mman.ErrInvalid, tier)
 	}
 	prefix := tierKey(storage.Tier(tier))
-	return list(q, prefix, index(q, byPrice(), prefix), func(key []byte) (storage.Offer, bool, error) {
+	return list(q, prefix, block.IndexKeys(q, byPrice(), prefix), func(key []byte) (storage.Offer, bool, error) {
 		return LookupOffer(q.State, mman.Address(key[len(key)-mman.AddressSize:]), storage.Tier(tier))
 	})
 }
@@ -162,15 +116,15 @@ func listLeases(q block.Query) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return list(q, a[:], index(q, byAccount(), a[:]), last)
+		return list(q, a[:], block.IndexKeys(q, byAccount(), a[:]), last)
 	case byC:
 		c, err := mman.ParseCID(content)
 		if err != nil {
 			return nil, err
 		}
-		return list(q, c.Bytes(), index(q, byContent(), c.Bytes()), last)
+		return list(q, c.Bytes(), block.IndexKeys(q, byContent(), c.Bytes()), last)
 	default:
-		return list(q, nil, table(q, leases(), nil), last)
+		return list(q, nil, block.TableKeys(q, leases(), nil), last)
 	}
 }
 
@@ -186,7 +140,7 @@ func listReplicas(q block.Query) (any, error) {
 		}
 		prefix = a[:]
 	}
-	return list(q, prefix, index(q, byProvider(), prefix), func(key []byte) (ReplicaAnswer, bool, error) {
+	return list(q, prefix, block.IndexKeys(q, byProvider(), prefix), func(key []byte) (ReplicaAnswer, bool, error) {
 		n := key[len(key)-1]
 		id := mman.LeaseID(key[len(key)-1-mman.IDSize : len(key)-1])
 		l, ok, err := LookupLease(q.State, id)
@@ -209,5 +163,5 @@ func listRetrievals(q block.Query) (any, error) {
 		}
 		prefix = a[:]
 	}
-	return list(q, prefix, table(q, retrievals(), prefix), func(key []byte) (Retrieval, bool, error) { return retrievals().Get(q.State, key) })
+	return list(q, prefix, block.TableKeys(q, retrievals(), prefix), func(key []byte) (Retrieval, bool, error) { return retrievals().Get(q.State, key) })
 }

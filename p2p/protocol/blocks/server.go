@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 	"time"
 
 	mman "github.com/limboid/massive-man"
@@ -94,9 +93,7 @@ type server struct {
 	cfg   Config
 	turns *turns
 
-	mu    sync.Mutex
-	all   int
-	peers map[mman.PeerID]int
+	places *wire.Places
 }
 
 // Serve answers requests on host until ctx ends.
@@ -107,7 +104,7 @@ func Serve(ctx context.Context, host *p2p.Host, auth Authorizer, cfg Config) err
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	s := &server{auth: auth, cfg: cfg, turns: newTurns(cfg.Turns), peers: make(map[mman.PeerID]int)}
+	s := &server{auth: auth, cfg: cfg, turns: newTurns(cfg.Turns), places: wire.NewPlaces(cfg.MaxAnswers, cfg.PeerAnswers)}
 	host.Handle(ctx, Protocol, s.handle)
 	return nil
 }
@@ -122,36 +119,12 @@ func (s *server) handle(ctx context.Context, stream p2p.Stream) {
 // errNothing is the one answer to whatever cannot be had.
 func errNothing() error { return fmt.Errorf("%w: no such content in this lease", mman.ErrNotFound) }
 
-// enter counts a stream in, or refuses it.
-func (s *server) enter(peer mman.PeerID) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.all >= s.cfg.MaxAnswers:
-		return fmt.Errorf("%w: %d files are being sent", mman.ErrBusy, s.all)
-	case s.peers[peer] >= s.cfg.PeerAnswers:
-		return fmt.Errorf("%w: %d files are being sent to this peer", mman.ErrBusy, s.peers[peer])
-	}
-	s.all++
-	s.peers[peer]++
-	return nil
-}
-
-func (s *server) leave(peer mman.PeerID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all--
-	if s.peers[peer]--; s.peers[peer] == 0 {
-		delete(s.peers, peer)
-	}
-}
-
 func (s *server) answer(ctx context.Context, conn *wire.Conn) error {
 	peer := conn.RemotePeer()
-	if err := s.enter(peer); err != nil {
+	if err := s.places.Enter(peer); err != nil {
 		return conn.Fail(err)
 	}
-	defer s.leave(peer)
+	defer s.places.Leave(peer)
 	req, err := wire.Receive[Request](conn, kindRequest)
 	if err != nil {
 		return err

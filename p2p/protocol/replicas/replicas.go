@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 	"time"
 
 	mman "github.com/limboid/massive-man"
@@ -187,9 +186,7 @@ type server struct {
 	keeper Keeper
 	cfg    Config
 
-	mu    sync.Mutex
-	all   int
-	peers map[mman.PeerID]int
+	places *wire.Places
 }
 
 // Serve answers asks on host until ctx ends.
@@ -197,7 +194,7 @@ func Serve(ctx context.Context, host *p2p.Host, keeper Keeper, cfg Config) error
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	s := &server{keeper: keeper, cfg: cfg, peers: make(map[mman.PeerID]int)}
+	s := &server{keeper: keeper, cfg: cfg, places: wire.NewPlaces(cfg.MaxStreams, cfg.PeerStreams)}
 	host.Handle(ctx, Protocol, func(ctx context.Context, stream p2p.Stream) {
 		conn := wire.New(stream, wire.Config{MaxRead: Piece + 1, IdleTimeout: cfg.FrameTimeout, FrameTimeout: cfg.FrameTimeout})
 		if err := s.answer(ctx, conn); err != nil {
@@ -207,33 +204,12 @@ func Serve(ctx context.Context, host *p2p.Host, keeper Keeper, cfg Config) error
 	return nil
 }
 
-// enter counts a transfer in, or refuses it; leave counts it out.
-func (s *server) enter(peer mman.PeerID) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.all >= s.cfg.MaxStreams || s.peers[peer] >= s.cfg.PeerStreams {
-		return fmt.Errorf("%w: %d replicas are being transferred, %d of this peer", mman.ErrBusy, s.all, s.peers[peer])
-	}
-	s.all++
-	s.peers[peer]++
-	return nil
-}
-
-func (s *server) leave(peer mman.PeerID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all--
-	if s.peers[peer]--; s.peers[peer] == 0 {
-		delete(s.peers, peer)
-	}
-}
-
 func (s *server) answer(ctx context.Context, conn *wire.Conn) error {
 	peer := conn.RemotePeer()
-	if err := s.enter(peer); err != nil {
+	if err := s.places.Enter(peer); err != nil {
 		return conn.Fail(err)
 	}
-	defer s.leave(peer)
+	defer s.places.Leave(peer)
 	frame, err := conn.Read()
 	if err != nil {
 		return err
