@@ -80,7 +80,7 @@ It runs until Ctrl-C, --wall, or the end of the lease, and is paid a window ahea
 	f.StringVar(&b.service.Health, "health", "", "path that must answer, for example /healthz (default: the port takes connections)")
 	f.DurationVar(&b.every, "health-every", b.every, "the time between two looks at it")
 	f.StringVar(&b.restart, "restart", b.restart, "begin the program again: no, on-failure or always")
-	f.BoolVar(&b.service.Network, "network", false, "let others reach it at a port of the provider, where its policy allows that")
+	f.BoolVar(&b.service.Network, "public", false, "let others reach it at a port of the provider, where its policy allows that")
 	f.StringVar(&b.listen, "listen", b.listen, "address of this machine to listen on; port 0 takes a free one")
 	f.BoolVar(&b.follow, "follow", false, "show what the program prints")
 	f.BoolVar(&b.meter, "meter", false, "show on standard error what it has cost, at most once a second")
@@ -93,7 +93,7 @@ type hostAnswer struct {
 	URL      string       `json:"url"`
 	Lease    mman.LeaseID `json:"lease"`
 	Provider mman.Address `json:"provider"`
-	// Network is where others reach it, with --network.
+	// Network is where others reach it, with --public.
 	Network string `json:"network,omitempty"`
 }
 
