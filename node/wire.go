@@ -501,20 +501,13 @@ func (n *Node) serve(ctx context.Context, lender *provider.Provider) error {
 // mingle enters the peer-to-peer network through the validators that the ledger
 // knows, whenever this node knows nobody there.
 func (n *Node) mingle(ctx context.Context) error {
-	ticks, stop := n.cfg.Clock.Tick(mingleEvery)
-	defer stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticks:
-		}
+	return n.every(ctx, mingleEvery, func() {
 		if n.discovery.Peers() > 0 {
-			continue
+			return
 		}
 		known, err := n.app.View().Bootstrap()
 		if err != nil {
-			continue // before the first block
+			return // before the first block
 		}
 		for _, b := range known {
 			if b.Peer == n.host.ID() {
@@ -523,6 +516,20 @@ func (n *Node) mingle(ctx context.Context) error {
 			if _, err := n.host.Connect(ctx, b.Addrs); err != nil && ctx.Err() == nil {
 				n.log.LogAttrs(ctx, slog.LevelDebug, "validator's peer not reached", slog.String("peer", b.Peer.String()), slog.Any("error", err))
 			}
+		}
+	})
+}
+
+// every does something at each tick until ctx ends, and returns nil then.
+func (n *Node) every(ctx context.Context, pause time.Duration, do func()) error {
+	ticks, stop := n.cfg.Clock.Tick(pause)
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticks:
+			do()
 		}
 	}
 }
@@ -559,14 +566,7 @@ func (n *Node) sweep(ctx context.Context) error {
 	if n.engine == nil {
 		return nil
 	}
-	ticks, stop := n.cfg.Clock.Tick(sweepEvery)
-	defer stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticks:
-		}
+	return n.every(ctx, sweepEvery, func() {
 		swept, err := n.engine.Sweep(ctx)
 		if swept > 0 {
 			n.log.LogAttrs(ctx, slog.LevelWarn, "containers that belonged to nothing were removed", slog.Int("containers", swept))
@@ -574,7 +574,7 @@ func (n *Node) sweep(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			n.log.LogAttrs(ctx, slog.LevelWarn, "the container engine does not answer", slog.Any("error", err))
 		}
-	}
+	})
 }
 
 func (n *Node) collect(ctx context.Context) error {

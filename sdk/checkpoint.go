@@ -11,6 +11,7 @@ import (
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/p2p/protocol/blocks"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/sdk/spool"
 )
 
 // Version is one version of a checkpoint that was pulled.
@@ -118,18 +119,15 @@ func copyBlocks(ctx context.Context, from content.Reader, to content.Store, root
 
 // newSpool makes a spool in a file without a name, over base when it is there.
 func newSpool(ctx context.Context, base *os.File) (_ *content.Spool, err error) {
-	f, err := os.CreateTemp("", "mman-pull-*")
+	f, err := spool.Nameless("mman-pull-*")
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
-	}
 	if base == nil {
 		return content.NewSpool(f, nil, nil), nil
 	}

@@ -53,6 +53,10 @@ func (m Module) set(ctx *block.Context, from mman.Address, amount mman.Amount, i
 	if amount == 0 {
 		return nil
 	}
+	return m.spend(ctx, from, amount, into)
+}
+
+func (Module) spend(ctx *block.Context, from mman.Address, amount mman.Amount, into string) error {
 	if err := debit(ctx.State, from, amount); err != nil {
 		return err
 	}
@@ -73,11 +77,7 @@ func (m Module) unset(ctx *block.Context, to mman.Address, amount mman.Amount, f
 
 // Hold moves coins of an account into escrow; ErrFunds when it has too few.
 func (m Module) Hold(ctx *block.Context, from mman.Address, amount mman.Amount) error {
-	if err := debit(ctx.State, from, amount); err != nil {
-		return err
-	}
-	ctx.Emit("coin_spent", "spender", from.String(), "amount", block.Coins(amount))
-	return move(ctx.State, amount, totalLiquid, totalEscrow)
+	return m.spend(ctx, from, amount, totalEscrow)
 }
 
 // Release moves escrow to an account: a refund, or a payment.
@@ -143,11 +143,7 @@ func Charge(w state.Writer, t *tx.Tx, fee mman.Amount) (number uint64, err error
 
 // Stake moves coins of an account into stake; ErrFunds when it has too few.
 func (m Module) Stake(ctx *block.Context, from mman.Address, amount mman.Amount) error {
-	if err := debit(ctx.State, from, amount); err != nil {
-		return err
-	}
-	ctx.Emit("coin_spent", "spender", from.String(), "amount", block.Coins(amount))
-	return move(ctx.State, amount, totalLiquid, totalStaked)
+	return m.spend(ctx, from, amount, totalStaked)
 }
 
 // Unstake moves stake to an account.

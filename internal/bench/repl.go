@@ -122,16 +122,8 @@ func newREPLBench(ctx context.Context, dir string, o REPLOptions) (b *replBench,
 		return nil, err
 	}
 	b = &replBench{REPLOptions: o, report: newReport("repl")}
-	program, err := os.Executable()
+	net, runner, err := pairOf(ctx, dir, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", mman.ErrInternal, err)
-	}
-	net, err := localnet.Layout(localnet.Spec{Dir: dir, Validators: 1, Consumers: []string{"consumer"}})
-	if err != nil {
-		return nil, err
-	}
-	runner := localnet.Runner{Program: program}
-	if err := net.Assign(ctx, runner); err != nil {
 		return nil, err
 	}
 	if b.node, err = runner.Start(net.Validators[0], "--engine", o.Engine); err != nil {
@@ -179,20 +171,8 @@ func (b *replBench) connect(ctx context.Context, dir string, net *localnet.Net) 
 		}
 		shell = published.Resource
 	}
-	home := net.Consumers[0].Home
-	ring, err := node.OpenKeyring(home, true)
-	if err != nil {
-		return err
-	}
-	key, err := ring.Get("me", nil)
-	if err != nil {
-		return err
-	}
-	b.client, err = sdk.Connect(ctx, sdk.Config{
-		Node: b.node.Running.RPC, Peers: b.node.Running.Peers, Leases: filepath.Join(home, "leases"),
-		Key: key, Lock: ring.Lock, Now: time.Now, After: time.After,
-	})
-	if err != nil {
+	var err error
+	if b.client, err = connect(ctx, net.Consumers[0].Home, b.node); err != nil {
 		return err
 	}
 	b.want = sdk.DefaultWanted()

@@ -101,16 +101,8 @@ func newRequestBench(ctx context.Context, dir string, o RequestOptions) (*reques
 	if err := os.WriteFile(b.module, hello(), 0o600); err != nil {
 		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
-	program, err := os.Executable()
+	net, runner, err := pairOf(ctx, dir, settleGap)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", mman.ErrInternal, err)
-	}
-	net, err := localnet.Layout(localnet.Spec{Dir: dir, Validators: 1, Consumers: []string{"consumer"}})
-	if err != nil {
-		return nil, err
-	}
-	runner := localnet.Runner{Program: program, Settle: settleGap}
-	if err := net.Assign(ctx, runner); err != nil {
 		return nil, err
 	}
 	started, err := runner.StartAll(ctx, net.Validators, 1)
@@ -124,6 +116,37 @@ func newRequestBench(ctx context.Context, dir string, o RequestOptions) (*reques
 	return b, nil
 }
 
+// pairOf lays out one node, which is this program, and one consumer in a folder. The
+// node settles after so many blocks, 0 for its default.
+func pairOf(ctx context.Context, dir string, settle uint64) (*localnet.Net, localnet.Runner, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, localnet.Runner{}, fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	}
+	runner := localnet.Runner{Program: program, Settle: settle}
+	net, err := localnet.Layout(localnet.Spec{Dir: dir, Validators: 1, Consumers: []string{"consumer"}})
+	if err != nil {
+		return nil, runner, err
+	}
+	return net, runner, net.Assign(ctx, runner)
+}
+
+// connect connects the consumer of a home from this process through a node.
+func connect(ctx context.Context, home string, through *localnet.Process) (*sdk.Client, error) {
+	ring, err := node.OpenKeyring(home, true)
+	if err != nil {
+		return nil, err
+	}
+	key, err := ring.Get("me", nil)
+	if err != nil {
+		return nil, err
+	}
+	return sdk.Connect(ctx, sdk.Config{
+		Node: through.Running.RPC, Peers: through.Running.Peers, Leases: filepath.Join(home, "leases"),
+		Key: key, Lock: ring.Lock, Now: time.Now, After: time.After,
+	})
+}
+
 func (b *requestBench) connect(ctx context.Context, dir string, net *localnet.Net) error {
 	path := filepath.Join(dir, "compute.yaml")
 	if err := os.WriteFile(path, []byte(listing), 0o600); err != nil {
@@ -132,19 +155,8 @@ func (b *requestBench) connect(ctx context.Context, dir string, net *localnet.Ne
 	if _, err := api.NewClient(b.node.Running.API, b.node.Running.Token).Publish(ctx, path); err != nil {
 		return err
 	}
-	home := net.Consumers[0].Home
-	ring, err := node.OpenKeyring(home, true)
-	if err != nil {
-		return err
-	}
-	key, err := ring.Get("me", nil)
-	if err != nil {
-		return err
-	}
-	b.client, err = sdk.Connect(ctx, sdk.Config{
-		Node: b.node.Running.RPC, Peers: b.node.Running.Peers, Leases: filepath.Join(home, "leases"),
-		Key: key, Lock: ring.Lock, Now: time.Now, After: time.After,
-	})
+	var err error
+	b.client, err = connect(ctx, net.Consumers[0].Home, b.node)
 	b.want = sdk.DefaultWanted()
 	b.want.Algorithm, b.want.Cap, b.want.Fresh = sdk.Content{File: b.module}, 10*mman.MAN, true
 	b.want.Limits = resources.Limits{WallMs: 10_000, MemoryBytes: 16 << 20, InputBytes: 1 << 20, OutputBytes: 1 << 20, Fuel: 1_000_000_000}

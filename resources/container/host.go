@@ -294,24 +294,8 @@ func (h *hosted) open(ctx context.Context, work *sync.WaitGroup) error {
 	}
 	h.tell(hosting.Event{State: hosting.Published, Addr: door.Addr()})
 	context.AfterFunc(ctx, func() { _ = door.Close() }) // it was open
-	places := make(chan struct{}, mux.MaxStreams/2)
 	work.Go(func() {
-		for {
-			conn, err := door.Next()
-			if err != nil {
-				return // it is closed
-			}
-			select {
-			case places <- struct{}{}:
-			default:
-				_ = conn.Close() // there are too many
-				continue
-			}
-			work.Go(func() {
-				defer func() { <-places }()
-				h.visit(ctx, conn)
-			})
-		}
+		mux.Admit(work, mux.MaxStreams/2, door.Next, func(v resources.Visitor) { h.visit(ctx, v) })
 	})
 	return nil
 }

@@ -93,23 +93,8 @@ func (h *Harbour) enter(ship *mux.Session) {
 }
 
 func (h *Harbour) accept(ctx context.Context) {
-	places := make(chan struct{}, mux.MaxStreams-8) // some are for what is said of it
-	for {
-		conn, err := h.ln.Accept()
-		if err != nil {
-			return // it is closed
-		}
-		select {
-		case places <- struct{}{}:
-		default:
-			_ = conn.Close() // there are too many
-			continue
-		}
-		h.conns.Go(func() {
-			defer func() { <-places }()
-			h.carry(ctx, conn)
-		})
-	}
+	// Some streams are for what is said of it.
+	mux.Admit(&h.conns, mux.MaxStreams-8, h.ln.Accept, func(conn net.Conn) { h.carry(ctx, conn) })
 }
 
 // carry joins a connection to the container's port.

@@ -17,6 +17,7 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/sdk/spool"
 )
 
 // regular returns the size of a file that the user names; "" is none.
@@ -101,7 +102,7 @@ func openInput(stdin io.Reader, name string, limit uint64) (input, error) {
 	case "":
 		return input{}, nil
 	case "-":
-		f, err := spool(stdin, limit)
+		f, err := spooled(stdin, limit)
 		return input{f}, err
 	}
 	n, err := regular(name)
@@ -122,20 +123,16 @@ func tooLong(what string, limit uint64) error {
 	return fmt.Errorf("%w: %s, allowed are %s; raise --input-limit", mman.ErrInputLimit, what, sizeText(limit))
 }
 
-func spool(r io.Reader, limit uint64) (_ *os.File, err error) {
-	f, err := os.CreateTemp("", "mman-input-*")
+func spooled(r io.Reader, limit uint64) (_ *os.File, err error) {
+	f, err := spool.Nameless("mman-input-*")
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	// The file has no name from here on, so nothing is left behind.
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
-	}
 	n, err := io.Copy(f, io.LimitReader(r, int64(limit)+1)) //nolint:gosec // limits are far below 2⁶³
 	if err != nil {
 		return nil, diskError("spool standard input", err)

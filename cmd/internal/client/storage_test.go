@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"bytes"
+	"context"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -64,18 +65,18 @@ func (c *cellar) lease(id string) (storage.Lease, bool) {
 // to prove, blocks come by themselves, once a second: nobody is hurried.
 func (c *cellar) until(what, id string, ok func(l storage.Lease, there bool) bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); {
-		l, there := c.lease(id)
-		if ok(l, there) {
-			return
+	ctx, cancel := context.WithTimeout(c.t.Context(), 3*time.Minute)
+	defer cancel()
+	for l, there := c.lease(id); !ok(l, there); l, there = c.lease(id) {
+		if there && !c.waits(l) {
+			c.me.json(c.t, 0, "send", c.net.Providers[0].Address.String(), "1uman")
 		}
-		if !there || c.waits(l) {
-			time.Sleep(50 * time.Millisecond)
-			continue
+		select {
+		case <-ctx.Done():
+			require.FailNow(c.t, what+" did not happen")
+		case <-time.After(10 * time.Millisecond):
 		}
-		c.me.json(c.t, 0, "send", c.net.Providers[0].Address.String(), "1uman")
 	}
-	require.FailNow(c.t, what+" did not happen")
 }
 
 // waits reports whether a holder that runs has something to do.
