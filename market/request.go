@@ -56,7 +56,7 @@ type LegRequest struct {
 	// Offers are candidates that the consumer found; none means the chain looks
 	// into its own index.
 	Offers []mman.CID `cbor:"offers"   json:"offers,omitempty"`
-	// Where is a condition over policy.OfferWords that the offer must meet; an
+	// Where is a condition over the words of policy.Where that the offer must meet; an
 	// empty one is met by all.
 	Where string `cbor:"where,omitempty" json:"where,omitempty"`
 }

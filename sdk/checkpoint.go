@@ -51,16 +51,16 @@ func (c *Client) Pull(ctx context.Context, resource mman.CID, out io.Writer, o P
 	if v.Content.IsZero() {
 		return v, fmt.Errorf("%s %q: %w: its owner keeps it; use it within a lease with mman request run --data", m.Kind, m.Name, mman.ErrNotPublic)
 	}
-	spool, err := newSpool(ctx, o.Base)
+	held, err := newSpool(ctx, o.Base)
 	if err != nil {
 		return v, err
 	}
-	defer func() { err = errors.Join(err, spool.Close()) }()
-	into := content.NewPrivateStore(spool)
+	defer func() { err = errors.Join(err, held.Close()) }()
+	into := content.NewPrivateStore(held)
 	if err := c.fetch(ctx, v.Content, into, o); err != nil {
 		return v, fmt.Errorf("pull %s: %w", resource, err)
 	}
-	v.Moved = spool.Bytes()
+	v.Moved = held.Bytes()
 	f, err := content.OpenFrom(ctx, into, v.Content, o.MaxBytes)
 	if err != nil {
 		return v, err

@@ -25,7 +25,7 @@ import (
 type Content struct {
 	Resource mman.CID
 	File     string
-	// Where is a condition over policy.OfferWords, for a dataset that may be any.
+	// Where is a condition over the words of policy.Where, for a dataset that may be any.
 	Where string
 }
 
@@ -60,7 +60,7 @@ type Wanted struct {
 	Network bool
 	// Accepts are the obligations that the consumer takes on.
 	Accepts []policy.Obligation
-	// Where is a condition over policy.OfferWords that the compute offer must
+	// Where is a condition over the words of policy.Where that the compute offer must
 	// meet, "" for none.
 	Where string
 	// Discover finds candidates through the DHT instead of the chain's index.

@@ -37,10 +37,6 @@ var offerWords = []condition.Word{
 	{Name: "offer.share_bp", Kind: condition.Int, About: "its share of the run's price, in basis points"},
 }
 
-// OfferWords returns the words that a consumer's condition may read, sorted by
-// name.
-func OfferWords() []condition.Word { return append([]condition.Word(nil), offerWords...) }
-
 // Listed is an offer as a consumer's condition sees it.
 type Listed struct {
 	Kind        resources.Kind
@@ -58,7 +54,7 @@ type Listed struct {
 }
 
 // Where is a consumer's condition on an offer, in the language of a rule's when
-// over OfferWords. It is immutable and may be shared.
+// over the words of an offer. It is immutable and may be shared.
 type Where struct{ condition *condition.Condition }
 
 // CompileWhere checks a consumer's condition and its bounds; mman.ErrInvalid,

@@ -72,12 +72,6 @@ func AddCheckpointTo(ctx context.Context, to *PrivateStore, r io.Reader) (mman.C
 	return add(ctx, r, buildDefined, func(batch []Block) error { return to.Put(ctx, batch) })
 }
 
-// SumCheckpoint returns the CID and the size that the file r would have as a
-// checkpoint, storing nothing. It reads r to its end.
-func SumCheckpoint(ctx context.Context, r io.Reader) (mman.CID, uint64, error) {
-	return buildDefined(ctx, r, func(Block) error { return nil })
-}
-
 // Leaf is a place in a file that holds a leaf of a checkpoint.
 type Leaf struct{ Offset, Size int64 }
 

@@ -251,9 +251,6 @@ func (p patient) Get(ctx context.Context, c cid.Cid) (ipld.Node, error) {
 	return nd, err
 }
 
-// FoldersIn reads folders of a store alone.
-func FoldersIn(from *PrivateStore) Folders { return Folders{nodes{from.bs}} }
-
 // Look says what c is. What is neither a file nor a folder is
 // mman.ErrUnsupported.
 func (f Folders) Look(ctx context.Context, c mman.CID) (Entry, error) {

@@ -62,16 +62,6 @@ func Connect(tb testing.TB, a, b *p2p.Host) {
 	}
 }
 
-// ConnectAll connects every host with every other.
-func ConnectAll(tb testing.TB, hosts []*p2p.Host) {
-	tb.Helper()
-	for i, a := range hosts {
-		for _, b := range hosts[i+1:] {
-			Connect(tb, a, b)
-		}
-	}
-}
-
 // Closing closes c when the test ends.
 func Closing(tb testing.TB, c io.Closer) {
 	tb.Helper()

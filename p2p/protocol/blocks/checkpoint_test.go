@@ -109,7 +109,7 @@ func TestCheckpointMovesWhatChanged(t *testing.T) {
 	// The bytes are those of the new version.
 	f, err := content.OpenFrom(t.Context(), into, root, unlimited)
 	require.NoError(t, err)
-	again, _, err := content.SumCheckpoint(t.Context(), f)
+	again, _, err := content.AddCheckpointTo(t.Context(), content.NewPrivateStore(content.Memory()), f)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	require.Equal(t, root, again)
