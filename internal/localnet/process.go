@@ -94,42 +94,68 @@ func without(list []string, i int) []string {
 func loopback(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
 
 // Ports are taken from below those that the system gives to outgoing
-// connections, so that a node that starts again finds its own ones free.
+// connections, so that a node that starts again finds its own ones free. They are
+// taken by blocks, whose first port is held: a port is never tried by one network
+// while the node of another is about to listen on it.
 const (
 	firstPort = 10_000
 	lastPort  = 32_000
+	block     = 40
 )
 
 // FreePorts returns ports of loopback that nobody listens on, neither on TCP nor on
-// UDP; mman.ErrPortInUse when there are not so many.
-func FreePorts(ctx context.Context, count int) ([]int, error) {
-	var ports []int
-	var lc net.ListenConfig
-	var held []io.Closer
-	defer func() {
-		for _, h := range held {
-			_ = h.Close() // only held so that no port is given twice
+// UDP; mman.ErrPortInUse when there are not so many. No other caller, of this
+// process or another, gets them before ctx ends.
+func FreePorts(ctx context.Context, count int) (ports []int, err error) {
+	const blocks = (lastPort - firstPort) / block
+	var guards []io.Closer
+	release := func() {
+		for _, g := range guards {
+			_ = g.Close() // nobody ever connects to it
 		}
-	}()
-	for range 100 * count {
+	}
+	begin := rand.IntN(blocks) //nolint:gosec // which one does not matter
+	for i := range blocks {
+		first := firstPort + (begin+i)%blocks*block
+		guard, err := listen(ctx, first)
+		if err != nil {
+			continue // another network has this block
+		}
+		guards = append(guards, guard)
+		for port := first + 1; port < first+block && len(ports) < count; port++ {
+			probe, err := listen(ctx, port)
+			if err != nil {
+				continue // a program that takes no blocks listens there
+			}
+			_ = probe.Close() // it was only a question
+			ports = append(ports, port)
+		}
 		if len(ports) == count {
+			context.AfterFunc(ctx, release)
 			return ports, nil
 		}
-		port := firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // which one does not matter
-		tcp, err := lc.Listen(ctx, "tcp", loopback(port))
-		if err != nil {
-			continue // somebody listens there
-		}
-		held = append(held, tcp)
-		udp, err := lc.ListenPacket(ctx, "udp", loopback(port))
-		if err != nil {
-			continue
-		}
-		held = append(held, udp)
-		ports = append(ports, port)
 	}
+	release()
 	return nil, fmt.Errorf("%w: there are no %d free ports on loopback", mman.ErrPortInUse, count)
 }
+
+// listening is one port, on TCP and UDP.
+type listening struct{ tcp, udp io.Closer }
+
+func listen(ctx context.Context, port int) (listening, error) {
+	var lc net.ListenConfig
+	tcp, err := lc.Listen(ctx, "tcp", loopback(port))
+	if err != nil {
+		return listening{}, err
+	}
+	udp, err := lc.ListenPacket(ctx, "udp", loopback(port))
+	if err != nil {
+		return listening{}, errors.Join(err, tcp.Close())
+	}
+	return listening{tcp, udp}, nil
+}
+
+func (l listening) Close() error { return errors.Join(l.tcp.Close(), l.udp.Close()) }
 
 // Start runs mman-node in the node's home. Its log goes to <home>/node.log.
 func (r Runner) Start(one *Node, args ...string) (*Process, error) {
