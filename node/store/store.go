@@ -131,7 +131,7 @@ func open(cfg Config, name string, valueThreshold, valueLog int64, managed bool)
 		WithValueLogFileSize(valueLog).
 		WithVerifyValueChecksum(true)
 	// At the start: a damaged block that is read later is a missing key.
-	if err := checkTables(dir, opts); err != nil {
+	if err := errors.Join(checkTables(dir, opts), checkLogs(dir)); err != nil {
 		return nil, nil, openError(dir, err)
 	}
 	openBadger := badger.Open

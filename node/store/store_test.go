@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -175,6 +176,55 @@ func TestOpenErrors(t *testing.T) {
 		s, err = store.Open(cfg)
 		require.NoError(t, err)
 		require.NoError(t, s.Close())
+	})
+	t.Run("damaged logs", func(t *testing.T) {
+		t.Parallel()
+		cfg := config(t.TempDir())
+		s := open(t, cfg)
+		public := s.Data().Namespace(store.NamespacePublicBlocks)
+		for i := range 6 { // long values have a log of their own
+			require.NoError(t, public.Set([]byte(strconv.Itoa(i)), bytes.Repeat([]byte{byte(i)}, 70_000)))
+		}
+		copied := func() store.Config { // as after a kill: nothing was closed
+			c := config(t.TempDir())
+			require.NoError(t, os.CopyFS(c.Dir, os.DirFS(cfg.Dir)))
+			return c
+		}
+		open(t, copied())
+		for _, kind := range []string{"*.vlog", "*.mem"} {
+			logs, err := filepath.Glob(filepath.Join(cfg.Dir, "data", kind))
+			require.NoError(t, err)
+			require.NotEmpty(t, logs)
+			name := filepath.Base(logs[len(logs)-1])
+			good, err := os.ReadFile(logs[len(logs)-1])
+			require.NoError(t, err)
+			const first = 20 + 2 // the lengths of the first entry's key and value
+			_, n := binary.Uvarint(good[first:])
+			for _, length := range []uint64{uint64(len(good)), 1 << 31, 1<<32 - 100, 1<<32 - 1, 1<<32 - 10} {
+				c, bad := copied(), slices.Clone(good)
+				binary.PutUvarint(bad[first+n:], length)
+				require.NoError(t, os.WriteFile(filepath.Join(c.Dir, "data", name), bad, 0o600))
+				_, err := store.Open(c)
+				require.ErrorIs(t, err, mman.ErrCorrupt, "%s %d", kind, length)
+				require.ErrorContains(t, err, name)
+			}
+			seed := rand.Uint64()
+			t.Logf("%s: seed %d", kind, seed)
+			rng := rand.New(rand.NewPCG(seed, 9))
+			for range 6 {
+				c, bad := copied(), slices.Clone(good)
+				for range 1 + rng.IntN(3) {
+					bad[rng.IntN(60)] ^= byte(1 + rng.IntN(255))
+				}
+				require.NoError(t, os.WriteFile(filepath.Join(c.Dir, "data", name), bad, 0o600))
+				s, err := store.Open(c)
+				if err == nil { // it was cut off
+					require.NoError(t, s.Close())
+					continue
+				}
+				require.ErrorIs(t, err, mman.ErrCorrupt)
+			}
+		}
 	})
 	t.Run("a file in the way", func(t *testing.T) {
 		t.Parallel()
