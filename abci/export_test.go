@@ -50,7 +50,7 @@ func TestExportGoesOn(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	w := runWorkload(t, seed, number(t, "MMAN_OPERATIONS", 400))
+	w := abcitest.RunWorkload(t, seed, number(t, "MMAN_OPERATIONS", 400))
 	next := reborn(t, w.Chain)
 	next.Pass(1)
 	require.Equal(t, w.Height()+1, next.Height())
@@ -70,7 +70,7 @@ func TestExportGoesOn(t *testing.T) {
 	twin := *w
 	twin.Chain = next
 	for range 20 {
-		twin.block(20)
+		twin.Random(20)
 	}
 	next.Restart()
 	next.Pass(60)

@@ -4,5 +4,6 @@
 //
 // It plays CometBFT's part as far as one honest validator goes: CheckTx, one
 // proposal, the decision, the commit. It checks every invariant after every
-// block. Only tests use it; a Chain is for one goroutine.
+// block. Workload makes random blocks from a seed; Chain.Accuse brings evidence.
+// Only tests use it; a Chain is for one goroutine.
 package abcitest
