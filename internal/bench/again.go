@@ -10,9 +10,7 @@ import (
 
 	"github.com/cometbft/cometbft/abci/types"
 
-	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci"
-	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/genesis"
 	"github.com/limboid/massive-man/node/store"
 )
@@ -88,79 +86,4 @@ func (b *chainBench) again(ctx context.Context, doc genesis.Document, blocks []*
 		n += len(req.Txs)
 	}
 	return float64(n) / time.Since(start).Seconds(), nil
-}
-
-// crowded measures one validator whose state holds many accounts more, which
-// receive.
-func (b *chainBench) crowded(ctx context.Context, alone float64) error {
-	if b.Crowd == 0 {
-		return nil
-	}
-	sent := make([]uint64, len(b.keys))
-	making, err := b.crowd(sent)
-	if err != nil {
-		return err
-	}
-	var rates, shares []float64
-	packed := 0.0
-	b.report.tell("%d further accounts, by %d transactions", b.Crowd, len(making))
-	if err := b.with(ctx, 1, ours, func(ctx context.Context, t *town) error {
-		rate, err := t.flood(ctx, making, waitingPacked)
-		if err != nil {
-			return err
-		}
-		packed = rate * crowdOutputs
-		for round := range b.Rounds {
-			b.report.tell("%d accounts, round %d of %d", len(b.keys)+b.Crowd, round+1, b.Rounds)
-			transfers, err := b.transfers(sent, func(i int) mman.Address { return stranger((i*7919 + round) % b.Crowd) })
-			if err != nil {
-				return err
-			}
-			for i := range transfers {
-				sent[i%len(sent)]++
-			}
-			t.counter.reset()
-			if rate, err = t.flood(ctx, transfers, waiting); err != nil {
-				return err
-			}
-			rates, shares = append(rates, rate), append(shares, t.counter.rootShare())
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	b.report.set("tps_"+count(b.Crowd)+"_accounts", "tx/s", median(rates), alone)
-	b.report.set("root_share_"+count(b.Crowd)+"_accounts", "%", median(shares), rootShareMost)
-	b.report.set("payments_per_second_packed", "1/s", packed, alone)
-	return nil
-}
-
-// crowd signs the payments that make the accounts, and counts what each account
-// sends for it.
-func (b *chainBench) crowd(sent []uint64) (making [][]byte, err error) {
-	for i := range b.Crowd / crowdOutputs {
-		n := i % len(b.keys)
-		m := tx.MsgMultiSend{From: b.keys[n].Public().Address()}
-		for j := range crowdOutputs {
-			m.Outputs = append(m.Outputs, tx.Output{To: stranger(i*crowdOutputs + j), Amount: 1})
-		}
-		raw, err := b.sign(n, sent[n], m)
-		if err != nil {
-			return nil, err
-		}
-		making, sent[n] = append(making, raw), sent[n]+1
-	}
-	return making, nil
-}
-
-// count writes a round number as people say it.
-func count(n int) string {
-	switch {
-	case n%1_000_000 == 0:
-		return strconv.Itoa(n/1_000_000) + "m"
-	case n%1000 == 0:
-		return strconv.Itoa(n/1000) + "k"
-	default:
-		return strconv.Itoa(n)
-	}
 }

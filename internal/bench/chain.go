@@ -17,6 +17,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci"
+	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/genesis"
 	"github.com/limboid/massive-man/internal/localnet"
@@ -52,8 +53,6 @@ const (
 	fullPause = 2 * time.Millisecond
 	// stallAfter is how long no transaction may be committed.
 	stallAfter = time.Minute
-	// crowdOutputs are the payments of one transaction that makes accounts.
-	crowdOutputs = 500
 	// unsignedLeast is how fast the reference must be without signatures, with one
 	// validator, or the machine was too busy to compare anything.
 	unsignedLeast = 50_000
@@ -80,7 +79,7 @@ const (
 //	latency_p50, latency_p99            ms from submission to the block, one validator at 70 % of its rate
 func Chain(ctx context.Context, o ChainOptions) (_ *Report, err error) {
 	// With such a number each account's transfers go through one feeder.
-	if o.Accounts < 100 || o.Accounts > 60_000 || o.Accounts%feeders != 0 || o.Crowd < 0 || o.Crowd > 2_000_000 || o.Crowd%crowdOutputs != 0 || o.Transfers < 1000 || o.Rounds < 1 || o.Rounds > 99 {
+	if o.Accounts < 100 || o.Accounts > 60_000 || o.Accounts%feeders != 0 || o.Crowd < 0 || o.Crowd > 2_000_000 || o.Crowd%packOutputs != 0 || o.Transfers < 1000 || o.Rounds < 1 || o.Rounds > 99 {
 		return nil, fmt.Errorf("%w: 100 to 60000 accounts by fours, a crowd of at most 2000000 by 500s, at least 1000 transfers, 1 to 99 rounds", ErrOptions)
 	}
 	dir, err := os.MkdirTemp("", "mman-bench-")
@@ -196,6 +195,7 @@ const (
 	ours     kind = iota
 	signed        // the reference
 	unsigned      // the reference without signatures
+	crowded       // the ledger with many accounts more
 )
 
 // compare measures the ledger and the reference in turns and returns the medians.
@@ -226,12 +226,6 @@ func (b *chainBench) compare(ctx context.Context, validators int) (own, referenc
 	// The last setting counts, in which transactions also come from other nodes.
 	b.report.set("verifications_per_tx", "", median(verified), verificationsMost)
 	return median(rates[0]), median(rates[1]), nil
-}
-
-// stranger is an address whose key nobody has.
-func stranger(i int) (a mman.Address) {
-	h := mman.Sum256([]byte("bench crowd"), []byte(strconv.Itoa(i)))
-	return mman.Address(h[:mman.AddressSize])
 }
 
 // latency measures how long a transfer takes into a block while the chain has
@@ -330,16 +324,17 @@ func (b *chainBench) start(ctx context.Context, g *errgroup.Group, doc genesis.D
 	if err != nil {
 		return nil, nil, err
 	}
-	app := types.Application(newReference(doc, b.keys, of == signed))
-	if of == ours {
-		if app, err = abci.New(abci.Config{DB: db.State()}); err != nil {
-			return nil, nil, errors.Join(err, db.Close())
-		}
+	app, err := b.application(ctx, of, db.State(), &doc)
+	if err != nil {
+		return nil, nil, errors.Join(err, db.Close())
 	}
 	c := newCounter(app)
 	cfg := consensus.DefaultConfig(home, doc, log)
 	_, listen, _ := strings.Cut(peers[i], "@")
 	cfg.RPCListen, cfg.P2PListen, cfg.Index = "127.0.0.1:0", listen, false
+	if len(peers) == 1 {
+		cfg.Timeouts.Commit = 0 // a pause for late votes, of which there are none
+	}
 	cfg.Peers = slices.Delete(slices.Clone(peers), i, i+1)
 	n, err := consensus.New(cfg, c, db.Data())
 	if err != nil {
@@ -347,4 +342,16 @@ func (b *chainBench) start(ctx context.Context, g *errgroup.Group, doc genesis.D
 	}
 	g.Go(func() error { return errors.Join(n.Run(ctx), db.Close()) })
 	return n, c, nil
+}
+
+// application returns what is measured, over an empty database.
+func (b *chainBench) application(ctx context.Context, of kind, db state.DB, doc *genesis.Document) (types.Application, error) {
+	switch of {
+	case ours:
+		return abci.New(abci.Config{DB: db})
+	case crowded:
+		return b.settle(ctx, db, doc)
+	case signed, unsigned:
+	}
+	return newReference(*doc, b.keys, of == signed), nil
 }

@@ -1,0 +1,202 @@
+package bench
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/cometbft/cometbft/abci/types"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci"
+	"github.com/limboid/massive-man/abci/bank"
+	"github.com/limboid/massive-man/abci/block"
+	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/genesis"
+)
+
+const (
+	// packOutputs are the payments of one transaction of many.
+	packOutputs = 500
+	// packs are the transactions of many payments that are measured.
+	packs = 100
+	// crowdBlock is how many accounts are made in one block of the setting up.
+	crowdBlock = 50_000
+)
+
+// crowded measures one validator whose state holds many accounts more, which
+// receive.
+func (b *chainBench) crowded(ctx context.Context, alone float64) error {
+	if b.Crowd == 0 {
+		return nil
+	}
+	var rates, shares []float64
+	packed := 0.0
+	if err := b.with(ctx, 1, crowded, func(ctx context.Context, t *town) error {
+		sent := make([]uint64, len(b.keys))
+		for round := range b.Rounds {
+			b.report.tell("%d accounts, round %d of %d: %d transfers", len(b.keys)+b.Crowd, round+1, b.Rounds, b.Transfers)
+			transfers, err := b.transfers(sent, func(i int) mman.Address { return stranger((i*7919 + round) % b.Crowd) })
+			if err != nil {
+				return err
+			}
+			for i := range transfers {
+				sent[i%len(sent)]++
+			}
+			rate, err := t.flood(ctx, transfers, waiting)
+			if err != nil {
+				return err
+			}
+			rates, shares = append(rates, rate), append(shares, t.counter.rootShare())
+		}
+		b.report.tell("%d transactions of %d payments", packs, packOutputs)
+		many, err := b.packs(sent)
+		if err != nil {
+			return err
+		}
+		rate, err := t.flood(ctx, many, waitingPacked)
+		packed = rate * packOutputs
+		return err
+	}); err != nil {
+		return err
+	}
+	b.report.set("tps_"+count(b.Crowd)+"_accounts", "tx/s", median(rates), alone)
+	b.report.set("root_share_"+count(b.Crowd)+"_accounts", "%", median(shares), rootShareMost)
+	b.report.set("payments_per_second_packed", "1/s", packed, alone)
+	return nil
+}
+
+// packs signs transactions of many payments, by accounts that have sent so many.
+func (b *chainBench) packs(sent []uint64) ([][]byte, error) {
+	out := make([][]byte, packs)
+	for i := range out {
+		n := i % len(b.keys)
+		m := tx.MsgMultiSend{From: b.keys[n].Public().Address()}
+		for j := range packOutputs {
+			m.Outputs = append(m.Outputs, tx.Output{To: stranger((i*packOutputs + j) % b.Crowd), Amount: 1})
+		}
+		var err error
+		if out[i], err = b.sign(n, sent[n], m); err != nil {
+			return nil, err
+		}
+		sent[n]++
+	}
+	return out, nil
+}
+
+// settled is an application whose chain begins for consensus where the setting up
+// ended: it says that it is new, and answers the start of the chain itself.
+type settled struct {
+	*abci.Application
+
+	first *types.ResponseInitChain
+}
+
+// Info implements abci.Application.
+func (s settled) Info(ctx context.Context, req *types.RequestInfo) (*types.ResponseInfo, error) {
+	answer, err := s.Application.Info(ctx, req)
+	if err == nil {
+		answer.LastBlockHeight, answer.LastBlockAppHash = 0, nil
+	}
+	return answer, err
+}
+
+// InitChain implements abci.Application.
+func (s settled) InitChain(context.Context, *types.RequestInitChain) (*types.ResponseInitChain, error) {
+	return s.first, nil
+}
+
+// settle fills a new state with the crowd, by the bank itself and block by block but
+// without consensus and transactions, and opens it again. The document becomes that
+// of a chain that goes on from there.
+func (b *chainBench) settle(ctx context.Context, db state.DB, doc *genesis.Document) (types.Application, error) {
+	app, err := abci.New(abci.Config{DB: db})
+	if err != nil {
+		return nil, err
+	}
+	raw, err := doc.Encode()
+	if err != nil {
+		return nil, err
+	}
+	first, err := app.InitChain(ctx, &types.RequestInitChain{ChainId: doc.ChainID, InitialHeight: 1, AppStateBytes: raw})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := app.FinalizeBlock(ctx, &types.RequestFinalizeBlock{Height: 1, Time: time.Unix(1, 0)}); err != nil {
+		return nil, err
+	}
+	if _, err := app.Commit(ctx, &types.RequestCommit{}); err != nil {
+		return nil, err
+	}
+	if err := b.populate(ctx, db, doc.Params); err != nil {
+		return nil, err
+	}
+	b.report.tell("open the state of %d accounts", len(b.keys)+b.Crowd)
+	if app, err = abci.New(abci.Config{DB: db}); err != nil {
+		return nil, err
+	}
+	info, err := app.Info(ctx, &types.RequestInfo{})
+	if err != nil {
+		return nil, err
+	}
+	height := uint64(info.LastBlockHeight) //nolint:gosec // a height
+	// Consensus is told that the chain goes on, and asks nothing of the state but that
+	// there is some.
+	doc.InitialHeight, doc.Accounts = height+1, nil
+	doc.State = &genesis.State{Height: height, Pairs: []genesis.Pair{{Key: []byte("accounts"), Value: state.Uint64Key(uint64(len(b.keys) + b.Crowd))}}} //nolint:gosec // a number
+	first.AppHash = info.LastBlockAppHash
+	return settled{app, first}, nil
+}
+
+// populate lets the accounts pay each of the crowd, in blocks of many.
+func (b *chainBench) populate(ctx context.Context, db state.DB, params genesis.Params) error {
+	st, err := state.Open(db)
+	if err != nil {
+		return err
+	}
+	for made := 0; made < b.Crowd; {
+		overlay := st.Begin()
+		for end := min(made+crowdBlock, b.Crowd); made < end; {
+			m := tx.MsgMultiSend{From: b.keys[made/packOutputs%len(b.keys)].Public().Address()}
+			for ; len(m.Outputs) < packOutputs && made < end; made++ {
+				m.Outputs = append(m.Outputs, tx.Output{To: stranger(made), Amount: 1})
+			}
+			if err := bank.New().Execute(&block.Context{
+				Header: block.Header{ChainID: b.doc.ChainID, Height: st.Height() + 1}, Params: params, State: overlay, Events: new([]block.Event),
+			}, m); err != nil {
+				return err
+			}
+		}
+		staged, err := st.Stage(overlay)
+		if err != nil {
+			return err
+		}
+		if err := st.Commit(staged, st.Height()+1, nil); err != nil {
+			return err
+		}
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		b.report.tell("%d of %d further accounts", made, b.Crowd)
+	}
+	return nil
+}
+
+// stranger is an address whose key nobody has.
+func stranger(i int) (a mman.Address) {
+	h := mman.Sum256([]byte("bench crowd"), []byte(strconv.Itoa(i)))
+	return mman.Address(h[:mman.AddressSize])
+}
+
+// count writes a round number as people say it.
+func count(n int) string {
+	switch {
+	case n%1_000_000 == 0:
+		return strconv.Itoa(n/1_000_000) + "m"
+	case n%1000 == 0:
+		return strconv.Itoa(n/1000) + "k"
+	default:
+		return strconv.Itoa(n)
+	}
+}
