@@ -29,7 +29,11 @@ const (
 	late     fault = "late"     // dropped all, and has the right answer when the window is over
 	forgets  fault = "forgets"  // keeps the hashes, and not the bytes
 	unkindly fault = "unkindly" // proves with what others hold
+	returns  fault = "returns"  // dies, and is back and honest after restAfter epochs
 )
+
+// restAfter is how many epochs one that returns is away.
+const restAfter = 2
 
 // farmer is a provider of storage and what its disk holds.
 type farmer struct {
@@ -39,9 +43,18 @@ type farmer struct {
 	disk  map[vault.Name][]byte
 	trees map[vault.Name]storage.Tree
 	told  uint64 // the epoch that it proved last, or tried to
+	lends bool   // its offer stands again after it was away
 }
 
-func (f *farmer) bad(epoch uint64) bool { return f.fault != honest && epoch >= f.from }
+func (f *farmer) bad(epoch uint64) bool {
+	if f.fault == returns && epoch >= f.from+restAfter {
+		return false
+	}
+	return f.fault != honest && epoch >= f.from
+}
+
+// back reports whether it was away and is there again.
+func (f *farmer) back(epoch uint64) bool { return f.fault == returns && epoch >= f.from+restAfter }
 
 // farm is a chain with holders, and what is true about them.
 type farm struct {
@@ -54,8 +67,10 @@ type farm struct {
 	brought map[vault.Name][]byte // by the consumer
 	paid    map[string]int        // by farmer
 	lost    map[string]int        // held replicas, by farmer
+	room    uint64                // that each lends, in MiB
 	epochs  int                   // that were paid, over all replicas
 	repairs int
+	again   int // epochs that were paid to those who came back
 }
 
 func newFarm(t *testing.T, seed uint64, holders int, behave func(i int) (fault, uint64)) *farm {
@@ -79,13 +94,19 @@ func newFarm(t *testing.T, seed uint64, holders int, behave func(i int) (fault, 
 // lend lets every farmer offer room.
 func (f *farm) lend(mib uint64) {
 	f.t.Helper()
+	f.room = mib
 	var txs [][]byte
 	for i, one := range f.farmers {
-		txs = append(txs, f.Sign(one.Actor, []tx.Msg{one.Bind(chainID), tx.MsgStorageOffer{
-			Provider: one.Address, Peer: one.Peer, Tier: storage.Fast, Region: fmt.Sprint("region-", i), Price: mman.Amount(1_000_000 + i), Capacity: mib,
-		}}))
+		txs = append(txs, f.Sign(one.Actor, []tx.Msg{one.Bind(chainID), f.offer(i)}))
 	}
 	f.block(txs...)
+}
+
+func (f *farm) offer(i int) tx.MsgStorageOffer {
+	one := f.farmers[i]
+	return tx.MsgStorageOffer{
+		Provider: one.Address, Peer: one.Peer, Tier: storage.Fast, Region: fmt.Sprint("region-", i), Price: mman.Amount(1_000_000 + i), Capacity: f.room,
+	}
 }
 
 // store makes leases and returns their names.
@@ -110,22 +131,29 @@ func (f *farm) store(count, replicas int, epochs uint64) []mman.LeaseID {
 			}
 			msgs, data = append(msgs, msg), append(data, own)
 		}
-		b := f.block(f.Sign(f.cleo, msgs))
+		b := f.step(f.Sign(f.cleo, msgs)) // holders accept those before meanwhile
 		require.Zero(f.t, b.Results[0].Code, b.Results[0].Log)
-		n := 0
-		for _, e := range b.Results[0].Events {
-			if e.Type != "mman.store" {
-				continue
-			}
-			var id mman.LeaseID
-			require.NoError(f.t, id.UnmarshalText([]byte(attribute(e, "lease"))))
-			ids = append(ids, id)
+		made := stored(f.t, b.Results[0].Events)
+		require.Len(f.t, made, len(msgs))
+		for n, id := range made {
 			for i, b := range data[n] {
 				f.brought[vault.Name{Lease: id, Replica: uint8(i)}] = b
 			}
-			n++
 		}
-		require.Equal(f.t, len(msgs), n)
+		ids = append(ids, made...)
+	}
+	return ids
+}
+
+// stored returns the leases that events tell of.
+func stored(t *testing.T, events []types.Event) (ids []mman.LeaseID) {
+	t.Helper()
+	for _, e := range events {
+		if e.Type == "mman.store" {
+			var id mman.LeaseID
+			require.NoError(t, id.UnmarshalText([]byte(attribute(e, "lease"))))
+			ids = append(ids, id)
+		}
 	}
 	return ids
 }
@@ -182,14 +210,17 @@ func (f *farm) pays(e types.Event) {
 	require.NotEmpty(f.t, one.disk[name], "%s was paid for what it has not got", one.Name)
 	f.paid[one.Name]++
 	f.epochs++
+	if one.back(epoch) {
+		f.again++
+	}
 }
 
-// loses: no honest provider is slashed.
+// loses: no provider is slashed that is honest, or honest again.
 func (f *farm) loses(e types.Event) {
 	f.t.Helper()
 	one, name := f.named(e)
 	if attribute(e, "was") == string(storage.Held) {
-		require.NotEqual(f.t, honest, one.fault, "%s lost replica %d of %s", one.Name, name.Replica, name.Lease)
+		require.True(f.t, one.bad(f.rules.Epoch(f.Height())), "%s is %s and lost replica %d of %s", one.Name, one.fault, name.Replica, name.Lease)
 		require.NotEqual(f.t, "0", attribute(e, "burned_uman"))
 		f.lost[one.Name]++
 	}
@@ -197,15 +228,19 @@ func (f *farm) loses(e types.Event) {
 	f.repairs++
 }
 
-// step lets every farmer do what it does at this height, and decides the block.
-func (f *farm) step() {
+// step lets every farmer do what it does at this height, and decides the block with
+// that and these transactions.
+func (f *farm) step(txs ...[]byte) abcitest.Block {
 	f.t.Helper()
 	view := f.App.View()
 	epoch := f.rules.Epoch(f.Height())
 	drawn, _, err := view.StorageDrawn()
 	require.NoError(f.t, err)
-	var txs [][]byte
-	for _, one := range f.farmers {
+	for i, one := range f.farmers {
+		if one.back(epoch) && !one.lends {
+			one.lends = true
+			txs = append(txs, f.Sign(one.Actor, []tx.Msg{f.offer(i)}))
+		}
 		names, err := view.StorageReplicas(one.Address, nil, 4000)
 		require.NoError(f.t, err)
 		accept := tx.MsgAcceptStorage{Provider: one.Address}
@@ -232,7 +267,7 @@ func (f *farm) step() {
 		}
 		txs = append(txs, f.prove(one, due, drawn)...)
 	}
-	f.block(txs...)
+	return f.block(txs...)
 }
 
 // fetch brings a replica to a farmer, from the consumer or from another holder.
@@ -261,7 +296,7 @@ func (f *farm) answer(one *farmer, name vault.Name, d storage.Drawn) (storage.Pr
 	data, tree := one.disk[name], one.trees[name]
 	if one.bad(d.Epoch) {
 		switch one.fault {
-		case silent, honest:
+		case silent, honest, returns:
 			return storage.Proof{}, false
 		case late:
 			if !d.Late(f.Height()+1, f.rules) {
@@ -312,7 +347,7 @@ func (f *farm) prove(one *farmer, due []storage.Proof, d storage.Drawn) [][]byte
 }
 
 // TestStorageWithFaults keeps leases for epochs in which holders vanish, drop what
-// they hold, guess and come too late: no epoch is paid without possession, no honest
+// they hold, guess, come too late, die and come back: no epoch is paid without possession, no honest
 // provider is slashed, every fault is, and what was lost is placed again. .ci/long
 // takes 1,000 leases over 50 epochs.
 func TestStorageWithFaults(t *testing.T) {
@@ -321,7 +356,7 @@ func TestStorageWithFaults(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	const holders = 20
-	kinds := []fault{silent, guesses, late, forgets, unkindly}
+	kinds := []fault{silent, returns, guesses, late, forgets, unkindly}
 	f := newFarm(t, seed, holders, func(i int) (fault, uint64) {
 		if i%2 == 0 {
 			return honest, 0
@@ -354,10 +389,11 @@ func TestStorageWithFaults(t *testing.T) {
 			caught++
 		}
 	}
-	t.Logf("%d leases, %d epochs: %d epochs of replicas paid, %d times a replica was taken from its holder, %d of %d bad holders slashed, %d of %d replicas held at the end",
-		leases, epochs, f.epochs, f.repairs, caught, holders/2, alive, 3*leases)
+	t.Logf("%d leases, %d epochs, %d honest holders and %d that vanish, guess, are late, forget, cheat or die and come back: %d epochs of replicas paid, 0 of them without possession; 0 honest holders slashed, %d of %d bad ones; %d times a replica was taken from its holder; %d epochs paid to those who came back; %d of %d replicas held at the end",
+		leases, epochs, holders/2, holders/2, f.epochs, caught, holders/2, f.repairs, f.again, alive, 3*leases)
 	require.Positive(t, f.epochs)
 	require.Greater(t, caught, holders/4)
+	require.Positive(t, f.again)
 	require.Greater(t, alive, 2*leases)
 }
 

@@ -109,6 +109,9 @@ func (v View) StorageDrawn() (drawn storage.Drawn, ok bool, err error) {
 	return vault.LookupDrawn(v.snapshot)
 }
 
+// StorageHeld returns how many replicas are held, of all leases.
+func (v View) StorageHeld() (uint64, error) { return vault.LookupHeld(v.snapshot) }
+
 // StorageOffer returns what a provider lends of a tier.
 func (v View) StorageOffer(provider mman.Address, tier storage.Tier) (offer storage.Offer, ok bool, err error) {
 	return vault.LookupOffer(v.snapshot, provider, tier)

@@ -132,6 +132,8 @@ func (l ledger) StorageDrawn() (storage.Drawn, error) {
 	return drawn, err
 }
 
+func (l ledger) StorageHeld() (uint64, error) { return l.app.View().StorageHeld() }
+
 func (l ledger) StorageRetrieval(consumer, provider mman.Address) (vault.Retrieval, error) {
 	r, ok, err := l.app.View().StorageRetrieval(consumer, provider)
 	if err == nil && !ok {

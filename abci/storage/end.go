@@ -119,7 +119,7 @@ func (m Module) slash(ctx *block.Context, v storage.Verdict) error {
 
 // repair gives a lost replica to another provider, who copies one that is held.
 func (m Module) repair(ctx *block.Context, l *storage.Lease, replica int, rules storage.Rules) error {
-	source, ok := l.Source()
+	source, ok := l.Source(replica)
 	if ok && !m.off.repair && rules.Epoch(ctx.Height) < l.Last {
 		placed, err := m.place(ctx, l, replica, source, rules)
 		if err != nil || placed {

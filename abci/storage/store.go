@@ -103,6 +103,9 @@ func LookupDrawn(r state.Reader) (storage.Drawn, bool, error) {
 	return drawn().Get(r, []byte(drawnKey))
 }
 
+// LookupHeld returns how many replicas are held, of all leases.
+func LookupHeld(r state.Reader) (uint64, error) { return held().Get(r) }
+
 // LookupRetrieval returns what a consumer set aside for a provider.
 func LookupRetrieval(r state.Reader, consumer, provider mman.Address) (Retrieval, bool, error) {
 	return retrievals().Get(r, pairKey(consumer, provider))

@@ -125,28 +125,3 @@ func kernelKiB(file, name string) int64 {
 	}
 	return 0
 }
-
-// processor returns the processor time that this process has used, where the
-// system tells it, else the time that has passed.
-func processor() time.Duration {
-	const ticks = 100 // a second, on every Linux
-	b, err := os.ReadFile("/proc/self/stat")
-	if err != nil {
-		return time.Duration(time.Now().UnixNano())
-	}
-	// The name, in parentheses, may hold anything; user and system time are the
-	// 12th and 13th field after it.
-	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(fields) < 13 {
-		return time.Duration(time.Now().UnixNano())
-	}
-	var sum int64
-	for _, f := range fields[11:13] {
-		n, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			return time.Duration(time.Now().UnixNano())
-		}
-		sum += n
-	}
-	return time.Duration(sum) * time.Second / ticks
-}

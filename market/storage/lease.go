@@ -2,7 +2,9 @@ package storage
 
 import (
 	"crypto/ed25519"
+	"encoding/binary"
 	"fmt"
+	"math/bits"
 
 	mman "github.com/limboid/massive-man"
 )
@@ -61,6 +63,24 @@ func (r Rules) Epoch(height uint64) uint64 { return height / r.EpochBlocks }
 
 // Start returns the first height of an epoch.
 func (r Rules) Start(epoch uint64) uint64 { return epoch * r.EpochBlocks }
+
+// ProofsInBlock is how many proofs come with a block when there are many: some 220 KB of
+// replicas of a GiB, a fifth of a block.
+const ProofsInBlock = 128
+
+// Turn returns the height from which on a provider proves an epoch while so many
+// replicas are held by all. It is the challenge's as long as their proofs fit into a
+// block of ProofsInBlock; else providers begin one after another, drawn by the
+// challenge, over as many blocks as that takes and at most half of the window: proofs
+// that all came at once would bid up each other's fees.
+func (r Rules) Turn(d Drawn, provider mman.Address, held uint64) uint64 {
+	blocks := min(held/ProofsInBlock, r.WindowBlocks/2)
+	sum := mman.Sum256([]byte(turnDomain), []byte{0}, d.Value[:], provider[:])
+	hi, _ := bits.Mul64(binary.BigEndian.Uint64(sum[:8]), blocks+1)
+	return d.Height + hi
+}
+
+const turnDomain = "mman/storage-turn/1"
 
 // Pay returns what one replica of so many bytes costs at a price, in uman per MiB,
 // rounded up; mman.ErrOverflow.
@@ -286,11 +306,13 @@ func (l *Lease) Fits(replica int, o Offer) bool {
 	return true
 }
 
-// Source returns a replica that is held, from which another one can be copied.
-func (l *Lease) Source() (uint8, bool) {
-	for i, r := range l.Replicas {
-		if r.State == Held {
-			return uint8(i), true
+// Source returns a replica that is held, from which another one can be copied: the next
+// one after that from which it was to be copied before, whose holder may have refused.
+func (l *Lease) Source(replica int) (uint8, bool) {
+	last := int(l.Replicas[replica].Source)
+	for i := range l.Replicas {
+		if next := (last + 1 + i) % len(l.Replicas); l.Replicas[next].State == Held {
+			return uint8(next), true
 		}
 	}
 	return NoSource, false
@@ -445,7 +467,7 @@ func (l *Lease) lose(r *Replica) {
 // other replica is held.
 func (l *Lease) Postpone(replica int, height uint64, rules Rules) {
 	r := &l.Replicas[replica]
-	if _, ok := l.Source(); !ok {
+	if _, ok := l.Source(replica); !ok {
 		r.State, r.Wait, r.Source = Unplaced, 0, NoSource
 		return
 	}

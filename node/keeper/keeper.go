@@ -28,6 +28,8 @@ type Ledger interface {
 	StorageLease(id mman.LeaseID) (storage.Lease, error)
 	// StorageDrawn is the latest challenge.
 	StorageDrawn() (storage.Drawn, error)
+	// StorageHeld is how many replicas all providers hold.
+	StorageHeld() (uint64, error)
 	// StorageRetrieval is what a consumer set aside for the account.
 	StorageRetrieval(consumer, provider mman.Address) (vault.Retrieval, error)
 	// Bound reports the account and addresses that a peer is bound to.
@@ -157,6 +159,7 @@ type duties struct {
 	accept []tx.ReplicaName
 	prove  []storage.Proof
 	drawn  storage.Drawn
+	turn   uint64 // the height from which on this account proves
 }
 
 // work looks at what the account has or is to get, and does what is due.
@@ -180,6 +183,11 @@ func (k *Keeper) work(ctx context.Context, fetched *sync.WaitGroup) error {
 	if do.drawn, err = k.ledger.StorageDrawn(); err != nil && !errors.Is(err, mman.ErrNotFound) {
 		return err
 	}
+	held, err := k.ledger.StorageHeld()
+	if err != nil {
+		return err
+	}
+	do.turn = rules.Turn(do.drawn, k.submitter.Address(), held)
 	var errs []error
 	for _, n := range names {
 		delete(kept, n)
@@ -217,7 +225,8 @@ func (k *Keeper) look(ctx context.Context, n vault.Name, rules storage.Rules, do
 	k.mu.Lock()
 	told := k.proved[n]
 	k.mu.Unlock()
-	if r.Due != do.drawn.Epoch || told == r.Due || do.drawn.Late(k.ledger.Height()+1, rules) {
+	height := k.ledger.Height()
+	if r.Due != do.drawn.Epoch || told == r.Due || height < do.turn || do.drawn.Late(height+1, rules) {
 		return nil
 	}
 	f, err := os.Open(k.files.path(n))

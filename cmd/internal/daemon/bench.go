@@ -13,7 +13,7 @@ import (
 
 func (p *program) bench() *cobra.Command {
 	cmd := &cobra.Command{Use: "bench", Short: "Measure what this machine reaches", Example: "  mman-node bench request -o json"}
-	return console.Group(cmd, p.benchRequest(), p.benchWASM(), p.benchMatch(), p.benchChain(), p.benchContent(), p.benchREPL(), p.benchHold(), p.benchFetch())
+	return console.Group(cmd, p.benchRequest(), p.benchWASM(), p.benchMatch(), p.benchChain(), p.benchContent(), p.benchREPL(), p.benchHold(), p.benchFetch(), p.benchStorage())
 }
 
 // show prints a report.
@@ -73,6 +73,26 @@ offers take some minutes to set up and 5 GiB of memory; with more it goes faster
 	cmd.Flags().IntSliceVar(&o.Offers, "offers", []int{1000, 100_000, 1_000_000}, "numbers of open offers, ascending")
 	cmd.Flags().IntVar(&o.Requests, "requests", 256, "requests that are made at once")
 	cmd.Flags().IntVar(&o.Receipts, "receipts", 20_000, "receipts to verify")
+	return cmd
+}
+
+func (p *program) benchStorage() *cobra.Command {
+	var o bench.StorageOptions
+	cmd := &cobra.Command{
+		Use: "storage", Short: "Measure storage leases: what proofs, empty blocks and losses cost the ledger", Args: console.Args(0, 0, ""),
+		Long: `bench storage puts so many storage leases on a ledger without consensus and lets an
+epoch of a public network pass: all providers but one of a hundred prove what they
+have, in signed transactions of 32 proofs, and what is not proved is lost and given to
+others. A hundred thousand leases take some minutes and 2 GiB of memory.`,
+		Example: "  mman-node bench storage -o json\n  mman-node bench storage --leases 1000,10000 --replicas 2",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Progress = p.progress()
+			return p.show(bench.Storage(cmd.Context(), o))
+		},
+	}
+	cmd.Flags().IntSliceVar(&o.Leases, "leases", []int{1000, 100_000}, "numbers of live leases, ascending")
+	cmd.Flags().IntVar(&o.Replicas, "replicas", 3, "replicas of each lease, 2 to 8")
+	cmd.Flags().Uint64Var(&o.Bytes, "bytes", 1<<30, "bytes of each replica")
 	return cmd
 }
 

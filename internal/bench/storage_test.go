@@ -1,0 +1,36 @@
+package bench_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/bench"
+)
+
+// TestStorage: a small run measures everything, and every replica is proved or lost.
+func TestStorage(t *testing.T) {
+	t.Parallel()
+	report, err := bench.Storage(t.Context(), bench.StorageOptions{Leases: []int{1000}, Replicas: 2, Bytes: 1 << 20})
+	require.NoError(t, err)
+	for _, name := range []string{"proof", "block", "block_p50", "block_max", "blocks", "epoch", "share", "idle", "lost", "proof_bytes", "epoch_bytes", "disk", "memory", "prove"} {
+		require.Positive(t, report.Metrics["storage_1000_"+name].Value, name)
+	}
+	require.InDelta(t, 1400, report.Metrics["storage_1000_proof_bytes"].Value, 200, "a leaf of 1024 bytes and 10 hashes")
+}
+
+func TestStorageOptions(t *testing.T) {
+	t.Parallel()
+	for _, o := range []bench.StorageOptions{
+		{},
+		{Leases: []int{999}, Replicas: 3, Bytes: 1 << 30},
+		{Leases: []int{2000, 1000}, Replicas: 3, Bytes: 1 << 30},
+		{Leases: []int{1000}, Replicas: 1, Bytes: 1 << 30},
+		{Leases: []int{1000}, Replicas: 9, Bytes: 1 << 30},
+		{Leases: []int{1000}, Replicas: 3, Bytes: 1 << 10},
+	} {
+		_, err := bench.Storage(t.Context(), o)
+		require.ErrorIs(t, err, mman.ErrInvalid, "%+v", o)
+	}
+}
