@@ -121,17 +121,13 @@ func TestCrashPoints(t *testing.T) {
 		require.NoError(t, f.running[f.only].Stop())
 	}
 	f.recovered(t)
+	t.Logf("G2: %d failure points, and another crash while it recovered from each", last-first)
 }
 
 // TestCrashes kills a validator at random instants, also while it starts: 5 times,
 // or MMAN_CRASHES.
 func TestCrashes(t *testing.T) {
-	crashes := 5
-	if text := os.Getenv("MMAN_CRASHES"); text != "" {
-		var err error
-		crashes, err = strconv.Atoi(text)
-		require.NoError(t, err, "MMAN_CRASHES")
-	}
+	crashes := setting(t, "MMAN_CRASHES", 5)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 5))
@@ -152,7 +148,7 @@ func TestCrashes(t *testing.T) {
 		}
 		f.start(t, f.only)
 	}
-	t.Logf("%d kills at random instants, the ledger never ahead of the blocks in %d looks", crashes, looked)
+	t.Logf("G2: %d kills at random instants, the ledger never ahead of the blocks in %d looks", crashes, looked)
 }
 
 // TestPowerCut takes from a validator that was killed what it had written since the
@@ -196,6 +192,6 @@ func TestPowerCut(t *testing.T) {
 			require.NoError(t, os.Remove(filepath.Join(f.only.Home, journalFile)))
 		}
 		f.recovered(t)
-		t.Logf("unsynced writes %s were lost, %d of CometBFT's: ok", name, writes)
+		t.Logf("G2: unsynced writes %s were lost, %d of CometBFT's: ok", name, writes)
 	}
 }

@@ -7,5 +7,6 @@
 // here run one after the other, because each has many processes; every wait is
 // for a condition and bounded. A test ends only processes that it started.
 //
-// MMAN_KILLS is the number of rounds of TestKill.
+// The long forms, which .ci/long runs, are numbers in the environment: MMAN_KILLS,
+// MMAN_CRASHES, MMAN_MISDEEDS, MMAN_JOINS, MMAN_LIES, and MMAN_SCENARIO, a duration.
 package e2e

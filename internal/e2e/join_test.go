@@ -18,7 +18,8 @@ import (
 
 // TestJoin: a machine that knows one address joins a network under load. It
 // fetches the ledger, not the blocks from the first one on, and agrees with the
-// validators from there on, also after it was killed.
+// validators from there on, also after it was killed. MMAN_JOINS machines do so, one
+// after the other.
 func TestJoin(t *testing.T) {
 	params := genesis.Defaults(genesis.Local)
 	params.EpochBlocks = 10
@@ -98,6 +99,17 @@ func TestJoin(t *testing.T) {
 	}
 	live().kill(t)
 	quit(t, live())
+
+	joins := setting(t, "MMAN_JOINS", 1)
+	for range joins - 1 {
+		newcomer = filepath.Join(t.TempDir(), "home")
+		j := run(t, newcomer, "join", "--home", newcomer, rpc, n.running[n.Validators[1]].Running.RPC)
+		require.Zero(t, j.code, "%s", &j.errs)
+		quit(t, live())
+	}
+	st, err := first.Status(t.Context())
+	require.NoError(t, err)
+	t.Logf("G7: %d joined by a state that they fetched, at heights up to %d, under load; each has the validators' app hash", joins, st.Height)
 }
 
 // page reads what a node serves over HTTP.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -42,19 +41,6 @@ price: {per_lease: 0.001MAN, share_bp: 500}
 capacity: 64
 `
 )
-
-// rounds is the number of rounds of TestKill: MMAN_KILLS, default 4.
-func rounds(t *testing.T) int {
-	t.Helper()
-	text := os.Getenv("MMAN_KILLS")
-	if text == "" {
-		return 4
-	}
-	n, err := strconv.Atoi(text)
-	require.NoError(t, err, "MMAN_KILLS")
-	require.Positive(t, n, "MMAN_KILLS")
-	return n
-}
 
 // TestKill lets two workers of one consumer run requests all the time, on data
 // that never leaves its provider and on files of their own, and in each round
@@ -104,7 +90,7 @@ func TestKill(t *testing.T) {
 		working.Go(func() { w.run(ctx) })
 	}
 
-	for round := range rounds(t) {
+	for round := range setting(t, "MMAN_KILLS", 4) {
 		for _, w := range workers {
 			w.progress(t)
 		}

@@ -3,11 +3,13 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -250,8 +252,64 @@ func TestLight(t *testing.T) {
 		})
 	}
 
+	bend(t, l, lightProxy(t, trust, l.url), honest, edit, [][]byte{account, missing, append([]byte("a"), n.Validators[0].Address[:]...)})
+
 	// The RPC of stock clients: a block, its results, validators, a search.
 	for _, path := range []string{"/block", "/commit", "/header", "/validators", "/block_results", "/blockchain?minHeight=1&maxHeight=3", "/status", "/genesis", `/tx_search?query="tx.height>0"&per_page="5"`} {
 		require.NotContains(t, page(t, rpc+strings.ReplaceAll(path, `"`, "%22")), `"error"`, path)
 	}
+}
+
+// bend has a full node answer with one bit of the value, the key or the proof
+// changed, 24 times or MMAN_LIES: the proxy refuses, or what it says is the truth,
+// where the bit has no meaning.
+func bend(t *testing.T, l *liar, proxy, honest string, edit func(string, func(map[string]any)) func(string, []byte) []byte, keys [][]byte) {
+	t.Helper()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 10))
+	flip := func(holder map[string]any, field string) {
+		text, _ := holder[field].(string)
+		b, err := base64.StdEncoding.DecodeString(text)
+		require.NoError(t, err)
+		if len(b) == 0 {
+			b = []byte{0} // of an absent key
+		}
+		b[rng.IntN(len(b))] ^= 1 << rng.IntN(8)
+		holder[field] = b
+	}
+	lies, refused := setting(t, "MMAN_LIES", 24), 0
+	for range lies {
+		asked := keys[rng.IntN(len(keys))]
+		truth, err := key(t.Context(), honest, "/store/bank/key", asked)
+		require.NoError(t, err)
+		l.lie(edit("abci_query", func(r map[string]any) {
+			proof, ok := r["proofOps"].(map[string]any)
+			require.True(t, ok)
+			ops, ok := proof["ops"].([]any)
+			require.True(t, ok)
+			op, ok := ops[0].(map[string]any)
+			require.True(t, ok)
+			switch rng.IntN(5) {
+			case 0:
+				flip(r, "value")
+			case 1:
+				flip(r, "key")
+			case 2:
+				flip(op, "key")
+			default:
+				flip(op, "data")
+			}
+		}))
+		got, err := key(t.Context(), proxy, "/store/bank/key", asked)
+		l.lie(nil)
+		if err != nil {
+			require.ErrorIs(t, err, errRefused)
+			refused++
+			continue
+		}
+		require.Equal(t, truth.Value, got.Value)
+	}
+	require.Greater(t, refused, lies/2)
+	t.Logf("G8: %d answers with one bit changed: %d refused, the others still true", lies, refused)
 }

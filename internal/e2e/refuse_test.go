@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -142,6 +143,36 @@ func TestRefused(t *testing.T) {
 		write(t, home, "genesis.json", nil)
 		refused(t, 1, home, nil, "genesis is not valid")
 	})
+	for name, change := range map[string]func(doc, account, validator map[string]any){
+		"a validator twice":     func(doc, _, one map[string]any) { doc["validators"] = []any{one, one} },
+		"no validators":         func(doc, _, _ map[string]any) { doc["validators"] = []any{} },
+		"an account twice":      func(doc, one, _ map[string]any) { doc["accounts"] = []any{one, one} },
+		"more than all coins":   func(_, one, _ map[string]any) { one["balance"] = uint64(1<<64 - 1) },
+		"a sum above all coins": func(_, one, _ map[string]any) { one["balance"] = uint64(1<<53 - 1) },
+		"more than all power":   func(_, _, one map[string]any) { one["power"] = uint64(1<<64 - 1) },
+	} {
+		t.Run("genesis with "+name, func(t *testing.T) {
+			var doc map[string]any
+			require.NoError(t, json.Unmarshal(genesis, &doc))
+			accounts, ok := doc["accounts"].([]any)
+			require.True(t, ok)
+			validators, ok := doc["validators"].([]any)
+			require.True(t, ok)
+			account, ok := accounts[0].(map[string]any)
+			require.True(t, ok)
+			validator, ok := validators[0].(map[string]any)
+			require.True(t, ok)
+			change(doc, account, validator)
+			bad, err := json.Marshal(doc)
+			require.NoError(t, err)
+			home := copied(t)
+			file := write(t, home, "genesis.json", bad)
+			refused(t, 1, home, nil, "genesis is not valid")
+			j := run(t, home, "init", "--home", filepath.Join(t.TempDir(), "fresh"), "--genesis", file)
+			require.NotZero(t, j.code)
+			oneSentence(t, j.errs.String(), "genesis is not valid")
+		})
+	}
 	t.Run("unknown config key", func(t *testing.T) {
 		home := copied(t)
 		write(t, home, "config.yaml", []byte("moniker: me\ncolour: blue\n"))

@@ -103,7 +103,7 @@ func TestScenario(t *testing.T) {
 	stop()
 	first, heights := watched()
 	quit(t, five)
-	t.Logf("%d kills, %d heights from %d on, at each of them the supply was conserved", kills, heights, first)
+	t.Logf("G7: a fifth joined by its state under load; %d kills, %d heights from %d on, at each of them the supply was conserved", kills, heights, first)
 }
 
 // watch asks a node for the supply at every height until the returned function is
