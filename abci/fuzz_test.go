@@ -3,6 +3,7 @@ package abci_test
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cometbft/cometbft/abci/types"
@@ -217,6 +218,26 @@ func TestAbsurdQueries(t *testing.T) {
 		require.NotZero(t, answer.Code, "%.60q", path)
 		require.NotEmpty(t, answer.Log, "%.60q", path)
 		require.Less(t, len(answer.Log), 1024, "%.60q: %s", path, answer.Log)
+	}
+	me := f.dora.Address.String()
+	for _, list := range []string{
+		"accounts?", "offers?", "requests?", "rfps?", "decisions?", "leases?", "validators?", "storage-offers?", "retrievals?", "nodes?account=" + me, "grants?grantee=" + me,
+		"delegations?account=" + me, "unbondings?account=" + me, "storage-leases?account=" + me, "storage-replicas?provider=" + me,
+	} {
+		list = "/mman/" + list
+		if !strings.HasSuffix(list, "?") {
+			list += "&"
+		}
+		good, err := f.App.Query(t.Context(), &types.RequestQuery{Path: list + "limit=200"})
+		require.NoError(t, err)
+		require.Zero(t, good.Code, "%s: %s", list, good.Log)
+		for _, bad := range []string{"limit=0", "limit=-1", "limit=201", "limit=18446744073709551616", "limit=x", "after=0", "after=zz", "after=" + string(long[:512]), "limit=1&limit=2", "colour=blue"} {
+			answer, err := f.App.Query(t.Context(), &types.RequestQuery{Path: list + bad})
+			require.NoError(t, err)
+			require.NotZero(t, answer.Code, "%s%.60s", list, bad)
+			require.NotEmpty(t, answer.Log)
+			require.Less(t, len(answer.Log), 1024)
+		}
 	}
 	for _, height := range []int64{-1, -1 << 63, 4, 1<<63 - 1} {
 		for _, prove := range []bool{false, true} {
