@@ -400,7 +400,7 @@ func (n *Node) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := api.New(ctx, api.Config{Listen: n.cfg.API, Token: token, Chain: rpc, Provider: lender, Keeper: warden, Drain: n.leave, Metrics: metrics, Gateway: gateway.New(n.content, n.log), Library: shelf, Logger: n.log})
+	server, err := api.New(ctx, api.Config{Listen: n.cfg.API, Token: token, Chain: rpc, Provider: lender, Keeper: warden, Drain: n.Leave, Metrics: metrics, Gateway: gateway.New(n.content, n.log), Library: shelf, Logger: n.log})
 	if err != nil {
 		return err
 	}
@@ -537,8 +537,9 @@ func (n *Node) every(ctx context.Context, pause time.Duration, do func()) error 
 // errDrained ends a node that was drained.
 var errDrained = errors.New("the node was drained")
 
-// leave begins a drain, unless one goes on.
-func (n *Node) leave(notice time.Duration) {
+// Leave takes the node out of service with a notice, unless that goes on: Run returns
+// when it is done; see provider.Provider.Drain.
+func (n *Node) Leave(notice time.Duration) {
 	select {
 	case n.drain <- notice:
 	default:

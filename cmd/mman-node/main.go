@@ -5,8 +5,6 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/limboid/massive-man/cmd/internal/console"
 	"github.com/limboid/massive-man/cmd/internal/daemon"
@@ -16,9 +14,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	console.Collect(os.Getenv)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := console.Signals(context.Background())
 	defer stop()
-	// A second signal ends the program at once.
-	defer context.AfterFunc(ctx, stop)()
 	return daemon.Main(ctx, os.Args[1:], console.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Getenv})
 }

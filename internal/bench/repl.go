@@ -56,7 +56,8 @@ capacity: 1024
 //
 //	round_trip_p50, round_trip_p99   ms from a line typed to its answer read; the
 //	                                 reference is the engine's own stream to the same
-//	                                 shell, line by line in turns with it
+//	                                 shell in the same sandbox, line by line in turns
+//	                                 with it
 //	round_trip_above                 ms by which the median is above the engine's
 //	prompt_warm_p50, prompt_warm_max ms from asking for a session on an open lease to
 //	                                 the first prompt, when a container stands ready;
@@ -141,7 +142,7 @@ func newREPLBench(ctx context.Context, dir string, o REPLOptions) (b *replBench,
 		return b, err
 	}
 	b.local, err = container.New(ctx, container.Config{
-		Host: o.Engine, Dir: filepath.Join(dir, "local"), Owner: b.owner[:24] + "-bench", Clock: time.Now, After: time.After, Plain: true,
+		Host: o.Engine, Dir: filepath.Join(dir, "local"), Owner: b.owner[:24] + "-bench", Clock: time.Now, After: time.After,
 	})
 	if err != nil {
 		return b, err
@@ -217,11 +218,19 @@ func (c *conversation) hear(text string) error {
 	}
 }
 
-// prompt is how a shell's prompt ends.
-const prompt = "$ "
+// prompt is how a shell's prompt ends: after it busybox asks the terminal where its
+// cursor is, and at the end of each line waits 20 ms for an answer that did not come.
+const (
+	prompt = "$ \x1b[6n"
+	cursor = "\x1b[1;8R"
+)
 
-// trip types a line and waits for its answer.
+// trip types a line and waits for its answer, at a terminal that says where its cursor
+// is.
 func (c *conversation) trip(i int) (time.Duration, error) {
+	if _, err := io.WriteString(c, cursor); err != nil {
+		return 0, err
+	}
 	at := time.Now()
 	if _, err := fmt.Fprintf(c, "echo $((%d+1))\r", i); err != nil {
 		return 0, err

@@ -26,12 +26,19 @@ type shell struct {
 	image    string
 }
 
-func newShell(t *testing.T) *shell {
+// engineHost is the address of a container engine.
+func engineHost(t *testing.T) string {
 	t.Helper()
 	host := os.Getenv("MMAN_DOCKER_HOST")
 	if host == "" {
 		t.Skip("no container engine: apt-get install docker.io busybox-static, start dockerd, and set MMAN_DOCKER_HOST to its address, for example unix:///var/run/docker.sock")
 	}
+	return host
+}
+
+func newShell(t *testing.T) *shell {
+	t.Helper()
+	host := engineHost(t)
 	s := &shell{home: filepath.Join(t.TempDir(), "home"), consumer: t.TempDir()}
 	s.provider = serve(t, s.home, "--engine", host, "--provide")
 	eventually(t, within, "a container offer", func(context.Context) (bool, error) {
@@ -228,12 +235,35 @@ func TestContainerREPL(t *testing.T) {
 	person.hears("mman: got again.txt")
 	person.types("~ccost\r")
 	person.hears("MAN so far")
-	person.types("exit 3\r")
+	person.types("for i in 1 2; do\r")
+	person.types("echo row $i\r")
+	person.types("done\r")
+	person.hears("\nrow 1\r\nrow 2\r\n") // a command of several lines
+	person.types("echo $((20+3)) a\x1b[D\x7f\r")
+	person.hears("\n23a\r\n") // the line was edited
+	person.types("\x1b[A\r")
+	person.hears("\n23a\r\n") // and came back from the history
+	person.types("sh -c 'exit 3'\r")
+	person.types("\x04") // Ctrl-D
 	require.Equal(t, 3, at.end(t, within))
 	got, err := os.ReadFile(filepath.Join(at.cmd.Dir, "again.txt"))
 	require.NoError(t, err)
 	require.Equal(t, "put by hand\n", string(got))
+
+	// SIGTERM lets what runs go on for a while, then ends it, and it is paid. Until
+	// then the list of offers says what runs, for whom, and what it earns.
+	person, screen = openTerminal(t, 80, 24)
+	at = prepare(t, s.consumer, append(verb, "request", "repl", "sh", "--plain")...)
+	at.cmd.Stdin, at.cmd.Stdout, at.cmd.Stderr = screen, screen, screen
+	at.start(t)
+	person.hears("/tmp $ ")
+	list := s.own(t, "offer", "list")
+	require.Zero(t, list.code, "%s", &list.errs)
+	require.Regexp(t, `(?m)^baf\S+ +compute/container .* 1 +0\.0\d*[1-9]\d*MAN *$`, list.out.String())
+	require.Regexp(t, `(?m)^baf\S+ runs conversation \d+ of lease [0-9a-f]{40} for man1\S+ since \S+, paid 0\.\d+MAN$`, list.out.String())
 	quit(t, s.provider)
+	person.hears("ended by its provider")
+	require.Equal(t, 1, at.end(t, within))
 	n, err := container.CountReady(t.Context(), os.Getenv("MMAN_DOCKER_HOST"), owner)
 	require.NoError(t, err)
 	require.Zero(t, n, "none stays")

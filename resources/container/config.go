@@ -156,6 +156,7 @@ type undefended struct {
 	seccomp      bool // every system call
 	sockets      bool // the engine's socket is mounted
 	processesOf  bool // the host's processes can be seen
+	masks        bool // the kernel's files that engines hide or make read-only
 	output       bool // no bound of the output
 	kill         bool // a program is asked to end
 	names        bool // images keep the names that their archives give them

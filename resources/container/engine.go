@@ -228,6 +228,9 @@ func (e *engine) weaken(h *container.HostConfig) {
 	if off.processesOf {
 		h.PidMode = "host"
 	}
+	if off.masks {
+		h.MaskedPaths, h.ReadonlyPaths = []string{}, []string{}
+	}
 }
 
 // create makes a container of an image, started, in which nothing runs but our

@@ -9,7 +9,7 @@ import (
 
 // Undefended is which defences are switched off.
 type Undefended struct {
-	Memory, Processes, Disk, Scratch, Network, Devices, Capabilities, Privileges, Root, Seccomp, Sockets, ProcessesOf, Output, Kill, Names bool
+	Memory, Processes, Disk, Scratch, Network, Devices, Capabilities, Privileges, Root, Seccomp, Sockets, ProcessesOf, Masks, Output, Kill, Names bool
 }
 
 // NewUndefended is New without some defences.
@@ -17,7 +17,7 @@ func NewUndefended(ctx context.Context, config Config, off Undefended) (*Executo
 	return newExecutor(ctx, config, undefended{
 		memory: off.Memory, processes: off.Processes, disk: off.Disk, scratch: off.Scratch, network: off.Network, devices: off.Devices,
 		capabilities: off.Capabilities, privileges: off.Privileges, root: off.Root, seccomp: off.Seccomp, sockets: off.Sockets,
-		processesOf: off.ProcessesOf, output: off.Output, kill: off.Kill, names: off.Names,
+		processesOf: off.ProcessesOf, masks: off.Masks, output: off.Output, kill: off.Kill, names: off.Names,
 	})
 }
 

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +25,7 @@ import (
 // it does with its defence switched off.
 type attack struct {
 	line string
-	// without is what must be switched off for it to succeed.
+	// without is what must be switched off for it to succeed; never nothing.
 	without container.Undefended
 	// stopped is how its run ends when it is defended against; nil when the program
 	// goes on and does not get it.
@@ -50,25 +52,37 @@ func attacks(t *testing.T) map[string]attack {
 	}()
 	t.Cleanup(func() { _ = service.Close() })
 	return map[string]attack{
-		"memory bomb":               {"busybox dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null && echo got it", container.Undefended{Memory: true}, nil},
-		"fork bomb":                 {"i=0; while [ $i -lt 200 ]; do sleep 20 & i=$((i+1)); done; [ $(ls -d /proc/[0-9]* | wc -l) -gt 190 ] && echo got it", container.Undefended{Processes: true}, nil},
-		"disk filler, root":         {"dd if=/dev/zero of=/filler bs=1M count=100 2>/dev/null && echo got it", container.Undefended{Disk: true, Root: true, Capabilities: true}, nil},
-		"disk filler, scratch":      {"dd if=/dev/zero of=/tmp/filler bs=1M count=100 2>/dev/null && echo got it", container.Undefended{Scratch: true, Memory: true}, nil},
-		"network, the loopback":     {"wget -q -O- http://" + service.Addr().String() + "/ | busybox grep -q secret && echo got it", container.Undefended{Network: true}, nil},
-		"network, interfaces":       {"[ $(ls /sys/class/net | wc -l) -gt 1 ] && echo got it || { busybox grep -vq 'lo:\\|face\\|Inter' /proc/net/dev && echo got it; }", container.Undefended{Network: true}, nil},
-		"device, made":              {"mknod /tmp/d b 7 0 && echo got it", container.Undefended{Devices: true, Root: true}, nil},
-		"device, kernel log":        {"busybox dmesg >/dev/null 2>&1 && echo got it", container.Undefended{Capabilities: true, Root: true, Seccomp: true}, nil},
-		"engine's socket":           {"[ -S /var/run/docker.sock ] && echo got it", container.Undefended{Sockets: true}, nil},
-		"mount":                     {"mount -t tmpfs none /tmp && echo got it", container.Undefended{Capabilities: true, Root: true, Seccomp: true}, nil},
-		"namespace":                 {"unshare -m true && echo got it", container.Undefended{Capabilities: true, Root: true, Seccomp: true}, nil},
-		"user namespace":            {"unshare -r true && echo got it", container.Undefended{Seccomp: true}, nil},
-		"host's processes":          {"[ $(ls -d /proc/[0-9]* | wc -l) -gt 20 ] && echo got it", container.Undefended{ProcessesOf: true}, nil},
-		"kernel's settings":         {"echo 1 > /proc/sys/kernel/printk && echo got it", container.Undefended{}, nil},
-		"root":                      {"[ $(id -u) = 0 ] && echo got it", container.Undefended{Root: true}, nil},
-		"output flood":              {"yes | head -c 2000000; echo got it", container.Undefended{Output: true}, mman.ErrOutput},
-		"ends others by its PID 1":  {"kill -9 1; kill -0 1 && [ ! -d /proc/1 ] && echo got it", container.Undefended{}, nil},
-		"reads the kernel's memory": {"head -c 1 /proc/kcore >/dev/null 2>&1 && echo got it", container.Undefended{}, nil},
+		"memory bomb":           {"busybox dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null && echo got it", container.Undefended{Memory: true}, nil},
+		"fork bomb":             {"i=0; while [ $i -lt 200 ]; do sleep 20 & i=$((i+1)); done; [ $(ls -d /proc/[0-9]* | wc -l) -gt 190 ] && echo got it", container.Undefended{Processes: true}, nil},
+		"disk filler, root":     {"dd if=/dev/zero of=/filler bs=1M count=100 2>/dev/null && echo got it", container.Undefended{Disk: true, Root: true, Capabilities: true}, nil},
+		"disk filler, scratch":  {"dd if=/dev/zero of=/tmp/filler bs=1M count=100 2>/dev/null && echo got it", container.Undefended{Scratch: true, Memory: true}, nil},
+		"network, the loopback": {"wget -q -O- http://" + service.Addr().String() + "/ | busybox grep -q secret && echo got it", container.Undefended{Network: true}, nil},
+		"network, interfaces":   {"[ $(ls /sys/class/net | wc -l) -gt 1 ] && echo got it || { busybox grep -vq 'lo:\\|face\\|Inter' /proc/net/dev && echo got it; }", container.Undefended{Network: true}, nil},
+		"device, made":          {"mknod /tmp/d b 7 0 && echo got it", container.Undefended{Devices: true, Root: true}, nil},
+		"device, kernel log":    {"busybox dmesg >/dev/null 2>&1 && echo got it", container.Undefended{Capabilities: true, Root: true, Seccomp: true}, nil},
+		"engine's socket":       {"[ -S /var/run/docker.sock ] && echo got it", container.Undefended{Sockets: true}, nil},
+		"mount":                 {"mount -t tmpfs none /tmp && echo got it", container.Undefended{Capabilities: true, Root: true, Seccomp: true}, nil},
+		"namespace":             {"unshare -m true && echo got it", container.Undefended{Capabilities: true, Root: true, Seccomp: true}, nil},
+		"user namespace":        {"unshare -r true && echo got it", container.Undefended{Seccomp: true}, nil},
+		"host's processes":      {"[ $(ls -d /proc/[0-9]* | wc -l) -gt 20 ] && echo got it", container.Undefended{ProcessesOf: true}, nil},
+		"kernel's settings":     {"cat /proc/sys/kernel/printk > /proc/sys/kernel/printk && echo got it", container.Undefended{Masks: true, Root: true}, nil},
+		"root":                  {"[ $(id -u) = 0 ] && echo got it", container.Undefended{Root: true}, nil},
+		"output flood":          {"yes | head -c 2000000; echo got it", container.Undefended{Output: true}, mman.ErrOutput},
+		"signals others":        {"kill -0 " + strconv.Itoa(bystander(t)) + " && echo got it", container.Undefended{ProcessesOf: true, Root: true, Capabilities: true}, nil},
+		"reads the kernel":      {"cat /proc/kcore /proc/timer_list 2>/dev/null | head -c 1 | busybox grep -q . && echo got it", container.Undefended{Masks: true, Root: true}, nil},
 	}
+}
+
+// bystander is a process of the host's.
+func bystander(t *testing.T) (pid int) {
+	t.Helper()
+	cmd := exec.Command("/bin/busybox", "sleep", "1000")
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		require.NoError(t, cmd.Process.Kill(), "it was not touched")
+		_ = cmd.Wait() // it was killed
+	})
+	return cmd.Process.Pid
 }
 
 func hostile(t *testing.T, off container.Undefended, archive []byte) outcome {
@@ -84,6 +98,23 @@ func hostile(t *testing.T, off container.Undefended, archive []byte) outcome {
 func TestHostile(t *testing.T) {
 	t.Parallel()
 	engineHost(t)
+	// Somebody else's session, which goes on beside all of them.
+	neighbour := newPerson()
+	screen := resources.Terminal{Columns: 80, Rows: 24}
+	shell := task(&resourcestest.Content{}, shellImage(t))
+	shell.Limits.WallMs = 3_600_000
+	end := neighbour.talks(t, open(t, config(t), container.Undefended{}), shell, &screen)
+	neighbour.types("echo mine > /tmp/kept; echo $((40+2))\r")
+	neighbour.hears(t, "\n42\r\n")
+	t.Run("attacks", attackAll)
+	neighbour.types("cat /tmp/kept; exit 7\r")
+	neighbour.hears(t, "\nmine\r\n")
+	got := <-end
+	require.NoError(t, got.err)
+	require.EqualValues(t, 7, got.result.ExitCode)
+}
+
+func attackAll(t *testing.T) {
 	for name, a := range attacks(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -92,9 +123,6 @@ func TestHostile(t *testing.T) {
 			require.NotContains(t, held.stdout, gotIt)
 			if a.stopped != nil {
 				require.ErrorIs(t, held.err, a.stopped)
-			}
-			if a.without == (container.Undefended{}) {
-				return // the kernel holds it even from a program that nothing holds
 			}
 			free := hostile(t, a.without, archive)
 			require.Contains(t, free.stdout, gotIt, "without its defence the attack must work: %v %s", free.err, free.stderr)

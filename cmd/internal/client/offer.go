@@ -36,10 +36,12 @@ type offerEntry struct {
 	Price    price.Price     `json:"price"`
 	Capacity uint64          `json:"capacity"`
 	Expires  uint64          `json:"expires"`
+	// Use is there for offers of the own node.
+	Use *offerUse `json:"use,omitempty"`
 }
 
 func newOfferEntry(id mman.CID, o market.Offer) offerEntry {
-	return offerEntry{id, o.Resource, o.Kind, o.Facet, o.Provider, o.Peer, o.Sealed, o.Region, o.Price, o.Capacity, o.Expires}
+	return offerEntry{id, o.Resource, o.Kind, o.Facet, o.Provider, o.Peer, o.Sealed, o.Region, o.Price, o.Capacity, o.Expires, nil}
 }
 
 // priceLine says a price in words.
@@ -80,7 +82,7 @@ func (a *app) offers(ctx context.Context, filter chain.OfferFilter, limit int) (
 func (a *app) offerList() *cobra.Command {
 	kind, resource, provider, limit := "", "", "", maxListed
 	cmd := &cobra.Command{
-		Use: "list", Short: "List standing offers",
+		Use: "list", Short: "List standing offers; of those of your own node also what runs, for whom, and what they earn",
 		Example: "  mman offer list --resource baf… -o json",
 		Args:    console.Args(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -102,23 +104,7 @@ func (a *app) offerList() *cobra.Command {
 			if err := checkLimit(limit); err != nil {
 				return err
 			}
-			list, err := a.offers(cmd.Context(), filter, limit)
-			if err != nil {
-				return err
-			}
-			answer := struct {
-				Offers []offerEntry `json:"offers"`
-			}{[]offerEntry{}}
-			var rows [][]string
-			for _, o := range list {
-				e := newOfferEntry(o.ID, o.Offer)
-				answer.Offers = append(answer.Offers, e)
-				rows = append(rows, []string{e.Offer.String(), string(e.Kind) + "/" + string(e.Facet), e.Provider.String(), priceLine(e.Price), strconv.FormatUint(e.Expires, 10)})
-			}
-			if len(rows) == 0 {
-				return a.answer(answer, "No offer stands now.")
-			}
-			return a.answer(answer, table([]string{"OFFER", "KIND", "PROVIDER", "PRICE", "EXPIRES"}, rows)...)
+			return a.listOffers(cmd.Context(), filter, limit)
 		},
 	}
 	f := cmd.Flags()
@@ -127,6 +113,41 @@ func (a *app) offerList() *cobra.Command {
 	f.StringVar(&provider, "provider", "", "account of the provider (default all)")
 	f.IntVar(&limit, "limit", limit, "how many to show")
 	return cmd
+}
+
+// listOffers does the whole of offer list.
+func (a *app) listOffers(ctx context.Context, filter chain.OfferFilter, limit int) error {
+	list, err := a.offers(ctx, filter, limit)
+	if err != nil {
+		return err
+	}
+	answer := struct {
+		Offers []offerEntry `json:"offers"`
+	}{[]offerEntry{}}
+	own := a.business(ctx)
+	var rows [][]string
+	var below []string
+	for _, o := range list {
+		e := newOfferEntry(o.ID, o.Offer)
+		leases, paid := "", ""
+		if e.Use = own.of(o.ID, o.Offer); e.Use != nil {
+			leases, paid = strconv.Itoa(e.Use.Leases), e.Use.Paid.String()
+			below = append(below, e.Use.lines(e)...)
+		}
+		answer.Offers = append(answer.Offers, e)
+		rows = append(rows, []string{e.Offer.String(), string(e.Kind) + "/" + string(e.Facet), e.Provider.String(), priceLine(e.Price), strconv.FormatUint(e.Expires, 10), leases, paid})
+	}
+	if len(rows) == 0 {
+		return a.answer(answer, "No offer stands now.")
+	}
+	header := []string{"OFFER", "KIND", "PROVIDER", "PRICE", "EXPIRES", "OPEN LEASES", "PAID SO FAR"}
+	if own == nil {
+		header = header[:5]
+		for i := range rows {
+			rows[i] = rows[i][:5]
+		}
+	}
+	return a.answer(answer, append(table(header, rows), below...)...)
 }
 
 func (a *app) offerShow() *cobra.Command {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -314,6 +315,11 @@ func (r *room) listen() {
 			var pass []byte
 			for i := 0; i < n; i++ { //nolint:intrange // a command takes what follows it
 				key := b[i]
+				if reply := cursorReply(b[i:n]); reply > 0 { // the terminal's, which no person types
+					pass = append(pass, b[i:i+reply]...)
+					i += reply - 1
+					continue
+				}
 				switch {
 				case escaped:
 					escaped = false
@@ -339,6 +345,17 @@ func (r *room) listen() {
 			return
 		}
 	}
+}
+
+// cursorReply returns how long a terminal's answer where its cursor is at the beginning
+// of b is, ESC [ row ; column R, or 0.
+func cursorReply(b []byte) int {
+	rest, ok := bytes.CutPrefix(b, []byte("\x1b["))
+	end := bytes.IndexByte(rest, 'R')
+	if !ok || end < 0 || len(bytes.Trim(rest[:end], "0123456789;")) > 0 {
+		return 0
+	}
+	return len(b) - len(rest) + end + 1
 }
 
 // command does what the key after a tilde asks for, and returns what is typed to the

@@ -7,10 +7,10 @@ import (
 )
 
 // Screen hands on to a terminal what a program with a terminal of its own may say:
-// text, colours, the cursor's moves, erasing, the second screen. What could read the
-// terminal out, put words into its input, set its title or clipboard, or drive a
-// printer is dropped, however it is cut into writes. It follows the terminal's
-// language, ECMA-48 as xterm speaks it. For one goroutine.
+// text, colours, the cursor's moves and the question where it is, erasing, the second
+// screen. What could read the terminal out, put words into its input, set its title or
+// clipboard, or drive a printer is dropped, however it is cut into writes. It follows
+// the terminal's language, ECMA-48 as xterm speaks it. For one goroutine.
 type Screen struct {
 	w     io.Writer
 	plain bool
@@ -168,6 +168,10 @@ func (s *Screen) harmless(parameters []byte, final byte) bool {
 		}
 	}
 	switch final {
+	case 'n':
+		// Where the cursor is, which editors of lines ask: some wait for the answer
+		// after each line. It holds two numbers and ends no line.
+		return string(parameters) == "6"
 	case 'm':
 		return !private && !s.plain
 	case 'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'f', 'd', 'J', 'K', 'L', 'M', 'P', '@', 'X', 'S', 'T', 'r', 's', 'u', 'I', 'Z', '`', 'a', 'e', 'b', 'g':

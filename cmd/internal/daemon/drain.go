@@ -26,14 +26,16 @@ func (p *program) drain() *cobra.Command {
 
 Its offers leave the ledger until it starts again, and nothing new begins. What runs
 may end by itself while the notice lasts; hosted containers are told of it. Then the
-rest is ended and billed as far as it came, all receipts are settled, and the node ends.`,
+rest is ended and billed as far as it came, all receipts are settled, and the node ends.
+
+SIGTERM does the same when something runs, with the notice of mman-node --drain.`,
 		Example: "  mman-node drain --home /tmp/one --notice 10m",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := p.resolveHome(&home); err != nil {
 				return err
 			}
-			if notice < 0 || notice > 24*time.Hour {
-				return console.Wrong("--notice %s: up to 24h", notice)
+			if notice < 0 || notice > drainMost {
+				return console.Wrong("--notice %s: up to %s", notice, drainMost)
 			}
 			run, err := node.ReadRunning(home)
 			if err != nil {

@@ -31,6 +31,7 @@ type startFlags struct {
 	home           string
 	provide        []string
 	watch          bool
+	drain          time.Duration
 	passphraseFile string
 	given          node.Config
 }
@@ -70,6 +71,7 @@ func (p *program) start(use, short string) *cobra.Command {
 	flags.StringVar(&f.given.Moniker, "moniker", "", "name that other nodes see")
 	flags.Uint64Var(&f.given.KeepBlocks, "keep-blocks", 0, "blocks to keep beside those that evidence needs (default all)")
 	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "file with the passphrase of the account's key")
+	flags.DurationVar(&f.drain, "drain", drainUsual, "how long what runs may go on after SIGTERM before it is ended in order; a second signal ends the node at once")
 	flags.BoolVar(&f.watch, strings.TrimPrefix(localnet.FlagWatch, "--"), false, "end when standard input ends")
 	cmd.Flags().Lookup(strings.TrimPrefix(localnet.FlagWatch, "--")).Hidden = true
 	return cmd
@@ -80,6 +82,9 @@ func (p *program) runStart(ctx context.Context, cmd *cobra.Command, f *startFlag
 		return err
 	}
 	// What was typed is looked at before anything is made.
+	if f.drain < 0 || f.drain > drainMost {
+		return console.Wrong("--drain %s: up to %s", f.drain, drainMost)
+	}
 	listings, err := readListings(f.provide)
 	if err != nil {
 		return err
@@ -113,30 +118,63 @@ func (p *program) runStart(ctx context.Context, cmd *cobra.Command, f *startFlag
 			stop()
 		}()
 	}
-	return p.live(ctx, cfg, listings, slices.Contains(f.provide, provideAll))
+	return p.live(ctx, cfg, listings, slices.Contains(f.provide, provideAll), f.drain)
 }
 
 // live runs a node until ctx ends, and lends what is listed; with all also what it
-// finds that this machine can do.
-func (p *program) live(ctx context.Context, cfg node.Config, listings []provider.Listing, all bool) (err error) {
+// finds that this machine can do. When SIGTERM ended ctx what runs is drained.
+func (p *program) live(ctx context.Context, cfg node.Config, listings []provider.Listing, all bool, notice time.Duration) (err error) {
 	n, err := node.New(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
 	done := make(chan error, 1)
-	life, stop := context.WithCancel(ctx)
+	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	go func() { done <- n.Run(life) }()
-	if err := p.greet(life, n, done, listings, all); err != nil {
+	lender, err := p.greet(ctx, n, done, listings, all)
+	if err != nil {
 		stop()
 		return errors.Join(err, <-done)
 	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	if busy(lender) && errors.Is(context.Cause(ctx), console.ErrTerminated) {
+		n.Leave(notice)
+		select {
+		case err := <-done:
+			return err
+		case <-cfg.Clock.After(notice + drainMore):
+		}
+	}
+	stop()
 	return <-done
 }
 
-// greet waits until the node serves, publishes, and says where it is.
-func (p *program) greet(ctx context.Context, n *node.Node, done chan error, listings []provider.Listing, all bool) error {
+const (
+	// drainUsual and drainMost are what --drain is unless it is given, and at most;
+	// drainMore is how much longer than that what was told to end may take.
+	drainUsual = 10 * time.Second
+	drainMost  = 24 * time.Hour
+	drainMore  = time.Minute
+)
+
+// busy reports whether something runs for somebody.
+func busy(lender *provider.Provider) bool {
+	if lender == nil {
+		return false
+	}
+	now, _ := lender.Runs()
+	return len(now) > 0
+}
+
+// greet waits until the node serves, publishes, and says where it is. There is no
+// provider when the node ended first, or is asked to.
+func (p *program) greet(ctx context.Context, n *node.Node, done chan error, listings []provider.Listing, all bool) (*provider.Provider, error) {
 	ready, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -146,7 +184,7 @@ func (p *program) greet(ctx context.Context, n *node.Node, done chan error, list
 	}()
 	run, lender, err := n.Ready(ready)
 	if err != nil {
-		return nil // why it ended is in done
+		return nil, nil //nolint:nilerr // why it ended is in done
 	}
 	p.printf("%s is ready: rpc %s, api %s, peer %s\n", run.ChainID, run.RPC, run.API, strings.Join(run.Peers, " "))
 	if sandbox := n.Sandbox(); all && sandbox != "" {
@@ -156,13 +194,13 @@ func (p *program) greet(ctx context.Context, n *node.Node, done chan error, list
 		got, err := lender.Publish(ready, l)
 		if err != nil {
 			if ready.Err() != nil {
-				return nil // asked to end
+				return nil, nil //nolint:nilerr // asked to end
 			}
-			return err
+			return nil, err
 		}
 		p.printf("lending %s %q: resource %s, offer %s\n", got.Kind, got.Name, got.Resource, got.Offer)
 	}
-	return nil
+	return lender, nil
 }
 
 // override puts the flags that were typed over the file's values.

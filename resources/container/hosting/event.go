@@ -44,14 +44,19 @@ const (
 	maxReason = 1 << 10
 )
 
-// Line returns the event as a line.
+// Line returns the event as a line that ReadEvents takes: a reason that is too long is
+// cut, one that grows when it is written, because of its control characters, more.
 func (e Event) Line() []byte {
-	e.Reason = e.Reason[:min(len(e.Reason), maxReason)]
-	b, err := json.Marshal(e)
-	if err != nil {
-		return nil // strings and numbers always can be
+	for most := maxReason; ; most /= 2 {
+		e.Reason = e.Reason[:min(len(e.Reason), most)]
+		b, err := json.Marshal(e)
+		if err != nil {
+			return nil // strings and numbers always can be
+		}
+		if len(b) < maxEvent || most == 0 {
+			return append(b, '\n')
+		}
 	}
-	return append(b, '\n')
 }
 
 // ReadEvents calls told for each event until r ends. A line that is none is
