@@ -12,7 +12,7 @@ import (
 func TestBenchREPL(t *testing.T) {
 	t.Parallel()
 	engine := engineHost(t)
-	j := begin(t, t.TempDir(), "bench", "repl", "-o", "json", "--engine", engine, "--trips", "5", "--starts", "1", "--sessions", "3", "--cut", "2s")
+	j := begin(t, t.TempDir(), "bench", "repl", "-o", "json", "--engine", engine, "--trips", "5", "--starts", "1", "--sessions", "2", "--cut", "2s")
 	require.Zero(t, j.end(t, 3*time.Minute), "%s", &j.errs)
 	metrics, ok := object(t, j.out.Bytes())["metrics"].(map[string]any)
 	require.True(t, ok, "%s", &j.out)
@@ -21,7 +21,7 @@ func TestBenchREPL(t *testing.T) {
 		require.True(t, ok, name)
 		return number(t, one, "value")
 	}
-	require.InDelta(t, 3, value("sessions"), 0)
+	require.InDelta(t, 2, value("sessions"), 0)
 	require.InDelta(t, 2, value("cut"), 0)
 	for _, name := range []string{"round_trip_p50", "prompt_warm_p50", "prompt_cold_p50", "prompt_new_lease_p50", "cut_back"} {
 		require.Positive(t, value(name), name)

@@ -238,12 +238,16 @@ func TestContainerREPL(t *testing.T) {
 	person.types("for i in 1 2; do\r")
 	person.types("echo row $i\r")
 	person.types("done\r")
-	person.hears("\nrow 1\r\nrow 2\r\n") // a command of several lines
-	person.types("echo $((20+3)) a\x1b[D\x7f\r")
-	person.hears("\n23a\r\n") // the line was edited
-	person.types("\x1b[A\r")
+	person.hears("\nrow 1\r\nrow 2\r\n")       // a command of several lines
+	person.hears("/tmp $ ")                    // keys mean something to the editor from here on
+	person.types("echo $((20+3)) a\x02\x7f\r") // Ctrl-B and backspace
+	person.hears("\n23a\r\n")                  // the line was edited
+	person.hears("/tmp $ ")
+	person.types("\x10\r")    // Ctrl-P
 	person.hears("\n23a\r\n") // and came back from the history
+	person.hears("/tmp $ ")
 	person.types("sh -c 'exit 3'\r")
+	person.hears("/tmp $ ")
 	person.types("\x04") // Ctrl-D
 	require.Equal(t, 3, at.end(t, within))
 	got, err := os.ReadFile(filepath.Join(at.cmd.Dir, "again.txt"))

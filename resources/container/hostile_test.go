@@ -95,7 +95,7 @@ func hostile(t *testing.T, off container.Undefended, archive []byte) outcome {
 	return run(t, e, task)
 }
 
-func TestHostile(t *testing.T) {
+func TestHostile(t *testing.T) { //nolint:tparallel // the attacks are over before the neighbour is asked
 	t.Parallel()
 	engineHost(t)
 	// Somebody else's session, which goes on beside all of them.
@@ -250,6 +250,11 @@ func TestGVisor(t *testing.T) {
 	require.NotContains(t, inside.stdout, kernel(t), "it is another kernel")
 	large := task(content, does(t, "dd if=/dev/zero of=/dev/null bs=300M count=1"))
 	require.ErrorIs(t, run(t, e, large).err, mman.ErrMemory)
+	bare := config(t)
+	bare.Plain = false
+	free := run(t, open(t, bare, container.Undefended{Memory: true}), large)
+	require.NoError(t, free.err, "without its defence the attack must work")
+	require.Zero(t, free.result.ExitCode)
 	require.Equal(t, "still there\n", run(t, e, task(content, does(t, "echo still there"))).stdout)
 }
 

@@ -18,6 +18,8 @@ type ownRun struct {
 	Consumer mman.Address `json:"consumer"`
 	Since    time.Time    `json:"since,omitzero"`
 	Paid     mman.Amount  `json:"paid_uman"`
+	// LeasePaid is what all receipts of the lease pay that the node holds.
+	LeasePaid mman.Amount `json:"lease_paid_uman"`
 }
 
 func (n *ownNode) runs(ctx context.Context) ([]ownRun, error) {
@@ -39,10 +41,11 @@ type business struct {
 // offerUse is what an offer of the own node does and earns.
 type offerUse struct {
 	// Leases counts the leases of its resource that are not closed, Paid is what
-	// consumers paid on all of them so far, before it is split among their legs.
+	// consumers paid on all of them so far, before it is split among their legs: what is
+	// settled, and of those under which something runs also what is signed for.
 	Leases int         `json:"open_leases"`
 	Paid   mman.Amount `json:"paid_uman"`
-	// Runs go on now. What they paid counts above when it is settled.
+	// Runs go on now.
 	Runs []ownRun `json:"runs,omitempty"`
 }
 
@@ -95,13 +98,15 @@ func (b *business) of(id mman.CID, o market.Offer) *offerUse {
 		if l.State != market.LeaseClosed {
 			u.Leases++
 		}
-		if sum, err := u.Paid.Add(l.Paid); err == nil { // more than there is cannot be paid
-			u.Paid = sum
-		}
+		paid := l.Paid
 		for _, r := range b.runs {
 			if r.Lease == l.ID {
 				u.Runs = append(u.Runs, r)
+				paid = max(paid, r.LeasePaid)
 			}
+		}
+		if sum, err := u.Paid.Add(paid); err == nil { // more than there is cannot be paid
+			u.Paid = sum
 		}
 	}
 	return u

@@ -313,7 +313,7 @@ func (r *room) listen() {
 		if n > 0 {
 			r.alive()
 			var pass []byte
-			for i := 0; i < n; i++ { //nolint:intrange // a command takes what follows it
+			for i := 0; i < n; i++ { // a command takes what follows it
 				key := b[i]
 				if reply := cursorReply(b[i:n]); reply > 0 { // the terminal's, which no person types
 					pass = append(pass, b[i:i+reply]...)

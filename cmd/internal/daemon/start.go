@@ -184,7 +184,7 @@ func (p *program) greet(ctx context.Context, n *node.Node, done chan error, list
 	}()
 	run, lender, err := n.Ready(ready)
 	if err != nil {
-		return nil, nil //nolint:nilerr // why it ended is in done
+		return nil, nil // why it ended is in done
 	}
 	p.printf("%s is ready: rpc %s, api %s, peer %s\n", run.ChainID, run.RPC, run.API, strings.Join(run.Peers, " "))
 	if sandbox := n.Sandbox(); all && sandbox != "" {
@@ -194,7 +194,7 @@ func (p *program) greet(ctx context.Context, n *node.Node, done chan error, list
 		got, err := lender.Publish(ready, l)
 		if err != nil {
 			if ready.Err() != nil {
-				return nil, nil //nolint:nilerr // asked to end
+				return nil, nil // asked to end
 			}
 			return nil, err
 		}
