@@ -103,6 +103,7 @@ var (
 	ErrFuel        = &Error{311, RetryNever, "fuel limit reached"}
 	ErrIdle        = &Error{312, RetryHere, "waited too long for input"}
 	ErrStopped     = &Error{313, RetryElsewhere, "ended by its provider"}
+	ErrEnvironment = &Error{314, RetryNever, "environment's protocol broken"}
 )
 
 // Errors of sessions.

@@ -18,6 +18,10 @@ func StatsModule() []byte { return []byte(statsModule) }
 // The caller owns the slice.
 func WordcountModule() []byte { return []byte(wordcountModule) }
 
+// CartPoleModule returns the environment of the package cartpole, built for WASI. The
+// caller owns the slice.
+func CartPoleModule() []byte { return []byte(cartPoleModule) }
+
 // Strings, for they cannot be changed by who gets them.
 var (
 	//go:embed penguins/penguins.csv
@@ -28,4 +32,6 @@ var (
 	statsModule string
 	//go:embed wordcount/wordcount.wasm
 	wordcountModule string
+	//go:embed cartpole/cartpole.wasm
+	cartPoleModule string
 )

@@ -25,6 +25,8 @@ const (
 	RoleData      Role = "data"
 	RoleCompute   Role = "compute"
 	RoleEndpoint  Role = "endpoint"
+	// RoleEnvironment takes the algorithm's place.
+	RoleEnvironment Role = "environment"
 )
 
 // Kind returns the kind of Resource that fills the role.
@@ -38,6 +40,8 @@ func (r Role) Kind() resources.Kind {
 		return resources.KindCompute
 	case RoleEndpoint:
 		return resources.KindEndpoint
+	case RoleEnvironment:
+		return resources.KindEnvironment
 	default:
 		return ""
 	}
@@ -82,8 +86,8 @@ type Request struct {
 	// LeaseKey is the ed25519 key that will sign handshakes and receipts of the
 	// lease; new for each request.
 	LeaseKey mman.LeaseKey `cbor:"lease_key" json:"lease_key"`
-	// Legs: one algorithm, up to 8 data, one compute, in this order, or one
-	// endpoint alone. All are filled or none.
+	// Legs: one algorithm or environment, up to 8 data, one compute, in this order,
+	// or one endpoint alone. All are filled or none.
 	Legs []LegRequest `cbor:"legs"     json:"legs"`
 	// Cap is the most that the lease can cost, held in escrow.
 	Cap mman.Amount `cbor:"cap"      json:"cap_uman"`
@@ -166,6 +170,9 @@ func validLegs(legs []LegRequest) error {
 		switch i {
 		case 0:
 			want = RoleAlgorithm
+			if leg.Role == RoleEnvironment {
+				want = RoleEnvironment
+			}
 		case len(legs) - 1:
 			want = RoleCompute
 		}

@@ -34,6 +34,9 @@ type Task struct {
 	Inputs []mman.CID
 	// Seed feeds every source of randomness that the guest can see.
 	Seed mman.Hash
+	// Environment makes the run one of an environment: input and output are the frames
+	// of the package environment, and steps are counted. Only modules can be.
+	Environment bool
 	// Service makes the run a hosted one; nil for others. Only containers can be.
 	Service *Service
 	// Limits bound the run; all fields are set.
@@ -127,8 +130,9 @@ type Prepared interface {
 //
 // Run returns the usage also when it fails. Its errors are mman.ErrFuel,
 // ErrWall, ErrMemory, ErrOutput, ErrGuestTrap, ErrCanceled, for an interactive run
-// ErrIdle, ErrInputLimit and ErrUnpaid, and for a hosted one ErrStopped; a guest that
-// ends with an exit code other than 0 is no error.
+// ErrIdle, ErrInputLimit and ErrUnpaid, for a hosted one ErrStopped and for one of an
+// environment ErrEnvironment; a guest that ends with an exit code other than 0 is no
+// error.
 type Executor interface {
 	Prepare(ctx context.Context, task Task) (Prepared, error)
 	Run(ctx context.Context, prepared Prepared, streams IO) (Result, error)
@@ -152,6 +156,9 @@ func (t Task) Validate() error {
 		if in.IsZero() {
 			return fmt.Errorf("%w: input %d names no content", mman.ErrInvalid, i)
 		}
+	}
+	if t.Environment && (!t.Stdin.IsZero() || t.Facet != "" && t.Facet != FacetWasm) {
+		return fmt.Errorf("%w: an environment is a WebAssembly module whose input comes while it runs, this one is %s with input %q", mman.ErrUnsupported, t.Facet, t.Stdin)
 	}
 	if t.Service != nil {
 		if t.Facet != FacetContainer {

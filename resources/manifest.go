@@ -20,6 +20,9 @@ const (
 	KindCompute   Kind = "compute"
 	KindDataset   Kind = "dataset"
 	KindEndpoint  Kind = "endpoint"
+	// KindEnvironment is a program that is reset and stepped; see the package
+	// environment.
+	KindEnvironment Kind = "environment"
 )
 
 // Facet is the form that a kind takes: how an algorithm is written, what a
@@ -28,7 +31,7 @@ type Facet string
 
 // The facets of the kinds above.
 const (
-	FacetWasm   Facet = "wasm"   // algorithm, compute: a WASI preview 1 command
+	FacetWasm   Facet = "wasm"   // algorithm, environment, compute: a WASI preview 1 command
 	FacetJS     Facet = "js"     // algorithm: a script for its Interpreter
 	FacetPython Facet = "python" // algorithm: a script for its Interpreter
 	FacetFile   Facet = "file"   // dataset: one file
@@ -75,6 +78,8 @@ func ValidFacet(kind Kind, facet Facet) bool {
 		return facet == FacetFile || facet == FacetCheckpoint
 	case KindEndpoint:
 		return facet == FacetHTTP
+	case KindEnvironment:
+		return facet == FacetWasm
 	default:
 		return false
 	}
@@ -198,7 +203,7 @@ func (m Manifest) Validate() error {
 		return fmt.Errorf("%w: version %d of the manifest format, this program reads 1", mman.ErrUnsupported, m.Version)
 	}
 	if !ValidFacet(m.Kind, m.Facet) {
-		return fmt.Errorf("%w: kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, algorithm/container, compute/wasm, compute/container, dataset/file, dataset/checkpoint and endpoint/http", mman.ErrUnsupported, m.Kind, m.Facet)
+		return fmt.Errorf("%w: kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, algorithm/container, compute/wasm, compute/container, dataset/file, dataset/checkpoint, endpoint/http and environment/wasm", mman.ErrUnsupported, m.Kind, m.Facet)
 	}
 	if err := ValidName("name", m.Name); err != nil {
 		return err

@@ -70,7 +70,7 @@ func Metered(facet Facet, unit Unit) bool {
 	seen := []Unit{UnitWallMs, UnitInBytes, UnitOutBytes, UnitCalls}
 	switch facet { //nolint:exhaustive // only what runs something meters
 	case FacetWasm:
-		return unit == UnitFuel || slices.Contains(seen, unit)
+		return unit == UnitFuel || unit == UnitSteps || slices.Contains(seen, unit)
 	case FacetContainer:
 		return unit == UnitCPUMs || unit == UnitMemoryMs || slices.Contains(seen, unit)
 	case FacetHTTP:

@@ -30,6 +30,8 @@ type RunRecord struct {
 	Receipt   market.Signed `cbor:"receipt"`
 	// Before is the lane's usage before the run.
 	Before resources.Usage `cbor:"before"`
+	// Input is all that an environment was asked, in its order; zero for other runs.
+	Input mman.CID `cbor:"input,omitzero"`
 	// Files are where the contents that the consumer brought were then.
 	Files []RunFile `cbor:"files"`
 }

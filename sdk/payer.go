@@ -37,6 +37,8 @@ type payer struct {
 	told  func(mman.Amount)
 	// tokens is what an answer cost by what came of it, nil for nothing.
 	tokens func() uint64
+	// steps is how many steps were answered, nil for none.
+	steps func() uint64
 	// holds checks that the output of a result is here: no receipt without it.
 	holds func(market.RunResult) error
 	// in is what the run was given, typed what an interactive one was given since,
@@ -163,7 +165,7 @@ const (
 func (p *payer) bound(result *market.RunResult) resources.Usage {
 	if p.off.usage {
 		const all = math.MaxUint64 / 2
-		return resources.Usage{CPUMs: all, MemoryMs: all, WallMs: all, InBytes: all, OutBytes: all, CallCount: all, Fuel: all, Tokens: all}
+		return resources.Usage{CPUMs: all, MemoryMs: all, WallMs: all, InBytes: all, OutBytes: all, CallCount: all, Fuel: all, Tokens: all, Steps: all}
 	}
 	elapsed := uint64(p.now().Sub(p.begun)/time.Millisecond) + 1 //nolint:gosec // time passes forward
 	fuel := p.fuel
@@ -176,6 +178,9 @@ func (p *payer) bound(result *market.RunResult) resources.Usage {
 	}
 	if p.tokens != nil {
 		most.Tokens = p.tokens()
+	}
+	if p.steps != nil {
+		most.Steps = p.steps()
 	}
 	return most
 }

@@ -44,6 +44,8 @@ func ParseContent(word string) (Content, error) {
 type Wanted struct {
 	Algorithm Content
 	Data      []Content
+	// Environment takes the algorithm's place: a module that is reset and stepped.
+	Environment Content
 	// Endpoint is an endpoint to call, by the CID of its manifest; nothing else is
 	// leased then.
 	Endpoint mman.CID
@@ -179,11 +181,15 @@ func (c *Client) legs(ctx context.Context, w Wanted) ([]market.LegRequest, map[m
 		files[id] = what.File
 		return market.LegRequest{Role: role, Facet: facet, Resource: id, Supplied: true}, nil
 	}
+	role, what := market.RoleAlgorithm, w.Algorithm
 	facet, err := c.facet(ctx, w)
 	if err != nil {
 		return nil, nil, err
 	}
-	algorithm, err := leg(market.RoleAlgorithm, facet, w.Algorithm)
+	if w.Environment != (Content{}) {
+		role, what = market.RoleEnvironment, w.Environment
+	}
+	algorithm, err := leg(role, facet, what)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -205,6 +211,9 @@ func (c *Client) legs(ctx context.Context, w Wanted) ([]market.LegRequest, map[m
 // facet says how the wanted algorithm is written: its file's name tells, or who
 // offers it.
 func (c *Client) facet(ctx context.Context, w Wanted) (resources.Facet, error) {
+	if w.Environment != (Content{}) {
+		return resources.FacetWasm, nil
+	}
 	if w.Algorithm.File != "" {
 		return resources.FacetOfFile(w.Algorithm.File), nil
 	}

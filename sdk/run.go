@@ -157,10 +157,16 @@ type Work struct {
 	// Tokens says what an endpoint's answer has cost in tokens by what came of it; nil
 	// pays for none. It is called from the goroutine that called Run.
 	Tokens func() uint64
+	// Steps says how many steps an environment has answered; nil pays for none. As
+	// Tokens.
+	Steps func() uint64
 	// Lost, when set, is told that the connection of an interactive run broke and is
 	// dialled again, and, with nil, that the run goes on. Held, when set, is told
 	// why the run rests without money. Both from the goroutine that called Run.
 	Lost, Held func(error)
+
+	// kept, when set, names what the run was given, as it is kept in a file.
+	kept func(ctx context.Context) (RunFile, error)
 }
 
 // Outcome is a verified run.
@@ -193,7 +199,7 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 	if err := s.lane.save(before); err != nil {
 		return Outcome{}, err
 	}
-	p := &payer{ctx: ctx, lane: s.lane, key: s.key, peer: s.peer, now: s.client.cfg.Now, begun: s.client.cfg.Now(), base: before.Usage, paid: before.net(), told: w.Paid, tokens: w.Tokens, fuel: run.Limits.Fuel, mebibytes: run.Limits.Mebibytes(), in: s.lease.InBytes + run.StdinBytes, typed: new(atomic.Uint64)}
+	p := &payer{ctx: ctx, lane: s.lane, key: s.key, peer: s.peer, now: s.client.cfg.Now, begun: s.client.cfg.Now(), base: before.Usage, paid: before.net(), told: w.Paid, tokens: w.Tokens, steps: w.Steps, fuel: run.Limits.Fuel, mebibytes: run.Limits.Mebibytes(), in: s.lease.InBytes + run.StdinBytes, typed: new(atomic.Uint64)}
 	if p.in, err = s.suppliedBytes(p.in); err != nil {
 		return Outcome{}, err
 	}
@@ -228,9 +234,17 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 		return Outcome{}, s.named(err)
 	}
 	receipt := *s.lane.state.Receipt
-	if err := s.client.leases.record(RunRecord{
+	record := RunRecord{
 		ChainID: s.client.chainID, Lease: s.lease.Lease.ID, Run: run, Statement: p.signed, Receipt: receipt, Before: before.Usage, Files: s.files(w, run),
-	}); err != nil {
+	}
+	if w.kept != nil {
+		input, err := w.kept(context.WithoutCancel(ctx))
+		if err != nil {
+			return Outcome{}, err
+		}
+		record.Input, record.Files = input.Content, append(record.Files, input)
+	}
+	if err := s.client.leases.record(record); err != nil {
 		return Outcome{}, err
 	}
 	return Outcome{

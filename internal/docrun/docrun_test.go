@@ -63,6 +63,8 @@ func howTo(t *testing.T, program string) string {
 		return "curl: on Debian, apt-get install curl"
 	case "engine":
 		return "a container engine and busybox: on Debian, apt-get install docker.io busybox-static; start dockerd, and set MMAN_DOCKER_HOST to its address"
+	case "python3":
+		return "Python 3: on Debian, apt-get install python3"
 	case "npm", "node":
 		return "Node.js 18 or later with npm: on Debian, apt-get install nodejs npm"
 	}
@@ -206,6 +208,7 @@ func pages() []page {
 		{file: "docs/market.md"},
 		{file: "docs/endpoints.md"},
 		{file: "docs/containers.md"},
+		{file: "docs/environments.md"},
 	}
 }
 

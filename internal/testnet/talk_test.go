@@ -92,6 +92,8 @@ func TestTalk(t *testing.T) {
 	require.Equal(t, market.LeaseClosed, onChain.State)
 	require.Equal(t, gross, onChain.Paid)
 	require.Equal(t, wanted.Cap, onChain.Paid+onChain.Refunded)
+
+	t.Run("environment", func(t *testing.T) { steps(t, owner, consumer) })
 }
 
 // TestTalkCanceled: a consumer that gives up pays for what was used, and the guest

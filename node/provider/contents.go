@@ -138,7 +138,7 @@ func (c contents) task(ctx context.Context, run session.Run, limits resources.Li
 	if i, ok := resources.InterpreterOf(facet); ok {
 		open[i.Module] = func(context.Context) (resources.Blob, error) { return c.p.shelf.Open(i.Module) }
 	}
-	task := resources.Task{Algorithm: algorithm, Facet: facet, Args: run.Args, Stdin: run.Stdin, Seed: run.Seed, Limits: limits, Content: open, Service: run.Service}
+	task := resources.Task{Algorithm: algorithm, Facet: facet, Args: run.Args, Stdin: run.Stdin, Seed: run.Seed, Limits: limits, Content: open, Service: run.Service, Environment: isEnvironment(c.lease)}
 	for _, leg := range c.lease.Data() {
 		id, err := resolve(leg)
 		if err != nil {

@@ -68,6 +68,9 @@ func (p *Provider) serveEndpoints(ctx context.Context) {
 // isEndpoint reports whether the lease's runs are calls: nothing of them is kept.
 func isEndpoint(l market.Lease) bool { return l.Compute().Role == market.RoleEndpoint }
 
+// isEnvironment reports whether the lease's runs are reset and stepped.
+func isEnvironment(l market.Lease) bool { return l.Algorithm().Role == market.RoleEnvironment }
+
 // sum names what a call answered, and keeps nothing of it.
 func sum(ctx context.Context, r io.Reader) (mman.CID, uint64, error) {
 	return content.SumUnixFS(ctx, r)

@@ -249,7 +249,7 @@ func (f listingFile) parents() ([]resources.Parent, error) {
 
 func (l Listing) validate() error {
 	if !resources.ValidFacet(l.Manifest.Kind, l.Manifest.Facet) {
-		return fmt.Errorf("%w: resource.kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, algorithm/container, compute/wasm, compute/container, dataset/file, dataset/checkpoint and endpoint/http", mman.ErrUnsupported, l.Manifest.Kind, l.Manifest.Facet)
+		return fmt.Errorf("%w: resource.kind %.32q with facet %.32q; there are algorithm/wasm, algorithm/js, algorithm/python, algorithm/container, compute/wasm, compute/container, dataset/file, dataset/checkpoint, endpoint/http and environment/wasm", mman.ErrUnsupported, l.Manifest.Kind, l.Manifest.Facet)
 	}
 	if l.Manifest.Kind.Serves() && l.Content != "" {
 		return fmt.Errorf("%w: resource.content: %s has none", mman.ErrInvalid, l.Manifest.Kind)

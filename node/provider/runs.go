@@ -29,7 +29,7 @@ type RunInfo struct {
 	Consumer mman.Address    `json:"consumer"`
 	Resource mman.CID        `json:"resource"`
 	Facet    resources.Facet `json:"facet"`
-	// Form is run, conversation, hosted or call.
+	// Form is run, conversation, environment, hosted or call.
 	Form  string    `json:"form"`
 	Since time.Time `json:"since,omitzero"`
 	// Paid is what the run's receipts pay so far, of all that its lease paid here
@@ -96,6 +96,8 @@ func formOf(lease market.Lease, run session.Run) string {
 		return "call"
 	case run.Service != nil:
 		return "hosted"
+	case isEnvironment(lease):
+		return "environment"
 	case run.Interactive:
 		return "conversation"
 	default:
@@ -136,7 +138,7 @@ func (p *Provider) begin(ctx context.Context, v *visit, run session.Run) (contex
 }
 
 // kept reports whether the run is on disk while it goes on: calls are too short.
-func (u *under) kept() bool { return u.form == "hosted" || u.form == "conversation" }
+func (u *under) kept() bool { return u.form == "hosted" || u.form == "conversation" || u.form == "environment" }
 
 // end says that a run is over.
 func (p *Provider) end(ctx context.Context, u *under) {

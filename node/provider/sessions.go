@@ -184,6 +184,9 @@ func (v *visit) Missing(ctx context.Context, run session.Run) ([]mman.CID, error
 	if facet := v.lease.Compute().Facet; run.Framed && facet != resources.FacetContainer {
 		return nil, fmt.Errorf("lease %s: %w: terminals and files are of containers, its compute is %s", v.lease.ID, mman.ErrUnsupported, facet)
 	}
+	if isEnvironment(v.lease) && !run.Interactive {
+		return nil, fmt.Errorf("lease %s: %w: its algorithm is an environment, which is reset and stepped while it runs: use mman request env", v.lease.ID, mman.ErrUnsupported)
+	}
 	if err := v.allowed(run.Number); err != nil {
 		return nil, err
 	}

@@ -105,7 +105,7 @@ func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared 
 	if kept != nil {
 		return Done{}, fmt.Errorf("keep the output: %w", kept)
 	}
-	for _, stop := range []*mman.Error{mman.ErrFuel, mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap, mman.ErrIdle, mman.ErrInputLimit, mman.ErrUnpaid, mman.ErrCapExceeded, mman.ErrStopped, mman.ErrCanceled} {
+	for _, stop := range []*mman.Error{mman.ErrFuel, mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap, mman.ErrIdle, mman.ErrInputLimit, mman.ErrUnpaid, mman.ErrCapExceeded, mman.ErrStopped, mman.ErrEnvironment, mman.ErrCanceled} {
 		if errors.Is(err, stop) {
 			done.Code = stop.Code
 			return done, explain(job, err)
@@ -118,7 +118,7 @@ func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared 
 // that ends the run says only that there was one. A limit needs no words, the
 // consumer knows what it asked for.
 func explain(job Job, end error) error {
-	if errors.Is(end, mman.ErrStopped) {
+	if errors.Is(end, mman.ErrStopped) || errors.Is(end, mman.ErrEnvironment) {
 		return job.Stderr([]byte(end.Error() + "\n"))
 	}
 	if !errors.Is(end, mman.ErrGuestTrap) {

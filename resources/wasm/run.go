@@ -16,6 +16,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/environment"
 	"github.com/limboid/massive-man/resources/wasm/meter"
 )
 
@@ -54,10 +55,11 @@ type run struct {
 	inLimit uint64
 	inBytes atomic.Uint64
 
-	live  resources.Input // of an interactive run, nil for another
-	talk  *talk           // as live
-	watch stopwatch
-	meter atomic.Pointer[gauge] // gauge, once there is one
+	live   resources.Input      // of an interactive run, nil for another
+	talk   *talk                // as live
+	umpire *environment.Referee // of an environment, nil for another
+	watch  stopwatch
+	meter  atomic.Pointer[gauge] // gauge, once there is one
 
 	// fuel is what the run may use; gauge shows what it used.
 	fuel  uint64
@@ -181,12 +183,28 @@ func (r *run) write(out *output, b []byte) {
 			r.fail(fmt.Errorf("%w: %d bytes; ask for a higher limit or print less", mman.ErrOutput, r.outLimit))
 		}
 		chunk := append([]byte(nil), b[:min(uint64(len(b)), room, chunkBytes)]...)
+		steps := r.judge(out, chunk)
 		if err := r.await(func() error { return writeAll(out.w, chunk) }); err != nil {
 			r.fail(fmt.Errorf("pass the output on: %w", err))
 		}
 		r.outBytes.Add(uint64(len(chunk)))
+		if steps > 0 { // its user has them before they are billed
+			r.umpire.Count(steps)
+		}
 		b = b[len(chunk):]
 	}
+}
+
+// judge looks at what an environment answers, before anybody sees it.
+func (r *run) judge(out *output, b []byte) (steps uint64) {
+	if r.umpire == nil || out != r.stdout {
+		return 0
+	}
+	steps, err := r.umpire.Judge(b)
+	if err != nil {
+		r.fail(err)
+	}
+	return steps
 }
 
 func writeAll(w io.Writer, b []byte) error {
@@ -214,6 +232,9 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 	p, ok := prepared.(*preparedTask)
 	if !ok {
 		return resources.Result{}, fmt.Errorf("%w: a %T was not prepared by this executor", mman.ErrInvalid, prepared)
+	}
+	if p.task.Environment && streams.Stdin == nil {
+		return resources.Result{}, fmt.Errorf("%w: an environment is reset and stepped while it runs, and this run has no input", mman.ErrInvalid)
 	}
 	if err := p.Take(); err != nil {
 		return resources.Result{}, err
@@ -254,11 +275,11 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 		return resources.Usage{
 			WallMs:  uint64((spent + time.Millisecond - 1) / time.Millisecond), //nolint:gosec // not negative
 			InBytes: r.inBytes.Load(), OutBytes: r.outBytes.Load(), CallCount: 1,
-			Fuel: r.fuelSoFar(),
+			Fuel: r.fuelSoFar(), Steps: r.steps(),
 		}
 	}
 	if streams.Stdin != nil {
-		r.talk = newTalk(ctx, streams, e.places, usage)
+		r.talk = newTalk(ctx, r.live, streams.Credit, e.places, usage)
 	}
 	stopProgress := e.progress(streams.Progress, usage)
 	err = p.module.call(ctx, r)
@@ -304,7 +325,10 @@ func newRun(ctx context.Context, p *preparedTask, streams resources.IO) *run {
 	r.memory.limit = p.task.Limits.MemoryBytes
 	r.inBytes.Store(p.sizes.Total)
 	r.inLimit = p.task.Limits.InputBytes
-	r.live = streams.Stdin
+	if r.live = streams.Stdin; p.task.Environment {
+		r.umpire = environment.NewReferee(streams.Stdin)
+		r.live = r.umpire
+	}
 	r.openFiles()
 	r.mountScript(p)
 	return r
@@ -392,6 +416,14 @@ func (r *run) fuelSoFar() uint64 {
 		return min(g.sample(), r.fuel)
 	}
 	return 0
+}
+
+// steps is how many steps of an environment were answered.
+func (r *run) steps() uint64 {
+	if r.umpire == nil {
+		return 0
+	}
+	return r.umpire.Steps()
 }
 
 // fuelUsed is what is billed. A guest that ended by itself, or was stopped in a

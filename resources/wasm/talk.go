@@ -10,6 +10,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/environment"
 )
 
 // An interactive guest reads what comes while it runs. Whenever it waits, for
@@ -27,11 +28,11 @@ type talk struct {
 	asked  resources.Usage // when the credit was asked last
 }
 
-func newTalk(ctx context.Context, streams resources.IO, places chan struct{}, usage func() resources.Usage) *talk {
+func newTalk(ctx context.Context, in resources.Input, credit resources.Credit, places chan struct{}, usage func() resources.Usage) *talk {
 	return &talk{
-		credit: streams.Credit, usage: usage, places: places,
-		read:  func(p []byte) (int, error) { return streams.Stdin.Read(ctx, p) },
-		await: func(used resources.Usage) { _ = streams.Credit.Await(ctx, used) }, // it fails when the run is over
+		credit: credit, usage: usage, places: places,
+		read:  func(p []byte) (int, error) { return in.Read(ctx, p) },
+		await: func(used resources.Usage) { _ = credit.Await(ctx, used) }, // it fails when the run is over
 	}
 }
 
@@ -119,12 +120,11 @@ func (r *run) listen(f *file, mem guestMemory, args []uint64) errno {
 }
 
 func (r *run) hear(f *file, b []byte) (n int) {
-	var err error
-	if f.live.Ready() {
-		n, err = r.talk.read(b)
-	} else {
-		r.settle() // before it waits for long
-		r.rest(func() { n, err = r.talk.read(b) })
+	n, err := r.heard(f, b)
+	for refusal := (*environment.Refusal)(nil); errors.As(err, &refusal); n, err = r.heard(f, b) {
+		if err := r.await(func() error { return writeAll(r.stdout.w, refusal.Frame) }); err != nil {
+			r.fail(fmt.Errorf("pass a refusal on: %w", err))
+		}
 	}
 	switch {
 	case errors.Is(err, io.EOF):
@@ -139,6 +139,16 @@ func (r *run) hear(f *file, b []byte) (n int) {
 	r.gauge.charge(uint64(n)) //nolint:gosec // as above
 	r.pay()
 	return n
+}
+
+// heard takes what is there, or waits for it.
+func (r *run) heard(f *file, b []byte) (n int, err error) {
+	if f.live.Ready() {
+		return r.talk.read(b)
+	}
+	r.settle() // before it waits for long
+	r.rest(func() { n, err = r.talk.read(b) })
+	return n, err
 }
 
 // What a guest may use between two looks at its credit.

@@ -66,7 +66,7 @@ func (a *app) runReplay(ctx context.Context, word, export string) error {
 	if err != nil {
 		return err
 	}
-	if r.Run.Interactive {
+	if r.Run.Interactive && r.Input.IsZero() {
 		return fmt.Errorf("receipt %s: %w: it paid for an interactive run, whose answers depend on when its input came", id, mman.ErrUnsupported)
 	}
 	lease, err := c.Chain().Lease(ctx, r.Lease)
@@ -104,6 +104,9 @@ func (a *app) again(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease m
 	if st.Result == nil {
 		return replayAnswer{}, fmt.Errorf("%w: the statement names no result", mman.ErrInvalid)
 	}
+	if err := replayable(r, *st.Result, export); err != nil {
+		return replayAnswer{}, err
+	}
 	again, err := a.runAgain(ctx, c, r, lease, *st.Result, export)
 	if err != nil {
 		return replayAnswer{}, err
@@ -125,7 +128,7 @@ func (a *app) again(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease m
 	for _, u := range []struct {
 		name       string
 		paid, here uint64
-	}{{"bytes in", used.InBytes, again.usage.InBytes}, {"bytes out", used.OutBytes, again.usage.OutBytes}, {"fuel", used.Fuel, again.usage.Fuel}} {
+	}{{"bytes in", used.InBytes, again.usage.InBytes}, {"bytes out", used.OutBytes, again.usage.OutBytes}, {"fuel", used.Fuel, again.usage.Fuel}, {"steps", used.Steps, again.usage.Steps}} {
 		if u.paid != u.here {
 			differ(u.name, u.paid, u.here)
 		}
@@ -138,6 +141,32 @@ func (a *app) again(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease m
 	return answer, nil
 }
 
+// replayable refuses the runs of environments that somebody outside ended, which
+// nothing says when.
+func replayable(r sdk.RunRecord, result market.RunResult, export string) error {
+	if r.Input.IsZero() {
+		return nil
+	}
+	if export != "" {
+		return console.Wrong("--export: the other engine resets and steps no environments")
+	}
+	for _, outside := range []*mman.Error{mman.ErrCanceled, mman.ErrIdle, mman.ErrUnpaid, mman.ErrStopped, mman.ErrCapExceeded, mman.ErrWall} {
+		if result.Code == outside.Code {
+			return fmt.Errorf("receipt %s: %w: the environment was ended from outside (%s), at a moment that is not recorded", sdk.ReceiptID(r.Receipt), mman.ErrUnsupported, outside)
+		}
+	}
+	return nil
+}
+
+// asked is what an environment was asked, as the input of a run.
+type asked struct{ resources.Blob }
+
+// Read reads on.
+func (a asked) Read(_ context.Context, p []byte) (int, error) { return a.Blob.Read(p) }
+
+// Ready reports that nobody need be waited for.
+func (a asked) Ready() bool { return true }
+
 // rerun is how the run ended here.
 type rerun struct {
 	market.RunResult
@@ -147,6 +176,15 @@ type rerun struct {
 
 func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease, paid market.RunResult, export string) (_ rerun, err error) {
 	task := resources.Task{Algorithm: paid.Algorithm, Facet: lease.Algorithm().Facet, Args: r.Run.Args, Stdin: r.Run.Stdin, Seed: r.Run.Seed, Limits: r.Run.Limits, Content: replayContents{c, a.shelf(), r.Files}}
+	streams := resources.IO{Stderr: io.Discard}
+	if !r.Input.IsZero() {
+		input, err := task.Content.Open(ctx, r.Input)
+		if err != nil {
+			return rerun{}, err
+		}
+		defer func() { err = errors.Join(err, input.Close()) }()
+		task.Environment, streams.Stdin = true, asked{input}
+	}
 	for i, leg := range lease.Legs[:len(lease.Legs)-1] {
 		id := leg.Resource
 		if !leg.Supplied {
@@ -177,13 +215,14 @@ func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, leas
 	}
 	defer func() { err = errors.Join(err, prepared.Close()) }()
 	sum := sdk.NewChecker(ctx)
-	done, err := executor.Run(ctx, prepared, resources.IO{Stdout: sum, Stderr: io.Discard})
+	streams.Stdout = sum
+	done, err := executor.Run(ctx, prepared, streams)
 	id, sha, size, serr := sum.End()
 	if serr != nil {
 		return rerun{}, serr
 	}
 	out := rerun{RunResult: market.RunResult{ExitCode: done.ExitCode, Output: id, OutputBytes: size}, usage: done.Usage}
-	for _, stop := range []*mman.Error{mman.ErrFuel, mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap} {
+	for _, stop := range []*mman.Error{mman.ErrFuel, mman.ErrWall, mman.ErrMemory, mman.ErrOutput, mman.ErrGuestTrap, mman.ErrInputLimit, mman.ErrEnvironment} {
 		if errors.Is(err, stop) {
 			out.Code, err = stop.Code, nil
 		}

@@ -40,6 +40,7 @@ func kinds() []struct {
 		{resources.KindCompute, resources.FacetWasm},
 		{resources.KindCompute, resources.FacetContainer},
 		{resources.KindEndpoint, resources.FacetHTTP},
+		{resources.KindEnvironment, resources.FacetWasm},
 	}
 }
 
@@ -50,7 +51,7 @@ func parseKind(word string) (resources.Kind, error) {
 			return resources.Kind(word), nil
 		}
 	}
-	return "", console.Wrong("--kind %.40q is not known: use algorithm, dataset, compute or endpoint", word)
+	return "", console.Wrong("--kind %.40q is not known: use algorithm, dataset, compute, endpoint or environment", word)
 }
 
 func parseCID(word string) (mman.CID, error) {
