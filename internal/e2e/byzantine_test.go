@@ -55,7 +55,7 @@ func (n *network) send(ctx context.Context, rpcs func() []string) error {
 	}
 	for turn := 0; ctx.Err() == nil; turn++ {
 		all := rpcs()
-		if len(all) > 0 {
+		if len(all) > 0 && !n.quiet.Load() {
 			if err := transfers(ctx, all[turn%len(all)], me.Address, func(a chain.Account) ([][]byte, error) {
 				var out [][]byte
 				for i := range uint64(batch) {
