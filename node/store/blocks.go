@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
+	"github.com/dgraph-io/badger/v4"
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 	ipld "github.com/ipfs/go-ipld-format"
@@ -81,7 +84,7 @@ func (b *Blocks) Get(_ context.Context, c cid.Cid) (blocks.Block, error) {
 	if !c.Defined() {
 		return nil, ipld.ErrNotFound{Cid: c}
 	}
-	data, ok, err := b.kv.Get(c.Hash())
+	data, ok, err := b.read(c.Hash(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("block %s: %w", c, err)
 	}
@@ -95,13 +98,93 @@ func (b *Blocks) Get(_ context.Context, c cid.Cid) (blocks.Block, error) {
 	return block, nil
 }
 
+// Lend calls use with a block's bytes, which are its own until it returns: whoever
+// sends many blocks needs no new memory for each. Errors are Get's and use's.
+func (b *Blocks) Lend(_ context.Context, c cid.Cid, use func(data []byte) error) error {
+	if !c.Defined() {
+		return ipld.ErrNotFound{Cid: c}
+	}
+	lent := b.kv.data.large.lent
+	var buf []byte
+	select {
+	case buf = <-lent:
+	default:
+		buf = aligned(MaxBlock)
+	}
+	defer func() {
+		select {
+		case lent <- buf:
+		default: // enough are kept
+		}
+	}()
+	data, ok, err := b.read(c.Hash(), buf)
+	switch {
+	case err != nil:
+		return fmt.Errorf("block %s: %w", c, err)
+	case !ok:
+		return ipld.ErrNotFound{Cid: c}
+	default:
+		return use(data)
+	}
+}
+
+// read returns a block's bytes, from the database or from a file, in buf if that is
+// large enough. One that is being moved is looked for again.
+func (b *Blocks) read(key, buf []byte) (data []byte, ok bool, err error) {
+	for range mostTries {
+		var at place
+		in := false
+		ok, err = b.kv.look(key, func(item *badger.Item) error {
+			if in = item.UserMeta() == metaPlace; !in {
+				data, err = item.ValueCopy([]byte{})
+				return err
+			}
+			at, err = placeOf(item)
+			return err
+		})
+		if !in || !ok || err != nil {
+			return data, ok, err
+		}
+		if data, err = b.kv.data.large.read(at, buf); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		err = fmt.Errorf("%w: %w", mman.ErrCorrupt, err)
+	}
+	return data, err == nil, wrap(b.kv.doing("read", key), err)
+}
+
+// size returns a block's length. What is in the database is read for it, because the
+// library knows the length only about, but not copied.
+func (b *Blocks) size(key []byte) (n int, ok bool, err error) {
+	ok, err = b.kv.look(key, func(item *badger.Item) error {
+		if item.UserMeta() == metaPlace {
+			at, err := placeOf(item)
+			n = int(at.length)
+			return err
+		}
+		return item.Value(func(value []byte) error {
+			n = len(value)
+			return nil
+		})
+	})
+	return n, ok, err
+}
+
+func placeOf(item *badger.Item) (at place, err error) {
+	verr := item.Value(func(value []byte) error {
+		at, err = parsePlace(value)
+		return err
+	})
+	return at, verr
+}
+
 // GetSize returns the block's length in bytes; a missing one is
 // ipld.ErrNotFound.
 func (b *Blocks) GetSize(_ context.Context, c cid.Cid) (int, error) {
 	if !c.Defined() {
 		return -1, ipld.ErrNotFound{Cid: c}
 	}
-	n, ok, err := b.kv.size(c.Hash())
+	n, ok, err := b.size(c.Hash())
 	if err != nil {
 		return -1, fmt.Errorf("block %s: %w", c, err)
 	}
@@ -120,6 +203,7 @@ func (b *Blocks) Put(ctx context.Context, block blocks.Block) error {
 // already are skipped.
 func (b *Blocks) PutMany(ctx context.Context, many []blocks.Block) error {
 	batch := b.kv.NewBatch()
+	var keys, large [][]byte
 	for _, block := range many {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("%w: put blocks: %w", mman.ErrCanceled, err)
@@ -138,22 +222,47 @@ func (b *Blocks) PutMany(ctx context.Context, many []blocks.Block) error {
 		if ok {
 			continue
 		}
+		if len(data) >= largeBlock {
+			keys, large = append(keys, b.kv.full(c.Hash())), append(large, data)
+			continue
+		}
 		if err := batch.Set(c.Hash(), data); err != nil {
 			return fmt.Errorf("block %s: %w", c, err)
 		}
+	}
+	if len(large) == 0 {
+		return batch.Write()
+	}
+	files := b.kv.data.large
+	files.moving.RLock()
+	defer files.moving.RUnlock()
+	places, err := files.append(large)
+	if err != nil {
+		return err
+	}
+	for i, at := range places {
+		batch.place(keys[i], at)
 	}
 	return batch.Write()
 }
 
 // Sync returns when every block that was put before is safe from a crash of the
 // machine.
-func (b *Blocks) Sync() error { return b.kv.Sync() }
+func (b *Blocks) Sync() error {
+	if err := b.kv.data.large.sync(); err != nil {
+		return err
+	}
+	return b.kv.Sync()
+}
 
 // DeleteBlock removes a block; a missing one is no error.
 func (b *Blocks) DeleteBlock(_ context.Context, c cid.Cid) error {
 	if !c.Defined() {
 		return nil
 	}
+	files := b.kv.data.large
+	files.moving.RLock()
+	defer files.moving.RUnlock()
 	return b.kv.Delete(c.Hash())
 }
 
@@ -183,11 +292,6 @@ func (b *Blocks) AllKeysChan(ctx context.Context) (<-chan cid.Cid, error) {
 	return out, nil
 }
 
-// Measure counts the blocks and, within a few bytes for each, their bytes.
-func (b *Blocks) Measure(ctx context.Context) (count, size int64, err error) {
-	return b.kv.Measure(ctx)
-}
-
 // DeleteAll removes every block. Writers of other namespaces are not held up.
 func (b *Blocks) DeleteAll(ctx context.Context) error {
 	for {
@@ -205,6 +309,9 @@ func (b *Blocks) deleteSome(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer it.Close()
+	files := b.kv.data.large
+	files.moving.RLock()
+	defer files.moving.RUnlock()
 	batch := b.kv.NewBatch()
 	n := 0
 	for ; it.Valid() && n < deleteStep; it.Next() {

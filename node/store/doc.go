@@ -5,7 +5,8 @@
 // heights. The data database is one key space cut into namespaces, each a KV:
 // CometBFT's stores, public and private blocks, the blocks of single leases and
 // the provider's records. Blocks on a namespace satisfies the block store
-// interface of the IPFS libraries without importing them.
+// interface of the IPFS libraries without importing them. Blocks of 32 KiB and more
+// stand in files beside the database, which knows where.
 //
 // The package knows nothing of what the bytes mean. node opens it once for a
 // home folder and hands out the parts.

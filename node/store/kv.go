@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -26,6 +27,7 @@ const (
 	NamespacePrivateBlocks Namespace = 0x11 // content that only leases see
 	NamespaceLeaseBlocks   Namespace = 0x12 // content fetched for one lease: lease id first
 	NamespacePins          Namespace = 0x13 // what of the content is kept, and why
+	NamespaceSegments      Namespace = 0x14 // which large block stands where in which file
 	NamespaceProvider      Namespace = 0x20 // the provider's leases, statements and receipts
 	NamespaceVerifier      Namespace = 0x21 // the verifier's checks
 	NamespaceNode          Namespace = 0x22 // the node's own small records
@@ -41,8 +43,9 @@ const (
 
 // Data is the database of everything but the ledger's pairs.
 type Data struct {
-	db   *badger.DB
-	room *space
+	db    *badger.DB
+	room  *space
+	large *segments
 }
 
 func openData(cfg Config) (*Data, error) {
@@ -50,13 +53,22 @@ func openData(cfg Config) (*Data, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Data{db, room}, nil
+	d := &Data{db: db, room: room}
+	if d.large, err = openSegments(filepath.Join(cfg.Dir, "blocks"), d); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return d, nil
 }
 
-func (d *Data) close() error { return wrap("close data database", d.db.Close()) }
+func (d *Data) close() error {
+	return errors.Join(d.large.close(), wrap("close data database", d.db.Close()))
+}
 
-// collect rewrites value log files of which half is garbage until none is left.
+// collect rewrites files of which half is garbage until none is left.
 func (d *Data) collect(ctx context.Context) error {
+	if err := d.large.collect(ctx); err != nil {
+		return err
+	}
 	for ctx.Err() == nil {
 		switch err := d.db.RunValueLogGC(0.5); {
 		case errors.Is(err, badger.ErrNoRewrite), errors.Is(err, badger.ErrRejected):
@@ -106,18 +118,6 @@ func (kv *KV) Has(key []byte) (bool, error) {
 	return kv.look(key, func(*badger.Item) error { return nil })
 }
 
-// size returns the length of a value. It reads it, because the library knows
-// the length of a value outside the tables only about, but does not copy it.
-func (kv *KV) size(key []byte) (n int, ok bool, err error) {
-	ok, err = kv.look(key, func(item *badger.Item) error {
-		return item.Value(func(value []byte) error {
-			n = len(value)
-			return nil
-		})
-	})
-	return n, ok, err
-}
-
 // look calls fn with the item of the key, if there is one.
 func (kv *KV) look(key []byte, fn func(*badger.Item) error) (bool, error) {
 	err := kv.data.db.View(func(txn *badger.Txn) error {
@@ -156,24 +156,6 @@ func (kv *KV) Delete(key []byte) error {
 // machine.
 func (kv *KV) Sync() error { return wrap("sync data database", kv.data.db.Sync()) }
 
-// Measure counts the keys and, within a few bytes for each key, the bytes of
-// keys and values. It visits every key, but no value.
-func (kv *KV) Measure(ctx context.Context) (keys, size int64, err error) {
-	it, err := kv.Iterate(nil, nil, false)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer it.Close()
-	for ; it.Valid(); it.Next() {
-		if err := ctx.Err(); err != nil {
-			return 0, 0, fmt.Errorf("%w: measure: %w", mman.ErrCanceled, err)
-		}
-		keys++
-		size += int64(len(it.Key())) + it.it.Item().ValueSize()
-	}
-	return keys, size, nil
-}
-
 // Batch collects writes. It is for one goroutine.
 type Batch struct {
 	kv   *KV
@@ -185,6 +167,7 @@ type op struct {
 	key    []byte
 	value  []byte
 	remove bool
+	meta   byte
 }
 
 // NewBatch returns an empty batch.
@@ -251,7 +234,7 @@ func applyOps(to sink, ops []op) error {
 		if o.remove {
 			err = to.Delete(o.key)
 		} else {
-			err = to.Set(o.key, o.value)
+			err = to.SetEntry(badger.NewEntry(o.key, o.value).WithMeta(o.meta))
 		}
 		if err != nil {
 			return err

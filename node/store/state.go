@@ -216,6 +216,7 @@ func (s *State) write(changes []state.Change, m versioned) error {
 // sink is what a transaction and a batch have in common.
 type sink interface {
 	Set(key, value []byte) error
+	SetEntry(e *badger.Entry) error
 	Delete(key []byte) error
 }
 

@@ -222,7 +222,7 @@ func TestFetchSaysWhy(t *testing.T) {
 	t.Parallel()
 	short := config()
 	short.BlockTimeout = 300 * time.Millisecond
-	a, b := pair(t, short)
+	_, b := pair(t, short)
 	t.Run("nobody has it", func(t *testing.T) {
 		t.Parallel()
 		_, err := b.Fetch(t.Context(), mman.SumCID(mman.CodecRaw, []byte("nowhere")), unlimited)
@@ -237,6 +237,7 @@ func TestFetchSaysWhy(t *testing.T) {
 	})
 	t.Run("too large", func(t *testing.T) {
 		t.Parallel()
+		a, b := pair(t, config()) // who have time
 		c, size, err := a.AddPublic(t.Context(), bytes.NewReader(random(t, 5<<20)))
 		require.NoError(t, err)
 		_, err = b.Fetch(t.Context(), c, size-1)

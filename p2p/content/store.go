@@ -130,6 +130,26 @@ func (s store) Unchecked(ctx context.Context, c mman.CID) ([]byte, error) {
 	return b.RawData(), nil
 }
 
+// Lend calls use with a block's bytes, not compared with the CID, as Unchecked
+// returns them; they are use's until it returns. Errors are Unchecked's and use's.
+func (s store) Lend(ctx context.Context, c mman.CID, use func(data []byte) error) error {
+	disk, ok := s.bs.Blockstore.(interface {
+		Lend(ctx context.Context, c cid.Cid, use func(data []byte) error) error
+	})
+	if !ok {
+		data, err := s.Unchecked(ctx, c)
+		if err != nil {
+			return err
+		}
+		return use(data)
+	}
+	k, err := toCid(c)
+	if err != nil {
+		return err
+	}
+	return coded("read block "+c.String(), missing(k, disk.Lend(ctx, k, use)))
+}
+
 func (s store) Size(ctx context.Context, c mman.CID) (uint64, bool, error) {
 	k, err := toCid(c)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 
 const (
 	// batchBytes is how much is written to the store at a time.
-	batchBytes = 8 << 20
+	batchBytes = 2 << 20
 	// maxFlights is how many wants an asker leaves with one source.
 	maxFlights = 64
 	// The pause before a source that vanished is asked again.

@@ -35,7 +35,7 @@
 //     and its size before it is stored; a lying holder costs one block and is
 //     not asked again, for a day by no transfer of the program.
 //   - The root is stored last, after everything below it is safe on the disk.
-//   - Every wait is bounded. An asker holds three batches of 8 MiB and what is
+//   - Every wait is bounded. An asker holds three batches of 2 MiB and what is
 //     on its way, whatever the size of the file; a holder one block for each
 //     stream.
 //   - Peers take turns, not streams.

@@ -182,20 +182,38 @@ func (s *server) send(ctx context.Context, conn *wire.Conn, r *reader, w want) e
 		if err := s.turns.take(ctx, conn.RemotePeer()); err != nil {
 			return errors.Join(err, conn.Reset())
 		}
-		data, err := r.store.Unchecked(ctx, child.CID)
-		if err != nil {
+		var sent error
+		read := lend(ctx, r.store, child.CID, func(data []byte) error {
+			stop := s.hold(r)
+			sent = conn.Write(kindBlock, data)
+			stop()
+			return sent
+		})
+		switch {
+		case sent != nil:
+			return sent
+		case read != nil:
 			s.turns.leave()
-			s.cfg.Logger.DebugContext(ctx, "block wanted that is not here", slog.Any("error", err))
+			s.cfg.Logger.DebugContext(ctx, "block wanted that is not here", slog.Any("error", read))
 			return conn.Write(kindMissing)
-		}
-		stop := s.hold(r)
-		err = conn.Write(kindBlock, data)
-		stop()
-		if err != nil {
-			return err
 		}
 	}
 	return nil
+}
+
+// lend hands a block to send, which has it until it returns. A store that can needs no
+// new memory for each block; one that decides about blocks is asked by Unchecked.
+func lend(ctx context.Context, from content.Reader, c mman.CID, send func(data []byte) error) error {
+	if l, ok := from.(interface {
+		Lend(ctx context.Context, c mman.CID, use func(data []byte) error) error
+	}); ok {
+		return l.Lend(ctx, c, send)
+	}
+	data, err := from.Unchecked(ctx, c)
+	if err != nil {
+		return err
+	}
+	return send(data)
 }
 
 // stall is how long a stream may keep its turn while it sends: a peer that takes
