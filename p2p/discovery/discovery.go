@@ -2,19 +2,19 @@ package discovery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"sync"
 	"time"
 
 	"github.com/ipfs/go-cid"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p-kad-dht/records"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	"golang.org/x/sync/errgroup"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/p2p"
@@ -75,8 +75,6 @@ func (c Config) Validate() error {
 const (
 	// provideTimeout bounds the announcement of one CID.
 	provideTimeout = 30 * time.Second
-	// provideParallel is how many CIDs are announced at a time.
-	provideParallel = 8
 	// waitStep is how often the routing table is looked at while it is empty
 	// and a peer has just come, waitIdle when none has.
 	waitStep = 5 * time.Millisecond
@@ -105,6 +103,7 @@ type Discovery struct {
 	cfg  Config
 	host *p2p.Host
 	dht  *dht.IpfsDHT
+	tell *pb.ProtocolMessenger
 
 	mu       sync.Mutex
 	provided map[mman.CID]announced
@@ -142,7 +141,11 @@ func New(host *p2p.Host, cfg Config) (*Discovery, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: build the DHT: %w", mman.ErrInternal, err)
 	}
-	return &Discovery{cfg: cfg, host: host, dht: d, provided: make(map[mman.CID]announced)}, nil
+	tell, err := pb.NewProtocolMessenger(d.MessageSender())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: build the DHT: %w", mman.ErrInternal, err), d.Close())
+	}
+	return &Discovery{cfg: cfg, host: host, dht: d, tell: tell, provided: make(map[mman.CID]announced)}, nil
 }
 
 // Close leaves the DHT. It is safe twice.
@@ -260,29 +263,6 @@ func (d *Discovery) note(ctx context.Context, text string, err error) {
 	}
 }
 
-// reprovide announces everything again.
-func (d *Discovery) reprovide(ctx context.Context) {
-	d.mu.Lock()
-	all := maps.Clone(d.provided)
-	d.mu.Unlock()
-	var g errgroup.Group
-	g.SetLimit(provideParallel)
-	for c, it := range all {
-		if ctx.Err() != nil {
-			break
-		}
-		g.Go(func() error {
-			if err := d.announce(ctx, c, it.key); err != nil {
-				d.cfg.Logger.DebugContext(ctx, "announcement failed", slog.String("cid", c.String()), slog.Any("error", err))
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err == nil && len(all) > 0 {
-		d.cfg.Logger.DebugContext(ctx, "announced again", slog.Int("count", len(all)))
-	}
-}
-
 // Provide announces that this host has c, now and for as long as Run runs. A
 // host that knows nobody yet announces it when it does. A client host cannot
 // provide: mman.ErrUnsupported. More than MaxProvided CIDs are
@@ -321,13 +301,20 @@ func (d *Discovery) announce(ctx context.Context, c mman.CID, key cid.Cid) error
 	if err := d.dht.Provide(ctx, key, !alone); err != nil {
 		return fmt.Errorf("%w: provide %s: %w", mman.ErrUnreachable, c, err)
 	}
+	if !alone {
+		d.told(c)
+	}
+	return nil
+}
+
+// told notes that others were told that this host has c.
+func (d *Discovery) told(c mman.CID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if it, ok := d.provided[c]; ok && !alone && d.cfg.Now != nil {
+	if it, ok := d.provided[c]; ok && d.cfg.Now != nil {
 		it.at = d.cfg.Now()
 		d.provided[c] = it
 	}
-	return nil
 }
 
 // Provided returns when others were last told that this host has c; the zero time
