@@ -21,6 +21,7 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/internal/localnet"
 	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/internal/testnet"
 )
@@ -137,10 +138,9 @@ func follow(t *testing.T, tools string, client *rpchttp.HTTP, chain, first, seco
 	height := status.SyncInfo.LatestBlockHeight - 1
 	trusted, err := client.Commit(ctx, &height)
 	require.NoError(t, err)
-	free, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	ports, err := localnet.FreePorts(t.Context(), 1)
 	require.NoError(t, err)
-	at := free.Addr().String()
-	require.NoError(t, free.Close())
+	at := net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
 	cmd := exec.CommandContext(ctx, filepath.Join(tools, "cometbft"), "light", chain, "-p", first, "-w", second,
 		"--height", strconv.FormatInt(height, 10), "--hash", trusted.Header.Hash().String(), "--laddr", "tcp://"+at, "--home-dir", t.TempDir(), "--home", t.TempDir())
 	said, err := os.Create(filepath.Join(t.TempDir(), "said"))
