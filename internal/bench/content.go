@@ -48,6 +48,7 @@ const (
 const (
 	howBulk    = "bulk"
 	howBitswap = "bitswap"
+	howStock   = "stock"
 	howRaw     = "raw"
 )
 
@@ -57,6 +58,9 @@ const (
 	rawProtocol   = "/mman/bench/raw/1"
 	manyBytes     = 1 << 50
 	waitForBlocks = time.Minute
+	// What Bitswap has on its way to a peer, and puts in a message, unless it is told
+	// otherwise, as in kubo.
+	stockOutstanding, stockMessage = 1 << 20, 16 << 10
 )
 
 // Content measures how fast public content is added, found and moved between two
@@ -65,8 +69,10 @@ const (
 //	bulk_tcp, bulk_quic         MB/s of /mman/blocks/1 into a database on disk,
 //	                            hashed and synced within the time; the reference
 //	                            is Bitswap in the same run
-//	bitswap_tcp, bitswap_quic   MB/s of Bitswap through a DagReader into the same;
-//	                            the reference is the raw stream
+//	bitswap_tcp, bitswap_quic   MB/s of Bitswap through a DagReader into the same,
+//	                            with our settings; the reference is the raw stream
+//	stock_tcp, stock_quic       the same with Bitswap's own settings, as in kubo
+//	bulk_tcp_of_stock, …        bulk beside these
 //	raw_tcp, raw_quic           MB/s of bytes that nobody hashes or stores
 //	bulk_tcp_of_raw, …          bulk beside the raw stream
 //	rss_tcp, rss_quic           MiB that the receiver's process took at most while
@@ -96,7 +102,7 @@ func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
 	r.set("add_files", "1/s", h.told.AddFiles, h.told.CopyFiles)
 	for _, wire := range []string{"tcp", "quic"} {
 		rate := map[string]fetched{}
-		for _, how := range []string{howRaw, howBulk, howBitswap} {
+		for _, how := range []string{howRaw, howBulk, howBitswap, howStock} {
 			got, err := h.fetch(ctx, filepath.Join(dir, how+wire), wire, how)
 			if err != nil {
 				return nil, fmt.Errorf("%s over %s: %w", how, wire, err)
@@ -105,6 +111,8 @@ func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
 		}
 		r.set("bulk_"+wire, "MB/s", rate[howBulk].Rate, rate[howBitswap].Rate)
 		r.set("bitswap_"+wire, "MB/s", rate[howBitswap].Rate, rate[howRaw].Rate)
+		r.set("stock_"+wire, "MB/s", rate[howStock].Rate, rate[howRaw].Rate)
+		r.set("bulk_"+wire+"_of_stock", "MB/s", rate[howBulk].Rate, rate[howStock].Rate)
 		r.set("raw_"+wire, "MB/s", rate[howRaw].Rate, 0)
 		r.set("bulk_"+wire+"_of_raw", "MB/s", rate[howBulk].Rate, rate[howRaw].Rate)
 		r.set("rss_"+wire, "MiB", rate[howBulk].Peak, 0)
@@ -121,6 +129,8 @@ func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
 // told is what a holder prints when it is ready.
 type told struct {
 	Addrs []string `json:"addrs"`
+	// Stock is where the same is served by Bitswap with its own settings.
+	Stock []string `json:"stock"`
 	Root  mman.CID `json:"root"`
 
 	Add       float64 `json:"add"`
@@ -179,8 +189,11 @@ func (h *holder) stop() error {
 
 // fetch runs one fetcher, a process and a database of its own.
 func (h *holder) fetch(ctx context.Context, dir, wire, how string) (fetched, error) {
-	addr := ""
-	for _, a := range h.told.Addrs {
+	addr, addrs := "", h.told.Addrs
+	if how == howStock {
+		addrs = h.told.Stock
+	}
+	for _, a := range addrs {
 		if strings.Contains(a, "/"+wire) {
 			addr = a
 		}
@@ -206,7 +219,7 @@ type party struct {
 	swap   *content.Service
 }
 
-func newParty(ctx context.Context, dir string, listen ...string) (*party, error) {
+func newParty(ctx context.Context, dir string, ccfg content.Config, listen ...string) (*party, error) {
 	p := &party{}
 	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
@@ -215,24 +228,38 @@ func newParty(ctx context.Context, dir string, listen ...string) (*party, error)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
+	p.public = content.NewPublicStore(p.store.Data().PublicBlocks())
+	if err := p.join(ctx, ccfg, listen...); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+// join enters the network with the party's store.
+func (p *party) join(ctx context.Context, ccfg content.Config, listen ...string) (err error) {
 	cfg := p2p.Default()
 	cfg.NetworkID, cfg.Listen, cfg.Now, cfg.Mode = benchNetwork, listen, time.Now, p2p.ModeServer
 	if len(listen) == 0 {
 		cfg.Mode = p2p.ModeClient
 	}
 	if p.host, err = p2p.New(cfg); err != nil {
-		return nil, errors.Join(err, p.close())
+		return err
 	}
 	if err := p.host.Start(ctx); err != nil {
-		return nil, errors.Join(err, p.close())
+		return err
 	}
-	p.public = content.NewPublicStore(p.store.Data().PublicBlocks())
-	ccfg := content.Default()
-	ccfg.After, ccfg.BlockTimeout = time.After, waitForBlocks
-	if p.swap, err = content.New(ctx, p.host, p.public, nil, ccfg); err != nil {
-		return nil, errors.Join(err, p.close())
+	p.swap, err = content.New(ctx, p.host, p.public, nil, ccfg)
+	return err
+}
+
+// swaps returns the settings of Bitswap: ours, or those that it has by itself.
+func swaps(stock bool) content.Config {
+	cfg := content.Default()
+	cfg.After, cfg.BlockTimeout = time.After, waitForBlocks
+	if stock {
+		cfg.Outstanding, cfg.Message = stockOutstanding, stockMessage
 	}
-	return p, nil
+	return cfg
 }
 
 func (p *party) close() error {
@@ -243,7 +270,10 @@ func (p *party) close() error {
 	if p.host != nil {
 		errs = append(errs, p.host.Close())
 	}
-	return errors.Join(append(errs, p.store.Close())...)
+	if p.store != nil {
+		errs = append(errs, p.store.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func transfers() blocks.Config {
@@ -265,12 +295,18 @@ func (e everybody) Authorize(_ context.Context, r blocks.Request, _ mman.PeerID)
 // Hold is the holder's process: it adds what Content asks for, prints what it has
 // as one JSON object, and serves it until stdin ends.
 func Hold(ctx context.Context, o ContentOptions, stdin io.Reader, stdout io.Writer) (err error) {
-	p, err := newParty(ctx, filepath.Join(o.Dir, "db"), "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1")
+	listen := []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}
+	p, err := newParty(ctx, filepath.Join(o.Dir, "db"), swaps(false), listen...)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	t := told{Addrs: p.host.Addrs()}
+	stock := &party{public: p.public} // its store is p's to close
+	defer func() { err = errors.Join(stock.close(), err) }()
+	if err := stock.join(ctx, swaps(true), listen...); err != nil {
+		return err
+	}
+	t := told{Addrs: p.host.Addrs(), Stock: stock.host.Addrs()}
 	if err := p.addFile(ctx, o, &t); err != nil {
 		return err
 	}
@@ -397,7 +433,7 @@ type FetchOptions struct {
 // Fetch is the fetcher's process: it fetches what Content asks for, and prints how
 // fast, as one JSON object.
 func Fetch(ctx context.Context, o FetchOptions, stdout io.Writer) (err error) {
-	p, err := newParty(ctx, o.Dir)
+	p, err := newParty(ctx, o.Dir, swaps(o.How == howStock))
 	if err != nil {
 		return err
 	}
@@ -420,7 +456,7 @@ func Fetch(ctx context.Context, o FetchOptions, stdout io.Writer) (err error) {
 			Sources: []blocks.Source{{Peer: from, Request: blocks.Public(p.host.ID(), root)}}, Into: p.public, MaxBytes: manyBytes,
 			Progress: func(content.Progress) { peak = max(peak, anonymousMiB(os.Getpid())) },
 		}, transfers())
-	case howBitswap:
+	case howBitswap, howStock:
 		err = p.fetchBitswap(ctx, root)
 	default:
 		err = fmt.Errorf("%w: --how %.20q", mman.ErrInvalid, o.How)

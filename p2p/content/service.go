@@ -40,6 +40,11 @@ type Config struct {
 	// BulkBytes is the size of the smallest file for which Bulk is asked.
 	// Default 4 MiB.
 	BulkBytes uint64
+	// Outstanding is how many bytes Bitswap has on their way to one peer, Message
+	// how many it puts in one message. Defaults 32 MiB and 512 KiB, which measured
+	// best on loopback; Bitswap's own are 1 MiB and 16 KiB. Message at least 1 KiB,
+	// Outstanding at least Message.
+	Outstanding, Message int
 	// After is the clock behind BlockTimeout; time.After in a program.
 	// Required.
 	After func(time.Duration) <-chan time.Time
@@ -47,7 +52,7 @@ type Config struct {
 
 // Default returns the settings of a node; After is left to the caller.
 func Default() Config {
-	return Config{BlockTimeout: 30 * time.Second, SearchDelay: 50 * time.Millisecond, BulkBytes: 4 << 20}
+	return Config{BlockTimeout: 30 * time.Second, SearchDelay: 50 * time.Millisecond, BulkBytes: 4 << 20, Outstanding: 32 << 20, Message: 512 << 10}
 }
 
 // Validate reports the first setting out of its range, as mman.ErrInvalid.
@@ -55,6 +60,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.BlockTimeout <= 0 || c.SearchDelay <= 0:
 		return fmt.Errorf("%w: content: timeouts %s and %s must be positive", mman.ErrInvalid, c.BlockTimeout, c.SearchDelay)
+	case c.Message < 1<<10 || c.Outstanding < c.Message:
+		return fmt.Errorf("%w: content: messages of %d bytes, at least 1 KiB, within %d on their way", mman.ErrInvalid, c.Message, c.Outstanding)
 	case c.After == nil:
 		return fmt.Errorf("%w: content: After is not set", mman.ErrInvalid)
 	}
@@ -67,10 +74,6 @@ const (
 	fetchBatch = 32
 	// rebroadcast is how often wants are repeated to peers who came later.
 	rebroadcast = 10 * time.Second
-	// outstanding and message size measured best on loopback: 32 MiB in flight
-	// to a peer, 512 KiB in a message.
-	outstanding = 32 << 20
-	messageSize = 512 << 10
 	// maxWants bounds the wants that one peer may leave with us, and maxCID the
 	// bytes of each.
 	maxWants = 1024
@@ -102,8 +105,8 @@ func New(ctx context.Context, host *p2p.Host, public *PublicStore, finder Finder
 	swap := bitswap.New(ctx, net, content, public.bs,
 		bitswap.ProviderSearchDelay(cfg.SearchDelay),
 		bitswap.RebroadcastDelay(rebroadcast),
-		bitswap.MaxOutstandingBytesPerPeer(outstanding),
-		bitswap.WithTargetMessageSize(messageSize),
+		bitswap.MaxOutstandingBytesPerPeer(cfg.Outstanding),
+		bitswap.WithTargetMessageSize(cfg.Message),
 		bitswap.MaxQueuedWantlistEntriesPerPeer(maxWants),
 		bitswap.MaxCidSize(maxCID),
 		bitswap.WithoutDuplicatedBlockStats(),

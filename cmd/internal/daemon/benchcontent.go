@@ -13,7 +13,7 @@ func (p *program) benchContent() *cobra.Command {
 		Use: "content", Short: "Measure content: adding, finding, and moving a file between two processes", Args: console.Args(0, 0, ""),
 		Long: `bench content adds a file of random bytes and many small ones, and moves the file
 from one process to another over TCP and over QUIC: in bulk, by Bitswap through a
-DagReader, and as a raw stream. The receiver hashes what it gets, stores it in a
+DagReader, with our settings and with its own, and as a raw stream. The receiver hashes what it gets, stores it in a
 database on disk and syncs it within the time. It needs four times the size of the
 file on the disk of --dir.`,
 		Example: "  mman-node bench content -o json\n  mman-node bench content --size 67108864 --files 1000",
@@ -55,7 +55,7 @@ func (p *program) benchFetch() *cobra.Command {
 	cmd.Flags().StringVar(&o.Dir, "dir", "", "folder of the database")
 	cmd.Flags().StringVar(&o.From, "from", "", "the holder's address")
 	cmd.Flags().StringVar(&o.Root, "root", "", "the file's CID")
-	cmd.Flags().StringVar(&o.How, "how", "", "bulk, bitswap or raw")
+	cmd.Flags().StringVar(&o.How, "how", "", "bulk, bitswap, stock or raw")
 	cmd.Flags().Uint64Var(&o.Bytes, "size", 1<<30, "bytes of the file")
 	return cmd
 }
