@@ -31,11 +31,10 @@ func (d *Discovery) Local(ctx context.Context, c mman.CID) ([]Provider, error) {
 	return out, err
 }
 
-// Region returns how many of count CIDs, in the order of a sweep, have the same closest
-// peers as the first; the peers are those of the keys' digests. It also returns how
-// many searches a sweep through all of them makes when the closest peers come from
-// everybody.
-func Region(cids []mman.CID, everybody []peer.ID, keep int) (searches int, wrong int, err error) {
+// Region sweeps through the CIDs of a network in which everybody is known and keep peers
+// hold each record. It returns how many searches that takes, and how many of the peers
+// that a search for each CID would have found were not told.
+func Region(cids []mman.CID, everybody []peer.ID, keep int) (searches, wrong int, err error) {
 	var all []item
 	for _, c := range cids {
 		key, err := toCid(c)
