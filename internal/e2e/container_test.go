@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -212,6 +213,15 @@ func TestContainerREPL(t *testing.T) {
 	require.Equal(t, 4, lost.start(t).end(t, within))
 	require.Contains(t, lost.errs.String(), "lost.txt is not there")
 	require.NoFileExists(t, filepath.Join(lost.cmd.Dir, "lost.txt"))
+
+	// Where nothing is typed and nothing said, the session ends by itself.
+	in, nothing, err := os.Pipe()
+	require.NoError(t, err)
+	defer func() { require.NoError(t, errors.Join(in.Close(), nothing.Close())) }()
+	quiet := prepare(t, s.consumer, append(verb, "request", "repl", "sh", "--idle", "1s")...)
+	quiet.cmd.Stdin = in
+	require.Equal(t, 1, quiet.start(t).end(t, within))
+	require.Contains(t, quiet.errs.String(), "idle")
 
 	person, screen := openTerminal(t, 91, 31)
 	at := prepare(t, s.consumer, append(verb, "request", "repl", "sh", "--plain")...)
