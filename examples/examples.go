@@ -22,6 +22,10 @@ func WordcountModule() []byte { return []byte(wordcountModule) }
 // caller owns the slice.
 func CartPoleModule() []byte { return []byte(cartPoleModule) }
 
+// MinimumModule returns the output gate of the package minimum, built for WASI. The
+// caller owns the slice.
+func MinimumModule() []byte { return []byte(minimumModule) }
+
 // Strings, for they cannot be changed by who gets them.
 var (
 	//go:embed penguins/penguins.csv
@@ -34,4 +38,6 @@ var (
 	wordcountModule string
 	//go:embed cartpole/cartpole.wasm
 	cartPoleModule string
+	//go:embed minimum/minimum.wasm
+	minimumModule string
 )

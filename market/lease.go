@@ -47,6 +47,8 @@ type Leg struct {
 	// Granted: a grant of the holder's decided, not the offer's own rules. It
 	// must still stand when the work runs.
 	Granted bool `cbor:"granted,omitempty" json:"granted,omitempty"`
+	// Release says how output leaves, by the policy that the leg was matched under.
+	Release *resources.Release `cbor:"release,omitempty" json:"release,omitempty"`
 	// Royalties go to owners of parents, of what the leg earns, in this order.
 	Royalties []Royalty `cbor:"royalties,omitempty" json:"royalties,omitempty"`
 	// Region and Attributes are copied from the offer when a policy of the
@@ -112,6 +114,18 @@ func (l Lease) Algorithm() Leg { return l.Legs[0] }
 
 // Data returns the legs that the work sees, in mount order.
 func (l Lease) Data() []Leg { return l.Legs[min(1, len(l.Legs)-1) : len(l.Legs)-1] }
+
+// Outlet returns the one way by which what runs print leaves the compute leg's node,
+// where the policy of a leg says so.
+func (l Lease) Outlet() (resources.Outlet, bool) {
+	var all []resources.Release
+	for _, leg := range l.Legs {
+		if leg.Release != nil {
+			all = append(all, *leg.Release)
+		}
+	}
+	return resources.Join(all)
+}
 
 // Involves reports whether the account is the consumer or a provider.
 func (l Lease) Involves(a mman.Address) bool {

@@ -5,6 +5,7 @@ import (
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/market/price"
+	"github.com/limboid/massive-man/resources"
 )
 
 // bundle fills the other legs around one compute offer.
@@ -45,6 +46,10 @@ func (f *filling) beside(i uint64, chosen []*candidate) (*candidate, error) {
 			f.reject(i, c.ID, mman.ErrPolicy, policy.RuleSealed)
 			continue
 		}
+		if c.Offer.Policy.Release != nil && compute.Offer.Facet != resources.FacetWasm {
+			f.reject(i, c.ID, mman.ErrPolicy, policy.RuleRelease)
+			continue
+		}
 		chosen[i] = c
 		said, err := f.decide(i, chosen)
 		if err != nil {
@@ -76,7 +81,7 @@ func (f *filling) agreed(chosen []*candidate) (Fit, bool, error) {
 			again = again || said.program.ReadsLegs(said.Record)
 			leg.Resource, leg.Offer, leg.Provider, leg.Peer = c.Offer.Resource, c.ID, c.Offer.Provider, c.Offer.Peer
 			leg.Sealed, leg.Price, leg.Meter, leg.Rules = c.Offer.Sealed, c.Offer.Price, c.Offer.Meter, said.Record
-			leg.Royalties = c.Royalties
+			leg.Royalties, leg.Release = c.Royalties, said.program.Release()
 			leg.Factor, leg.Granted = price.Factor{Load: c.Offer.Price.LoadAt(open, c.Offer.Capacity)}, said.granted
 			fit.Limits = fit.Limits.Tighten(said.program.Limits().Run())
 			for _, rule := range said.Residual {

@@ -130,6 +130,8 @@ func remedy(rule string) string {
 		return " (accept its obligations with --accept, 'mman offer show' lists them)"
 	case "sealed":
 		return " (the data never leaves its node: its owner must offer compute there too)"
+	case "release":
+		return " (what is computed on it is held back: WebAssembly only)"
 	case "limits.concurrent":
 		return " (too many leases are open on it, try again later)"
 	default:

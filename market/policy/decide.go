@@ -7,6 +7,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market/policy/condition"
+	"github.com/limboid/massive-man/resources"
 )
 
 // Record is what a match leaves for the run: one bit for each rule, the lowest
@@ -130,6 +131,9 @@ func (g *Program) ReadsLegs(match Record) bool {
 
 // Limits returns the limits of the policy.
 func (g *Program) Limits() Limits { return g.policy.Limits }
+
+// Release returns how output leaves under the policy, nil for as it comes.
+func (g *Program) Release() *resources.Release { return g.policy.Release }
 
 // Cost returns the worst cost of an evaluation, at most MaxCost.
 func (g *Program) Cost() uint64 { return g.cost }

@@ -39,6 +39,7 @@ const (
 	RuleObligations = "obligations"       // the consumer does not accept one
 	RuleSealed      = "sealed"            // sealed data and another node's compute; decided by market/match
 	RuleRevoked     = "revoked"           // a grant that was taken back; decided by market/match
+	RuleRelease     = "release"           // what is computed may not leave this way; decided by market/match and when the work runs
 )
 
 // Bounds of a policy.
@@ -68,6 +69,9 @@ type Policy struct {
 	Algorithms []mman.CID `cbor:"algorithms"  json:"algorithms,omitempty"`
 	// Obligations are what the consumer takes on by signing the request.
 	Obligations []Obligation `cbor:"obligations" json:"obligations,omitempty"`
+	// Release says how what is computed on the data leaves its node; nil lets output
+	// out as it comes. It takes runs of WebAssembly that are no conversations.
+	Release *resources.Release `cbor:"release,omitempty" json:"release,omitempty"`
 	// Royalty is the owner's share when a child is sold, in basis points, at most
 	// 5000: an offer of a child that names less is refused while this one stands.
 	Royalty uint64 `cbor:"royalty"     json:"royalty,omitempty"`
@@ -116,6 +120,9 @@ func (p Policy) Granted(grant Policy) Policy {
 			out.Obligations = append(out.Obligations, o)
 		}
 	}
+	if p.Release == nil {
+		out.Release = grant.Release
+	}
 	out.Obligations = out.Obligations[:min(len(out.Obligations), MaxObligations)]
 	return out
 }
@@ -146,7 +153,7 @@ func network(a, b string) string {
 // which a grant stands in for.
 func ByRule(id string) bool {
 	switch id {
-	case RuleAlgorithms, RuleConcurrent, RuleNetwork, RuleObligations, RuleSealed, RuleRevoked:
+	case RuleAlgorithms, RuleConcurrent, RuleNetwork, RuleObligations, RuleSealed, RuleRevoked, RuleRelease:
 		return false
 	default:
 		return true
@@ -189,6 +196,11 @@ func (p Policy) Validate() error {
 	if err := p.Limits.validate(); err != nil {
 		return err
 	}
+	if p.Release != nil {
+		if err := p.Release.Validate(); err != nil {
+			return fmt.Errorf("policy.release.%w", err)
+		}
+	}
 	_, err := p.Compile()
 	return err
 }
@@ -203,7 +215,7 @@ func (r Rule) validate() error {
 		}
 	}
 	switch r.ID {
-	case RuleDefault, RuleAlgorithms, RuleObligations, RuleSealed, RuleRevoked:
+	case RuleDefault, RuleAlgorithms, RuleObligations, RuleSealed, RuleRevoked, RuleRelease:
 		return fmt.Errorf("%w: id %q has a meaning of its own, choose another", mman.ErrInvalid, r.ID)
 	}
 	if r.Effect != Allow && r.Effect != Deny {

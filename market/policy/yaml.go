@@ -17,6 +17,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/resources"
 )
 
 // Bounds of a policy in YAML.
@@ -41,6 +42,16 @@ type (
 		Obligations []yamlObligation `yaml:"obligations"`
 		Algorithms  []string         `yaml:"algorithms"`
 		Royalty     natural          `yaml:"royalty"`
+		Release     *yamlRelease     `yaml:"release"`
+	}
+	yamlRelease struct {
+		Gate      string   `yaml:"gate"`
+		Args      []string `yaml:"args"`
+		Bits      natural  `yaml:"bits"`
+		Output    string   `yaml:"output"`
+		Pad       string   `yaml:"pad"`
+		FuelSteps natural  `yaml:"fuel_steps"`
+		Slot      string   `yaml:"slot"`
 	}
 	yamlRule struct {
 		ID       string   `yaml:"id"`
@@ -228,8 +239,55 @@ func (y yamlPolicy) policy() (Policy, error) {
 		p.Obligations = append(p.Obligations, o.canonical())
 	}
 	var err error
-	p.Limits, err = y.Limits.limits()
+	if p.Limits, err = y.Limits.limits(); err == nil && y.Release != nil {
+		p.Release, err = y.Release.release()
+	}
 	return p, err
+}
+
+// release fills what is not said with the defaults.
+func (y yamlRelease) release() (*resources.Release, error) {
+	r := resources.DefaultRelease()
+	r.Args = y.Args
+	if y.Gate != "" {
+		var err error
+		if r.Gate, err = mman.ParseCID(y.Gate); err != nil {
+			return nil, fmt.Errorf("policy.release.gate: %w", err)
+		}
+	}
+	if y.Bits > 0 {
+		r.Bits = uint64(y.Bits)
+	}
+	if y.FuelSteps > 0 {
+		r.FuelSteps = uint64(y.FuelSteps)
+	}
+	return &r, quantities("policy.release", []quantity{
+		{"output", y.Output, &r.OutputBytes, parseBytes},
+		{"pad", y.Pad, &r.PadBytes, parseBytes},
+		{"slot", y.Slot, &r.SlotMs, parseMillis},
+	})
+}
+
+// quantity is a number with its unit.
+type quantity struct {
+	name, text string
+	dst        *uint64
+	parse      func(string) (uint64, error)
+}
+
+// quantities reads those that are said.
+func quantities(under string, all []quantity) error {
+	for _, q := range all {
+		if q.text == "" {
+			continue
+		}
+		n, err := q.parse(q.text)
+		if err != nil {
+			return fmt.Errorf("%w: %s.%s %.40q: %w", mman.ErrInvalid, under, q.name, q.text, err)
+		}
+		*q.dst = n
+	}
+	return nil
 }
 
 func (y yamlRule) rule() (Rule, error) {
@@ -249,26 +307,12 @@ func (y yamlRule) rule() (Rule, error) {
 
 func (y yamlLimits) limits() (Limits, error) {
 	l := Limits{Concurrent: uint64(y.Concurrent), Network: y.Network}
-	for _, f := range []struct {
-		name, text string
-		dst        *uint64
-		parse      func(string) (uint64, error)
-	}{
+	return l, quantities("policy.limits", []quantity{
 		{"wall", y.Wall, &l.WallMs, parseMillis},
 		{"memory", y.Memory, &l.MemoryBytes, parseBytes},
 		{"input", y.Input, &l.InputBytes, parseBytes},
 		{"output", y.Output, &l.OutputBytes, parseBytes},
-	} {
-		if f.text == "" {
-			continue
-		}
-		n, err := f.parse(f.text)
-		if err != nil {
-			return Limits{}, fmt.Errorf("%w: policy.limits.%s %.40q: %w", mman.ErrInvalid, f.name, f.text, err)
-		}
-		*f.dst = n
-	}
-	return l, nil
+	})
 }
 
 func parseMillis(s string) (uint64, error) {

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -85,6 +86,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	mux.HandleFunc("GET /v1/content", s.given)
 	mux.HandleFunc("POST /v1/content", s.own(s.give))
 	mux.HandleFunc("GET /v1/runs", s.own(s.runs))
+	mux.HandleFunc("GET /v1/access", s.own(s.accesses))
 	mux.HandleFunc("POST /v1/drain", s.own(s.drain))
 	mux.HandleFunc("GET /v1/", s.query)
 	mux.Handle("GET /metrics", cfg.Metrics)
@@ -194,6 +196,44 @@ func (s *Server) runs(w http.ResponseWriter, _ *http.Request) {
 	now, lost := s.cfg.Provider.Runs()
 	s.answer(w, http.StatusOK, Runs{now, lost})
 }
+
+// accesses answers with the owner's log: ?limit=, &lease= and &resource=.
+func (s *Server) accesses(w http.ResponseWriter, r *http.Request) {
+	f, err := accessFilter(r.URL.Query())
+	if err != nil {
+		s.fail(w, status(err), err)
+		return
+	}
+	items, err := s.cfg.Provider.Accesses(f)
+	if err != nil {
+		s.fail(w, status(err), err)
+		return
+	}
+	s.answer(w, http.StatusOK, struct {
+		Items []provider.Access `json:"items"`
+	}{items})
+}
+
+func accessFilter(q url.Values) (f provider.AccessFilter, err error) {
+	f.Limit = accessLimit
+	if word := q.Get("limit"); word != "" {
+		if f.Limit, err = strconv.Atoi(word); err != nil {
+			return f, fmt.Errorf("%w: limit %.20q: a number from 1 to %d", mman.ErrInvalid, word, provider.AccessMaxList)
+		}
+	}
+	if word := q.Get("lease"); word != "" {
+		if err = f.Lease.UnmarshalText([]byte(word)); err != nil {
+			return f, err
+		}
+	}
+	if word := q.Get("resource"); word != "" {
+		f.Resource, err = mman.ParseCID(word)
+	}
+	return f, err
+}
+
+// accessLimit is how many accesses are listed unless a number is asked for.
+const accessLimit = 100
 
 // drain begins to end the node, which goes on while its runs do.
 func (s *Server) drain(w http.ResponseWriter, r *http.Request) {

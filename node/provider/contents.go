@@ -56,11 +56,28 @@ func (c contents) missing(ctx context.Context, run session.Run) ([]mman.CID, err
 		}
 	}
 	if !run.Stdin.IsZero() && len(run.Inline) == 0 && run.StdinBytes > 0 {
-		if err := want(run.Stdin); err != nil {
+		// What another provider lent to the lease is here too, and the consumer may
+		// neither read it nor learn that it is: it has to bring it.
+		lent, err := c.lent(run.Stdin)
+		if err == nil && lent {
+			out = append(out, run.Stdin)
+		} else if err == nil {
+			err = want(run.Stdin)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// lent reports whether another provider lent the content to the lease.
+func (c contents) lent(id mman.CID) (bool, error) {
+	return c.p.records.Has(lentKey(c.lease.ID, id))
+}
+
+func lentKey(lease mman.LeaseID, id mman.CID) []byte {
+	return append(append([]byte{prefixLent}, lease[:]...), id.Bytes()...)
 }
 
 // supply stores a content under the lease and refuses one that is not id.
@@ -74,6 +91,12 @@ func (c contents) supply(ctx context.Context, id mman.CID, size uint64, r io.Rea
 	}
 	if size > most {
 		return fmt.Errorf("%w: %d bytes, the lease allows %d", mman.ErrInputLimit, size, c.lease.Limits.InputBytes)
+	}
+	if lent, err := c.lent(id); lent || err != nil {
+		if err == nil {
+			err = owns(ctx, id, r)
+		}
+		return errors.Join(err, drain(r))
 	}
 	if has, err := c.own.Has(ctx, id); has || err != nil {
 		return errors.Join(err, drain(r))
@@ -89,6 +112,15 @@ func (c contents) supply(ctx context.Context, id mman.CID, size uint64, r io.Rea
 		return fmt.Errorf("%w: %d bytes came that make %s, announced were %d of %s", mman.ErrContent, n, got, size, id)
 	}
 	return nil
+}
+
+// owns reports as an error that r is not the content.
+func owns(ctx context.Context, id mman.CID, r io.Reader) error {
+	got, n, err := content.SumUnixFS(ctx, r)
+	if err == nil && got != id {
+		err = fmt.Errorf("%w: %d bytes came that make %s, announced was %s", mman.ErrContent, n, got, id)
+	}
+	return err
 }
 
 // drain reads what need not be kept.
@@ -139,6 +171,10 @@ func (c contents) task(ctx context.Context, run session.Run, limits resources.Li
 		open[i.Module] = func(context.Context) (resources.Blob, error) { return c.p.shelf.Open(i.Module) }
 	}
 	task := resources.Task{Algorithm: algorithm, Facet: facet, Args: run.Args, Stdin: run.Stdin, Seed: run.Seed, Limits: limits, Content: open, Service: run.Service, Environment: isEnvironment(c.lease)}
+	outlet, _ := c.lease.Outlet()
+	for _, g := range outlet.Gates {
+		open[g.Module] = c.public(g.Module)
+	}
 	for _, leg := range c.lease.Data() {
 		id, err := resolve(leg)
 		if err != nil {
@@ -275,7 +311,7 @@ func (c contents) fetch(ctx context.Context, leg market.Leg, manifest resources.
 		}, c.p.cfg.Blocks)
 		if err == nil {
 			c.p.fetched.set(key, got.Root)
-			return got.Root, nil
+			return got.Root, c.p.records.Set(lentKey(c.lease.ID, got.Root), nil)
 		}
 		if !notFound(err) && !errors.Is(err, mman.ErrLeaseState) || c.p.ledger.Height() >= since+behindBlocks {
 			return mman.CID{}, err

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -89,7 +90,10 @@ type account struct {
 	// stored is what the lease's runs brought and made, noted what is on disk of
 	// that, ahead of it.
 	stored, noted uint64
-	gone          bool // forgotten: whoever still holds it is too late
+	// bits is what its guarded runs told, as it is on disk; held what those that go on
+	// may tell beside.
+	bits, held uint64
+	gone       bool // forgotten: whoever still holds it is too late
 }
 
 // lane is a place for one session of a lease.
@@ -124,11 +128,15 @@ func newBook(kv *store.KV) (*ledgerBook, error) {
 	if err := it.Err(); err != nil {
 		return nil, err
 	}
-	return b, b.readStored()
+	return b, errors.Join(
+		b.readCounts(prefixStored, func(a *account, n uint64) { a.stored, a.noted = n, n }),
+		b.readCounts(prefixTold, func(a *account, n uint64) { a.bits = n }),
+	)
 }
 
-func (b *ledgerBook) readStored() error {
-	it, err := b.kv.Iterate([]byte{prefixStored}, []byte{prefixStored + 1}, false)
+// readCounts reads a number of each lease.
+func (b *ledgerBook) readCounts(prefix byte, set func(a *account, n uint64)) error {
+	it, err := b.kv.Iterate([]byte{prefix}, []byte{prefix + 1}, false)
 	if err != nil {
 		return err
 	}
@@ -136,11 +144,9 @@ func (b *ledgerBook) readStored() error {
 	for ; it.Valid(); it.Next() {
 		key, value := it.Key(), it.Value()
 		if len(key) != 1+mman.IDSize || len(value) != 8 {
-			return fmt.Errorf("%w: record of stored bytes under key %x", mman.ErrCorrupt, key)
+			return fmt.Errorf("%w: count under key %x", mman.ErrCorrupt, key)
 		}
-		a := b.account(mman.LeaseID(key[1:]))
-		a.noted = binary.BigEndian.Uint64(value)
-		a.stored = a.noted
+		set(b.account(mman.LeaseID(key[1:])), binary.BigEndian.Uint64(value))
 	}
 	return it.Err()
 }
@@ -188,8 +194,12 @@ const (
 	prefixStored   byte = 0x06 // lease → u64be bytes that it may have stored here
 	prefixDecision byte = 0x07 // lease ‖ lane ‖ u64be index → decision.Entry
 	prefixBlock    byte = 0x08 // lease ‖ lane ‖ u64be number → hash of a block of the log
+	prefixTold     byte = 0x09 // lease → u64be bits that its guarded runs told
 	prefixBid      byte = 0x0a // request → ownBid
 	prefixRun      byte = 0x0b // lease ‖ lane → LostRun: what goes on; with u64be run: what a crash ended
+	prefixAccess   byte = 0x0c // u64be number → Access
+	prefixRefusal  byte = 0x0d // u64be number → Access that was denied
+	prefixLent     byte = 0x0e // lease ‖ content CID → nothing: what another provider lent to the lease
 )
 
 func (b *ledgerBook) account(id mman.LeaseID) *account {
@@ -230,8 +240,10 @@ func (b *ledgerBook) forget(a *account, batch *store.Batch) (done bool, err erro
 			return false, err
 		}
 	}
-	if err := batch.Delete(storedKey(a.id)); err != nil {
-		return false, err
+	for _, key := range [][]byte{storedKey(a.id), toldKey(a.id)} {
+		if err := batch.Delete(key); err != nil {
+			return false, err
+		}
 	}
 	if err := batch.Write(); err != nil {
 		return false, err

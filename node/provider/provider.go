@@ -128,6 +128,7 @@ type Provider struct {
 	records  *store.KV
 	book     *ledgerBook
 	holdings *holdings
+	accesses *accesses
 	fetched  fetched
 	bidding  sync.Mutex  // one bid is made or acknowledged at a time
 	offering sync.Mutex  // one offer is signed at a time: by Publish, Withdraw or renew
@@ -188,8 +189,12 @@ func New(cfg Config, parts Parts) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the provider's resources: %w", err)
 	}
+	log, err := openAccesses(parts.Records)
+	if err != nil {
+		return nil, fmt.Errorf("open the provider's log of accesses: %w", err)
+	}
 	p := &Provider{
-		cfg: cfg, log: cfg.Logger, ledger: parts.Ledger, submitter: parts.Submitter, host: parts.Host,
+		accesses: log, cfg: cfg, log: cfg.Logger, ledger: parts.Ledger, submitter: parts.Submitter, host: parts.Host,
 		peer: parts.Host.ID(), discovery: parts.Discovery, public: parts.Public,
 		stores: parts.Stores, worker: parts.Worker, meters: parts.Meters, sandbox: parts.Sandbox, shelf: parts.Interpreters, endpoints: parts.Endpoints, warm: parts.Warm, shared: map[resources.Facet]bool{},
 		records: parts.Records, book: book, holdings: held, heights: make(chan uint64, 1),

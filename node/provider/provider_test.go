@@ -240,6 +240,7 @@ type lender struct {
 	stores   *stores
 	disk     bool // leases keep their contents in the database
 	executor *resourcestest.Fake
+	real     resources.Executor // in its place
 	db       *store.Store
 	home     string
 	public   *content.Service
@@ -283,10 +284,14 @@ func (l *lender) open(tb testing.TB) {
 	if l.disk {
 		places = diskStores{l.stores, l.db.Data()}
 	}
+	var executor resources.Executor = l.executor
+	if l.real != nil {
+		executor = l.real
+	}
 	l.Provider, err = provider.New(l.cfg, provider.Parts{
 		Ledger: l.chain, Submitter: l.chain, Host: l.host, Discovery: l.disc, Public: l.public, Stores: places,
 		Records: l.db.Data().Namespace(store.NamespaceProvider),
-		Worker:  worker.New(map[resources.Facet]resources.Executor{resources.FacetWasm: l.executor}),
+		Worker:  worker.New(map[resources.Facet]resources.Executor{resources.FacetWasm: executor}),
 		Meters:  map[resources.Facet]uint64{resources.FacetWasm: 1},
 
 		Interpreters: interpreter.NewShelf(filepath.Join(tb.TempDir(), interpreter.Folder)),

@@ -164,6 +164,9 @@ func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
 	if err != nil {
 		return fail(err)
 	}
+	if err := p.gated(ctx, l.Policy); err != nil {
+		return fail(err)
+	}
 	p.offering.Lock()
 	defer p.offering.Unlock()
 	if err := p.describe(ctx, &l); err != nil {
@@ -205,6 +208,18 @@ func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
 	}
 	p.log.LogAttrs(ctx, slog.LevelInfo, "resource published", slog.String("name", h.Name), slog.String("resource", h.Resource.String()), slog.String("offer", h.Offer.String()))
 	return h.published(), nil
+}
+
+// gated reports as an error that the policy's gate is nowhere to be had.
+func (p *Provider) gated(ctx context.Context, terms policy.Policy) error {
+	if terms.Release == nil || terms.Release.Gate.IsZero() {
+		return nil
+	}
+	blob, err := p.public.Open(ctx, terms.Release.Gate, maxAlgorithmBytes)
+	if err != nil {
+		return fmt.Errorf("policy.release.gate %s: %w; add its file to this node first, with mman add", terms.Release.Gate, err)
+	}
+	return blob.Close()
 }
 
 // hold stores the listing's content and returns its record and manifest.

@@ -47,7 +47,11 @@ func (p *Provider) Authorize(ctx context.Context, r blocks.Request, remote mman.
 	case sig.VerifyEd25519(lease.LeaseKey, digest[:], r.Signature):
 		return p.kept(ctx, lease, r)
 	case remote == lease.Compute().Peer && sig.VerifyEd25519(remote, digest[:], r.Signature):
-		return p.lent(lease, r)
+		g, err := p.lent(ctx, lease, r, remote)
+		if err != nil {
+			p.refused(ctx, AccessTransfer, lease, remote, err)
+		}
+		return g, err
 	default:
 		return blocks.Grant{}, fmt.Errorf("lease %s: %w: neither its consumer nor its compute provider asks", r.Lease, mman.ErrNotYourLease)
 	}
@@ -78,7 +82,7 @@ func (p *Provider) kept(ctx context.Context, lease market.Lease, r blocks.Reques
 // lent grants the compute provider the private content of this node's own
 // unsealed legs. What has a price per lease is lent once the lease was accepted on
 // the ledger: then that price is owed, whatever receipts say.
-func (p *Provider) lent(lease market.Lease, r blocks.Request) (blocks.Grant, error) {
+func (p *Provider) lent(ctx context.Context, lease market.Lease, r blocks.Request, remote mman.PeerID) (blocks.Grant, error) {
 	if err := p.usable(lease); err != nil {
 		return blocks.Grant{}, err
 	}
@@ -94,7 +98,7 @@ func (p *Provider) lent(lease market.Lease, r blocks.Request) (blocks.Grant, err
 			if leg.Price.PerLease > 0 && lease.Accepted == 0 && !p.off.accepted {
 				return blocks.Grant{}, fmt.Errorf("lease %s: %w: it was not accepted, and its %s costs %s a lease: accept it on the ledger first", r.Lease, mman.ErrLeaseState, leg.Role, leg.Price.PerLease)
 			}
-			return blocks.Grant{Store: p.stores.Private(), Root: h.Content, Salt: h.Salt[:]}, nil
+			return p.watchedGrant(ctx, lease, h, remote, blocks.Grant{Store: p.stores.Private(), Root: h.Content, Salt: h.Salt[:]})
 		}
 	}
 	return blocks.Grant{}, fmt.Errorf("lease %s: %w: this node lends it no such content", r.Lease, mman.ErrNotFound)

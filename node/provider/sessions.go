@@ -29,6 +29,9 @@ func (p *Provider) Open(ctx context.Context, hello session.Hello) (session.Work,
 	}
 	lease, err := p.admit(hello)
 	if err != nil {
+		if lease.ID != (mman.LeaseID{}) {
+			p.refused(ctx, AccessRun, lease, hello.Consumer, err)
+		}
 		p.log.LogAttrs(ctx, slog.LevelDebug, "session refused", slog.String("lease", hello.Lease.String()), slog.Any("error", err))
 		return nil, session.Accept{}, err
 	}
@@ -65,7 +68,7 @@ func (p *Provider) resume(lease market.Lease, account *account, hello session.He
 }
 
 // admit decides from this node's own state whether the hello may use its lease
-// here and now.
+// here and now. A lease that is refused is returned when its consumer asked.
 func (p *Provider) admit(hello session.Hello) (market.Lease, error) {
 	refuse := func(e *mman.Error, format string, args ...any) (market.Lease, error) {
 		return market.Lease{}, fmt.Errorf("lease %s: %w: %s", hello.Lease, e, fmt.Sprintf(format, args...))
@@ -87,11 +90,11 @@ func (p *Provider) admit(hello session.Hello) (market.Lease, error) {
 		return refuse(mman.ErrUnsupported, "its runs are counted with version %d of the meter, this node has %d", compute.Meter, p.meters[compute.Facet])
 	}
 	if err := p.usable(lease); err != nil {
-		return market.Lease{}, err
+		return lease, err
 	}
 	if h, ok := p.holdings.get(lease.Compute().Resource); ok {
 		if err := p.capable(h.Kind, h.Facet, h.Attributes); err != nil {
-			return market.Lease{}, fmt.Errorf("lease %s: %w", lease.ID, err)
+			return lease, fmt.Errorf("lease %s: %w", lease.ID, err)
 		}
 	}
 	return lease, p.decide(lease)
@@ -187,7 +190,12 @@ func (v *visit) Missing(ctx context.Context, run session.Run) ([]mman.CID, error
 	if isEnvironment(v.lease) && !run.Interactive {
 		return nil, fmt.Errorf("lease %s: %w: its algorithm is an environment, which is reset and stepped while it runs: use mman request env", v.lease.ID, mman.ErrUnsupported)
 	}
-	if err := v.allowed(run.Number); err != nil {
+	err := v.releasable(run)
+	if err == nil {
+		err = v.allowed(run.Number)
+	}
+	if err != nil {
+		v.p.refused(ctx, AccessRun, v.lease, mman.PeerID{}, err)
 		return nil, err
 	}
 	if err := v.metered(); err != nil {
@@ -244,11 +252,18 @@ func (v *visit) Run(ctx context.Context, run session.Run, in resources.Input, ou
 	if err != nil {
 		return market.Signed{}, err
 	}
+	bill := bill{v, base, work, limits}
+	if outlet, guarded := v.lease.Outlet(); guarded {
+		return v.release(ctx, run, task, outlet, bill, contents, out)
+	}
 	watch, err := v.watch(run.Number)
 	if err != nil {
 		return market.Signed{}, err
 	}
-	bill := bill{v, base, work, limits}
+	log, err := v.begun(run.Number, resources.Outlet{})
+	if err != nil {
+		return market.Signed{}, err
+	}
 	job := worker.Job{
 		Facet: v.lease.Compute().Facet, Task: task, Keep: contents.keep,
 		Stdout: watch.pass(out.Stdout), Stderr: watch.pass(out.Stderr),
@@ -266,7 +281,7 @@ func (v *visit) Run(ctx context.Context, run session.Run, in resources.Input, ou
 	}
 	done, err := v.p.worker.Run(ctx, job)
 	stop()
-	if lerr := watch.end(); lerr != nil {
+	if lerr := errors.Join(watch.end(), log.over(done, watch.released(), err)); lerr != nil {
 		return market.Signed{}, errors.Join(err, lerr)
 	}
 	if err != nil && (isEndpoint(v.lease) || run.Interactive) { // something was paid ahead

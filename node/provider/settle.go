@@ -170,7 +170,7 @@ func (p *Provider) drop(ctx context.Context, retire []byte, id mman.LeaseID) err
 	if err := p.stores.DropLease(ctx, id); err != nil {
 		return err
 	}
-	for _, prefix := range []byte{prefixDecision, prefixBlock} {
+	for _, prefix := range []byte{prefixDecision, prefixBlock, prefixLent} {
 		if err := p.dropAll(append([]byte{prefix}, id[:]...)); err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/internal/feed"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/gate"
 )
 
 // Keep stores a run's output and returns its CID and size.
@@ -63,9 +64,9 @@ func New(executors map[resources.Facet]resources.Executor) *Worker {
 // failed, and that nothing is owed; a guest that fails or is stopped at a limit
 // is no error, its Code says so and its usage counts.
 func (w *Worker) Run(ctx context.Context, job Job) (Done, error) {
-	executor, ok := w.executors[job.Facet]
-	if !ok {
-		return Done{}, fmt.Errorf("%w: this node has no executor for %s", mman.ErrUnsupported, job.Facet)
+	executor, err := w.executor(job.Facet)
+	if err != nil {
+		return Done{}, err
 	}
 	prepared, err := executor.Prepare(ctx, job.Task)
 	if err != nil {
@@ -75,9 +76,26 @@ func (w *Worker) Run(ctx context.Context, job Job) (Done, error) {
 	return done, errors.Join(err, prepared.Close())
 }
 
+// Guard prepares a task on guarded data; see gate.Prepare.
+func (w *Worker) Guard(ctx context.Context, facet resources.Facet, task resources.Task, o resources.Outlet) (*gate.Run, error) {
+	executor, err := w.executor(facet)
+	if err != nil {
+		return nil, err
+	}
+	return gate.Prepare(ctx, executor, task, o)
+}
+
+func (w *Worker) executor(facet resources.Facet) (resources.Executor, error) {
+	executor, ok := w.executors[facet]
+	if !ok {
+		return nil, fmt.Errorf("%w: this node has no executor for %s", mman.ErrUnsupported, facet)
+	}
+	return executor, nil
+}
+
 func (w *Worker) run(ctx context.Context, executor resources.Executor, prepared resources.Prepared, job Job) (Done, error) {
 	keep := newKeeper(context.WithoutCancel(ctx), job.Keep)
-	var open gate
+	var open tap
 	streams := resources.IO{
 		Stdout: open.writer(func(p []byte) error {
 			if err := job.Stdout(p); err != nil {
@@ -131,32 +149,32 @@ func explain(job Job, end error) error {
 	return job.Stderr([]byte("trap: " + reason + "\n"))
 }
 
-// gate lets a run write until it has ended. An executor may leave a blocked
+// tap lets a run write until it has ended. An executor may leave a blocked
 // write behind; what comes of it must not land in the next run.
-type gate struct {
+type tap struct {
 	mu   sync.Mutex
 	over bool
 }
 
 // shut waits for the write under way; those that come later fail.
-func (g *gate) shut() {
+func (g *tap) shut() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.over = true
 }
 
-func (g *gate) writer(w func(p []byte) error) io.Writer { return gated{g, w} }
+func (g *tap) writer(w func(p []byte) error) io.Writer { return tapped{g, w} }
 
-type gated struct {
-	gate *gate
-	w    func(p []byte) error
+type tapped struct {
+	tap *tap
+	w   func(p []byte) error
 }
 
 // Write hands p on whole.
-func (g gated) Write(p []byte) (int, error) {
-	g.gate.mu.Lock()
-	defer g.gate.mu.Unlock()
-	if g.gate.over {
+func (g tapped) Write(p []byte) (int, error) {
+	g.tap.mu.Lock()
+	defer g.tap.mu.Unlock()
+	if g.tap.over {
 		return 0, fmt.Errorf("%w: the run is over", mman.ErrCanceled)
 	}
 	if err := g.w(p); err != nil {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/gate"
 	"github.com/limboid/massive-man/resources/wasm"
 	"github.com/limboid/massive-man/resources/wasm/interpreter"
 	"github.com/limboid/massive-man/sdk"
@@ -33,26 +35,30 @@ type replayAnswer struct {
 }
 
 func (a *app) replay() *cobra.Command {
-	export := ""
+	export, data := "", []string(nil)
 	cmd := &cobra.Command{
 		Use: "replay RECEIPT", Short: "Run again here what a receipt paid for, and compare result and bill",
 		Long: `replay runs the algorithm of a receipt again on this machine, with the same
 input, arguments, seed and limits, and says whether result and bill are equal or
 where they differ. RECEIPT is in the answer of request run -o json. It needs the
 contents: public ones come from the network, those that were supplied from where
-they were; private data can be replayed by its owner only.
+they were; private data by whoever has it, who names the files with --data, in the
+order of the lease. What passed an owner's gate passes it again here.
 
 --export writes the instrumented module, its inputs and how the run ended into a
 new folder, for another engine: examples/replay/replay.mjs does it in Node.js.`,
 		Example: "  mman replay bafyreib3…  (the receipt's CID)\n  mman replay bafyreib3… --export run && node examples/replay/replay.mjs run",
 		Args:    console.Args(1, 1, "RECEIPT"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.runReplay(cmd.Context(), args[0], export) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.runReplay(cmd.Context(), args[0], export, data)
+		},
 	}
+	cmd.Flags().StringArrayVar(&data, "data", nil, "file of private data, for its owner; repeatable")
 	cmd.Flags().StringVar(&export, "export", "", "also write what the run needs into this new folder")
 	return cmd
 }
 
-func (a *app) runReplay(ctx context.Context, word, export string) error {
+func (a *app) runReplay(ctx context.Context, word, export string, data []string) error {
 	id, err := mman.ParseCID(word)
 	if err != nil {
 		return console.Wrong("%w", err)
@@ -77,7 +83,7 @@ func (a *app) runReplay(ctx context.Context, word, export string) error {
 		return fmt.Errorf("receipt %s: %w: it paid for a %s, whose runs need not be alike", id, mman.ErrUnsupported, facet)
 	}
 	begun := a.now()
-	answer, err := a.again(ctx, c, r, lease, export)
+	answer, err := a.again(ctx, c, r, lease, export, data)
 	if err != nil {
 		return err
 	}
@@ -96,7 +102,7 @@ func (a *app) runReplay(ctx context.Context, word, export string) error {
 }
 
 // again runs a record again and compares.
-func (a *app) again(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease, export string) (replayAnswer, error) {
+func (a *app) again(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease, export string, data []string) (replayAnswer, error) {
 	st, _, err := lease.Audit(r.ChainID, r.Statement, r.Receipt)
 	if err != nil {
 		return replayAnswer{}, err
@@ -107,7 +113,7 @@ func (a *app) again(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease m
 	if err := replayable(r, *st.Result, export); err != nil {
 		return replayAnswer{}, err
 	}
-	again, err := a.runAgain(ctx, c, r, lease, *st.Result, export)
+	again, err := a.runAgain(ctx, c, r, lease, *st.Result, export, data)
 	if err != nil {
 		return replayAnswer{}, err
 	}
@@ -174,7 +180,8 @@ type rerun struct {
 	usage resources.Usage
 }
 
-func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease, paid market.RunResult, export string) (_ rerun, err error) {
+func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease, paid market.RunResult, export string, data []string) (_ rerun, err error) {
+	files := r.Files
 	task := resources.Task{Algorithm: paid.Algorithm, Facet: lease.Algorithm().Facet, Args: r.Run.Args, Stdin: r.Run.Stdin, Seed: r.Run.Seed, Limits: r.Run.Limits, Content: replayContents{c, a.shelf(), r.Files}}
 	streams := resources.IO{Stderr: io.Discard}
 	if !r.Input.IsZero() {
@@ -193,13 +200,21 @@ func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, leas
 				return rerun{}, err
 			}
 			if id = m.Content.Public; id.IsZero() {
-				return rerun{}, fmt.Errorf("%s %s: %w: only its owner can replay a run of it", leg.Role, leg.Resource, mman.ErrNotPublic)
+				if len(data) == 0 {
+					return rerun{}, fmt.Errorf("%s %s: %w: only its owner can replay a run of it, and names the file with --data", leg.Role, leg.Resource, mman.ErrNotPublic)
+				}
+				f, err := privateFile(ctx, data[0])
+				if err != nil {
+					return rerun{}, err
+				}
+				id, files, data = f.Content, append(files, f), data[1:]
 			}
 		}
 		if i > 0 {
 			task.Inputs = append(task.Inputs, id)
 		}
 	}
+	task.Content = replayContents{c, a.shelf(), files}
 	cache := filepath.Join(a.home, "cache")
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return rerun{}, fmt.Errorf("%w: %w", mman.ErrHome, err)
@@ -209,6 +224,12 @@ func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, leas
 		return rerun{}, err
 	}
 	defer func() { err = errors.Join(err, executor.Close()) }()
+	if outlet, guarded := lease.Outlet(); guarded {
+		if export != "" {
+			return rerun{}, fmt.Errorf("--export: %w: its output passed a gate, which another engine does not know of", mman.ErrUnsupported)
+		}
+		return guardedAgain(ctx, executor, task, outlet)
+	}
 	prepared, err := executor.Prepare(ctx, task)
 	if err != nil {
 		return rerun{}, err
@@ -234,6 +255,31 @@ func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, leas
 		Code: out.Code, ExitCode: out.ExitCode, Fuel: out.usage.Fuel,
 		StdoutBytes: size, StdoutSHA256: sha, OutBytes: out.usage.OutBytes,
 	}, export)
+}
+
+// guardedAgain runs a task again whose output left by an outlet.
+func guardedAgain(ctx context.Context, executor *wasm.Executor, task resources.Task, o resources.Outlet) (rerun, error) {
+	run, err := gate.Prepare(ctx, executor, task, o)
+	if err != nil {
+		return rerun{}, err
+	}
+	done := run.Go(ctx)
+	if ctx.Err() != nil {
+		return rerun{}, fmt.Errorf("%w: %w", mman.ErrCanceled, ctx.Err())
+	}
+	id, size, err := content.SumUnixFS(ctx, bytes.NewReader(done.Output))
+	return rerun{RunResult: market.RunResult{ExitCode: done.Verdict.ExitCode(), Output: id, OutputBytes: size}, usage: done.Seen}, err
+}
+
+// privateFile is a file of the owner's in the place of content that nobody else has.
+func privateFile(ctx context.Context, path string) (_ sdk.RunFile, err error) {
+	f, err := os.Open(path) //nolint:gosec // the user names it
+	if err != nil {
+		return sdk.RunFile{}, fmt.Errorf("--data: %w: %w", mman.ErrNotFound, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	id, _, err := content.SumUnixFS(ctx, f)
+	return sdk.RunFile{Content: id, Path: path}, err
 }
 
 // replayContents opens what a run read: from the files that were supplied,

@@ -23,6 +23,9 @@ type Grant struct {
 	// Salt is the one behind Root's public name: SaltSize bytes, or none when
 	// it has no such name.
 	Salt []byte
+	// Over, if set, is told when the stream has ended how many bytes of blocks were
+	// sent on it.
+	Over func(sent uint64)
 }
 
 // Authorizer decides about requests. Node implements it.
@@ -130,6 +133,10 @@ func (s *server) answer(ctx context.Context, conn *wire.Conn) error {
 		return err
 	}
 	grant, root, err := s.grant(ctx, req, peer)
+	r := &reader{store: grant.Store}
+	if grant.Over != nil {
+		defer func() { grant.Over(r.sent) }()
+	}
 	if err != nil {
 		s.cfg.Logger.DebugContext(ctx, "blocks request refused", slog.String("peer", peer.String()), slog.String("lease", req.Lease.String()), slog.Any("error", err))
 		return conn.Fail(errNothing())
@@ -138,13 +145,15 @@ func (s *server) answer(ctx context.Context, conn *wire.Conn) error {
 	if err != nil {
 		return conn.Fail(errNothing())
 	}
+	r.nodes = []content.Node{node}
 	if err := conn.Send(kindHeader, header{grant.Root, grant.Salt, node.Size}); err != nil {
 		return err
 	}
 	if err := conn.Write(kindBlock, root.Data()); err != nil {
 		return err
 	}
-	return s.wants(ctx, conn, &reader{store: grant.Store, nodes: []content.Node{node}})
+	r.sent = uint64(len(root.Data()))
+	return s.wants(ctx, conn, r)
 }
 
 // wants answers what the asker wants, in its order, until the asker ends.
@@ -185,7 +194,9 @@ func (s *server) send(ctx context.Context, conn *wire.Conn, r *reader, w want) e
 		var sent error
 		read := lend(ctx, r.store, child.CID, func(data []byte) error {
 			stop := s.hold(r)
-			sent = conn.Write(kindBlock, data)
+			if sent = conn.Write(kindBlock, data); sent == nil {
+				r.sent += uint64(len(data))
+			}
 			stop()
 			return sent
 		})
@@ -253,7 +264,8 @@ func (s *server) hold(r *reader) (stop func()) {
 // but blocks of the file, because it starts at its root.
 type reader struct {
 	store content.Reader
-	slow  bool // its last block took longer than stall
+	slow  bool   // its last block took longer than stall
+	sent  uint64 // bytes of blocks
 	path  []uint32
 	nodes []content.Node // the root, and one for each step of path
 }
