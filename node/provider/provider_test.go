@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,6 +73,7 @@ type chain struct {
 	tries  int
 	fail   error // how Submit and, with broken, every look answers
 	broken bool
+	looks  atomic.Uint64 // how often it was asked
 }
 
 func newChain(tb testing.TB) *chain {
@@ -90,12 +92,14 @@ func (c *chain) change(f func()) {
 }
 
 func (c *chain) Height() uint64 {
+	c.looks.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.height
 }
 
 func (c *chain) Lease(id mman.LeaseID) (market.Lease, error) {
+	c.looks.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken {
@@ -109,6 +113,7 @@ func (c *chain) Lease(id mman.LeaseID) (market.Lease, error) {
 }
 
 func (c *chain) Offer(id mman.CID) (market.Offer, error) {
+	c.looks.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken {

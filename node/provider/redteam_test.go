@@ -148,7 +148,7 @@ func bits(views map[string]bool) float64 { return math.Log2(float64(len(views)))
 func TestRedTeam(t *testing.T) {
 	t.Parallel()
 	module := buildRedteam(t)
-	executor, err := wasm.New(wasm.Config{Clock: time.Now, CacheDir: t.TempDir()})
+	executor, err := wasm.New(wasm.Config{Clock: time.Now, CacheDir: t.TempDir(), PrepareTimeout: 10 * time.Minute})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, executor.Close()) })
 	l := guarded(t, executor)
@@ -341,7 +341,8 @@ func gateOfAPolicy(t *testing.T, l *lender, module []byte) {
 		require.Zero(t, len(output)%32)
 	}
 	release.Gate = mman.SumCID(mman.CodecRaw, []byte("nobody has it"))
-	r := l.attack(t, 9, module, []byte("x"), &release)
-	_, _, err = r.try("print", "0")
-	require.ErrorIs(t, err, mman.ErrNotFound, "before anything ran")
+	terms := listing(t, resources.KindDataset, "secret", true, []byte("x"))
+	terms.Policy.Release = &release
+	_, err = l.Publish(t.Context(), terms)
+	require.ErrorIs(t, err, mman.ErrNotFound)
 }
