@@ -206,6 +206,7 @@ func pages() []page {
 		{file: "docs/dapps.md"},
 		{file: "docs/validator.md"},
 		{file: "docs/market.md"},
+		{file: "docs/datasets.md"},
 		{file: "docs/endpoints.md"},
 		{file: "docs/containers.md"},
 		{file: "docs/environments.md"},
