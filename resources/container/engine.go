@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,6 +34,8 @@ const answerWithin = 30 * time.Second
 type Facts struct {
 	// Host is its address, Version its own.
 	Host, Version string
+	// Podman is set for what is Podman, and not Docker.
+	Podman bool
 	// GVisor is set when it can run programs in gVisor.
 	GVisor bool
 	// Arch is its processor in Go's words; CPUs and MemoryBytes are its machine's.
@@ -79,7 +82,17 @@ func ask(ctx context.Context, c *client.Client, host string) (Facts, error) {
 	case "":
 		f.Arch = runtime.GOARCH
 	}
+	version, err := c.ServerVersion(ctx, client.ServerVersionOptions{})
+	if err != nil {
+		return Facts{}, fmt.Errorf("%w: container engine at %s: its version: %w", mman.ErrUnreachable, host, err)
+	}
+	for _, component := range version.Components {
+		f.Podman = f.Podman || component.Name == podmanEngine
+	}
 	_, f.GVisor = info.Runtimes[RuntimeGVisor]
+	if f.Podman {
+		f.GVisor = info.DefaultRuntime == RuntimeGVisor
+	}
 	return f, nil
 }
 
@@ -93,6 +106,7 @@ type engine struct {
 	facts   Facts
 	owner   string
 	runtime string // "" for the engine's own
+	profile string // the path of our seccomp profile, "" for the engine's own
 	idle    string // the path of our first process
 	off     *undefended
 
@@ -186,9 +200,15 @@ func (e *engine) host(limits resources.Limits, mounts []string) *container.HostC
 			},
 		},
 	}
+	if e.profile != "" {
+		h.SecurityOpt = append(h.SecurityOpt, seccompOption+e.profile)
+	}
 	e.weaken(h)
 	return h
 }
+
+// seccompOption begins the option that names a seccomp profile.
+const seccompOption = "seccomp="
 
 // weaken takes defences away that a test switched off.
 func (e *engine) weaken(h *container.HostConfig) {
@@ -220,7 +240,8 @@ func (e *engine) weaken(h *container.HostConfig) {
 		h.SecurityOpt, h.CapDrop = nil, nil
 	}
 	if off.seccomp {
-		h.SecurityOpt = append(h.SecurityOpt, "seccomp=unconfined")
+		h.SecurityOpt = slices.DeleteFunc(h.SecurityOpt, func(o string) bool { return strings.HasPrefix(o, seccompOption) })
+		h.SecurityOpt = append(h.SecurityOpt, seccompOption+"unconfined")
 	}
 	if off.sockets {
 		h.Binds = append(h.Binds, strings.TrimPrefix(e.facts.Host, "unix://")+":/var/run/docker.sock")
@@ -268,6 +289,11 @@ func (e *engine) user(img *loaded) string {
 		group = "65534"
 	}
 	return user + ":" + group
+}
+
+// refused reports whether a program never began, by how it ended.
+func (e *engine) refused(got client.ExecInspectResult) bool {
+	return !e.facts.Podman && got.PID == 0 && got.ExitCode != 0
 }
 
 // measured is what an engine counted of a container.

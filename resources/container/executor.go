@@ -101,11 +101,18 @@ func (e *Executor) furnish() error {
 	if err != nil {
 		return err
 	}
+	ours := map[string][]byte{e.engine.idle: first, e.path(ferryFile): way}
+	if e.engine.facts.Podman {
+		e.engine.profile = e.path(profileFile)
+		if ours[e.engine.profile], err = restrict(profiles()); err != nil {
+			return err
+		}
+	}
 	err = os.RemoveAll(e.config.Dir)
 	if err == nil {
 		err = os.MkdirAll(e.config.Dir, 0o700)
 	}
-	for path, program := range map[string][]byte{e.engine.idle: first, e.path(ferryFile): way} {
+	for path, program := range ours {
 		if err == nil {
 			err = os.WriteFile(path, program, 0o600)
 		}

@@ -95,3 +95,6 @@ func WhoAmI(arch string) []byte {
 
 // FirstProcess returns the first process of every container.
 func FirstProcess(arch string) ([]byte, error) { return idle(arch) }
+
+// Restrict is what Podman's seccomp profile becomes.
+func Restrict(paths []string) ([]byte, error) { return restrict(paths) }

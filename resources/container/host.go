@@ -572,7 +572,7 @@ func (h *hosted) exited(ctx context.Context, ferry *mux.Session, exec string, pr
 			return 0, fmt.Errorf("%w: the container engine: %w", mman.ErrStopped, err)
 		}
 		if !got.Running {
-			if got.PID == 0 && got.ExitCode != 0 {
+			if h.r.e.engine.refused(got) {
 				return 0, fmt.Errorf("%w: the image cannot run %.100q: there is no such program in it that runs here, or no such folder", mman.ErrModule, h.r.p.command[0])
 			}
 			return uint32(got.ExitCode & 0xff), nil

@@ -532,7 +532,7 @@ func (r *run) exit(ctx context.Context) (code uint32, oom bool, err error) {
 			return 0, false, fmt.Errorf("%w: how the program ended: %w", mman.ErrInternal, err)
 		}
 		if !got.Running {
-			r.refused = got.PID == 0 && got.ExitCode != 0 // it never began
+			r.refused = r.e.engine.refused(got)
 			return uint32(got.ExitCode & 0xff), false, nil
 		}
 		// Its streams are closed, so that it will end, or it never does: a program
