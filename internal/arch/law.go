@@ -63,6 +63,7 @@ func Law() []Room {
 		{In: "resources/container/...", May: []string{"resources", "resources/prepare", "resources/container/..."}, Why: "a driver knows a task, not a price or a peer"},
 		{In: "resources/endpoint/call", May: []string{"resources"}, Why: "how a call travels and what it costs in tokens, on both sides"},
 		{In: "resources/endpoint/...", May: []string{"resources", "resources/endpoint/..."}, Why: "a driver knows a task, not a price or a peer"},
+		{In: "resources/gpu", Why: "what the kernel shows of a machine"},
 		{In: "resources/environment", May: []string{"resources"}, Why: "how one talks with an environment, on both sides"},
 		{In: "resources/dataset/...", May: []string{"resources", "resources/dataset/..."}, Why: "a driver knows a task, not a price or a peer"},
 		{In: "p2p/...", May: []string{"p2p/...", "market/...", "resources"}, Why: "the network carries bytes, it does not know the chain"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/limboid/massive-man/node"
 	"github.com/limboid/massive-man/node/provider"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/gpu"
 )
 
 const flagProvide = "provide"
@@ -189,6 +191,7 @@ func (p *program) greet(ctx context.Context, n *node.Node, done chan error, list
 	p.printf("%s is ready: rpc %s, api %s, peer %s\n", run.ChainID, run.RPC, run.API, strings.Join(run.Peers, " "))
 	if sandbox := n.Sandbox(); all && sandbox != "" {
 		listings = append(listings, ownContainers(sandbox))
+		p.graphics()
 	}
 	for _, l := range listings {
 		got, err := lender.Publish(ready, l)
@@ -267,6 +270,24 @@ func ownCompute() provider.Listing {
 	}
 }
 
+// graphics says which graphics processors are here. None is lent: no sandbox of this
+// node gives programs a device, and the offer says gpu=none.
+func (p *program) graphics() {
+	found, err := gpu.Detect(os.DirFS("/"))
+	switch {
+	case err != nil:
+		p.printf("graphics processors: not known: %v\n", err)
+	case len(found) == 0:
+		p.printf("graphics processors: none\n")
+	default:
+		p.printf("graphics processors: %s; not lent, containers are given no devices\n", strings.Join(found, ", "))
+	}
+}
+
+// attributeGPU is the key of the attribute that says which graphics processor programs
+// are given.
+const attributeGPU = "gpu"
+
 // ownContainers lends this machine's container engine to everybody on a local
 // network, without a network of its own.
 func ownContainers(sandbox string) provider.Listing {
@@ -274,7 +295,7 @@ func ownContainers(sandbox string) provider.Listing {
 		Manifest: resources.Manifest{
 			Version: 1, Kind: resources.KindCompute, Facet: resources.FacetContainer, Name: "Container compute",
 			Summary:    "Runs and hosts images, without network",
-			Attributes: resources.SortedAttributes(map[string]string{provider.AttributeSandbox: sandbox}),
+			Attributes: resources.SortedAttributes(map[string]string{provider.AttributeSandbox: sandbox, attributeGPU: "none"}),
 		},
 		// A day is for what is hosted; all of it is paid.
 		Policy: policy.Policy{Default: policy.Allow, Limits: policy.Limits{WallMs: 24 * 3_600_000, MemoryBytes: 1 << 30, InputBytes: 4 << 30, OutputBytes: 4 << 30, Network: "none"}},
