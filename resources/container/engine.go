@@ -317,6 +317,6 @@ func (e *engine) measure(ctx context.Context, id string) (measured, error) {
 	}
 	return measured{
 		cpu:    time.Duration(min(stats.CPUStats.CPUUsage.TotalUsage, 1<<62)),
-		strict: stats.MemoryStats.Failcnt > 0 || stats.MemoryStats.MaxUsage > 0 && stats.MemoryStats.MaxUsage >= stats.MemoryStats.Limit,
+		strict: e.facts.Podman || stats.MemoryStats.Failcnt > 0 || stats.MemoryStats.MaxUsage > 0 && stats.MemoryStats.MaxUsage >= stats.MemoryStats.Limit,
 	}, nil
 }

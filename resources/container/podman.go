@@ -17,6 +17,8 @@ import (
 //     everything there;
 //   - a program that has ended has no number any more, so that nothing tells one that
 //     never began from one that ended with 127: it is billed as the latter;
+//   - it does not tell that memory was refused, so that a program that signal 9 ended
+//     counts as one that reached its limit;
 //   - the usual seccomp profile lets programs mount and make user namespaces.
 
 // podmanEngine is how Podman names itself among its components.
