@@ -86,7 +86,7 @@ func (e *Environment) why() error {
 // waited for.
 func (e *Environment) Reset(ctx context.Context, r environment.Reset) (environment.Begun, error) {
 	n := max(r.NumEnvs, e.client.NumEnvs(), 1)
-	cost, err := e.lease.Compute().Price.Of(resources.Usage{Steps: uint64(n)}) //nolint:gosec // positive
+	cost, err := e.lease.Compute().Price.Of(resources.Usage{Steps: uint64(n)})
 	if err != nil {
 		return environment.Begun{}, err
 	}

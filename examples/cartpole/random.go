@@ -37,7 +37,7 @@ func (p *pcg) step() {
 // float64 returns a number in [0, 1), of 53 bits.
 func (p *pcg) float64() float64 {
 	p.step()
-	word := bits.RotateLeft64(p.state.high^p.state.low, -int(p.state.high>>58)) //nolint:gosec // 6 bits
+	word := bits.RotateLeft64(p.state.high^p.state.low, -int(p.state.high>>58))
 	return float64(word>>11) / (1 << 53)
 }
 

@@ -55,7 +55,7 @@ func Serve(in io.Reader, out io.Writer, fresh func() (uint64, error)) error {
 		if size > mostBytes {
 			return ErrRequest
 		}
-		if uint32(cap(body)) < size {
+		if uint32(cap(body)) < size { //nolint:gosec // bounded
 			body = make([]byte, size)
 		}
 		if _, err := io.ReadFull(r, body[:size]); err != nil {

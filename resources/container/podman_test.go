@@ -32,9 +32,12 @@ func TestPodmansProfile(t *testing.T) {
 	require.NoError(t, err)
 	var profile struct {
 		Syscalls []struct {
-			Names []string
-			Args  []struct{ Value, ValueTwo uint64 }
-		}
+			Names []string `json:"names"`
+			Args  []struct {
+				Value    uint64 `json:"value"`
+				ValueTwo uint64 `json:"valueTwo"`
+			} `json:"args"`
+		} `json:"syscalls"`
 	}
 	require.NoError(t, json.Unmarshal(got, &profile))
 	require.Len(t, profile.Syscalls, 3)

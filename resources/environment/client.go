@@ -145,7 +145,7 @@ func (c *Client) Reset(ctx context.Context, r Reset) (Begun, error) {
 		switch len(r.Seeds) {
 		case 0:
 		case 1:
-			how, seed = 2, r.Seeds[0]+uint64(i) //nolint:gosec // bounded
+			how, seed = 2, r.Seeds[0]+uint64(i)
 		default:
 			how, seed = 2, r.Seeds[i]
 		}

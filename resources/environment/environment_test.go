@@ -40,7 +40,7 @@ type heard struct {
 func (r heard) Read(p []byte) (int, error) {
 	for {
 		n, err := r.referee.Read(r.ctx, p)
-		var refusal *environment.Refusal
+		var refusal *environment.RefusalError
 		if !errors.As(err, &refusal) {
 			return n, err
 		}
@@ -340,7 +340,7 @@ func TestHostileEnvironments(t *testing.T) {
 func TestGivesUp(t *testing.T) {
 	t.Parallel()
 	silent := make(chan struct{})
-	c, _ := begin(t, func(in io.Reader, out io.Writer) error {
+	c, _ := begin(t, func(_ io.Reader, out io.Writer) error {
 		_, err := io.WriteString(out, frame(environment.FrameSpec, small))
 		<-silent
 		return err

@@ -32,7 +32,7 @@ const (
 	// MaxRequestBytes bounds the body of a frame to the environment, MaxAnswerBytes
 	// that of one from it.
 	MaxRequestBytes = 1 << 20
-	MaxAnswerBytes  = 4 << 20
+	MaxAnswerBytes  = 4 << 20 //nolint:revive // the comment above is of both
 	// SpecMaxBytes bounds a Spec, InfoMaxBytes the info of an answer, FailedMaxBytes
 	// the sentence of a refusal.
 	SpecMaxBytes   = 64 << 10

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	mman "github.com/limboid/massive-man"
@@ -30,12 +31,12 @@ type Referee struct {
 // NewReferee returns the referee of a run whose user speaks on in.
 func NewReferee(in resources.Input) *Referee { return &Referee{in: in} }
 
-// Refusal is a request that the environment does not see. Its user is told; the run
+// RefusalError is a request that the environment does not see. Its user is told; the run
 // goes on.
-type Refusal struct{ Frame []byte }
+type RefusalError struct{ Frame []byte }
 
 // Error is the sentence.
-func (r *Refusal) Error() string { return string(r.Frame[headBytes:]) }
+func (r *RefusalError) Error() string { return string(r.Frame[headBytes:]) }
 
 // Steps returns how many steps were answered. It is safe for concurrent use.
 func (r *Referee) Steps() uint64 { return r.judge.answered.Load() }
@@ -44,7 +45,7 @@ func (r *Referee) Steps() uint64 { return r.judge.answered.Load() }
 func (r *Referee) Ready() bool { return len(r.rest) > 0 }
 
 // Read gives the environment its input: never more than one request, and that only
-// when it has answered the one before. It fails with a *Refusal, which the user must
+// when it has answered the one before. It fails with a *RefusalError, which the user must
 // be told before Read is called again, with mman.ErrEnvironment when one of the two
 // breaks the protocol, and else as its input does.
 func (r *Referee) Read(ctx context.Context, p []byte) (int, error) {
@@ -80,9 +81,9 @@ func (r *Referee) next(ctx context.Context) error {
 			return fmt.Errorf("%w: the consumer sent more than %d requests that were refused, the last: %w", mman.ErrEnvironment, maxRefusals, err)
 		}
 		text := strings.ToValidUTF8(err.Error()[:min(len(err.Error()), FailedMaxBytes)], "")
-		return &Refusal{AppendFrame(nil, FrameFailed, []byte(text))}
+		return &RefusalError{AppendFrame(nil, FrameFailed, []byte(text))}
 	}
-	r.rest = append(head, body...)
+	r.rest = slices.Concat(head, body)
 	return nil
 }
 

@@ -72,11 +72,13 @@ func (d DType) put(b []byte, v float64) []byte {
 	case Float64:
 		return le.AppendUint64(b, math.Float64bits(v))
 	case Int8, UInt8:
-		return append(b, byte(int64(v)))
+		return append(b, byte(int64(v))) //nolint:gosec // the bits of a signed number
 	case Int16:
 		return le.AppendUint16(b, uint16(int64(v))) //nolint:gosec // the bits of a signed number
 	case Int32:
 		return le.AppendUint32(b, uint32(int64(v))) //nolint:gosec // as above
+	case Int64:
+		fallthrough
 	default:
 		return le.AppendUint64(b, uint64(int64(v))) //nolint:gosec // as above
 	}
@@ -240,6 +242,8 @@ func (s Space) bounds(i int) (low, high float64) {
 		return 0, float64(s.NVec[i] - 1)
 	case MultiBinary:
 		return 0, 1
+	case Box:
+		fallthrough
 	default:
 		return at(s.Low, i, math.Inf(-1)), at(s.High, i, math.Inf(1))
 	}

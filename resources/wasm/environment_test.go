@@ -42,7 +42,7 @@ func requests(n uint32, steps int) []byte {
 	for s := range steps {
 		step := le.AppendUint32(nil, n)
 		for range n {
-			step = le.AppendUint64(step, uint64(s%2)) //nolint:gosec // small
+			step = le.AppendUint64(step, uint64(s%2))
 		}
 		all = environment.AppendFrame(all, environment.FrameStep, step)
 	}

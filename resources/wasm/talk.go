@@ -121,7 +121,7 @@ func (r *run) listen(f *file, mem guestMemory, args []uint64) errno {
 
 func (r *run) hear(f *file, b []byte) (n int) {
 	n, err := r.heard(f, b)
-	for refusal := (*environment.Refusal)(nil); errors.As(err, &refusal); n, err = r.heard(f, b) {
+	for refusal := (*environment.RefusalError)(nil); errors.As(err, &refusal); n, err = r.heard(f, b) {
 		if err := r.await(func() error { return writeAll(r.stdout.w, refusal.Frame) }); err != nil {
 			r.fail(fmt.Errorf("pass a refusal on: %w", err))
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -287,8 +288,8 @@ func shaped(values []float64, shape []uint64) []any {
 			out = append(out, v)
 		}
 	}
-	for i := len(shape) - 1; i >= 0; i-- {
-		n := int(shape[i]) //nolint:gosec // the space is valid
+	for _, size := range slices.Backward(shape) {
+		n := int(size) //nolint:gosec // the space is valid
 		nested := make([]any, 0, len(out)/n)
 		for ; len(out) >= n; out = out[n:] {
 			nested = append(nested, out[:n:n])

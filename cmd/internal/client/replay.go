@@ -158,7 +158,7 @@ func replayable(r sdk.RunRecord, result market.RunResult, export string) error {
 	}
 	for _, outside := range []*mman.Error{mman.ErrCanceled, mman.ErrIdle, mman.ErrUnpaid, mman.ErrStopped, mman.ErrCapExceeded, mman.ErrWall} {
 		if result.Code == outside.Code {
-			return fmt.Errorf("receipt %s: %w: the environment was ended from outside (%s), at a moment that is not recorded", sdk.ReceiptID(r.Receipt), mman.ErrUnsupported, outside)
+			return fmt.Errorf("receipt %s: %w: the environment was ended from outside (%w), at a moment that is not recorded", sdk.ReceiptID(r.Receipt), mman.ErrUnsupported, outside)
 		}
 	}
 	return nil
