@@ -22,6 +22,8 @@ type gate struct {
 	baseFee  uint64
 	verified *verifiedTxs
 	waiting  *waitingTxs
+	// beside verifies while the block is executed; nil verifies at once.
+	beside *beside
 }
 
 // opened is a transaction whose bytes are in order.
@@ -81,58 +83,87 @@ type entry struct {
 
 const (
 	// batchLeast is from how many signatures on they are verified together, and
-	// batchMost how many at once.
+	// batchMost how many at once: more would cost less each, but the last ones of a
+	// block are waited for.
 	batchLeast = 4
 	batchMost  = 256
 )
 
-// openAll opens the transactions of a block, and verifies together the
-// signatures that CheckTx has not seen. Those that verify are remembered; admit
-// looks at the others one by one.
-func (g gate) openAll(r state.Reader, txs [][]byte) ([]entry, error) {
+// openAll opens the transactions of a block.
+func (g gate) openAll(txs [][]byte) []entry {
 	entries := make([]entry, len(txs))
-	var unseen []*entry
 	for i, raw := range txs {
 		t := &entries[i]
 		t.raw = raw
 		if i == 0 && tx.IsBeacon(raw) {
 			continue
 		}
-		if t.opened, t.err = g.open(raw); t.err == nil && !g.verified.knows(t.hash) {
-			unseen = append(unseen, t)
-		}
+		t.opened, t.err = g.open(raw)
 	}
-	for len(unseen) >= batchLeast {
-		n := min(len(unseen), batchMost)
-		if err := g.verifyTogether(r, unseen[:n]); err != nil {
-			return nil, err
-		}
-		unseen = unseen[n:]
-	}
-	return entries, nil
+	return entries
 }
 
-func (g gate) verifyTogether(r state.Reader, unseen []*entry) error {
-	batch := sig.NewBatchVerifier(len(unseen))
-	keys := make([]verifiedTx, 0, len(unseen))
-	for _, t := range unseen {
-		account, ok, err := bank.Lookup(r, t.Signer.Address())
-		if err != nil {
-			return err
+// beside verifies the signatures of a block in batches on other processors, while
+// the block is executed as if all of them were valid. Whoever executes asks at the
+// end whether they were, and drops what he did when not.
+type beside struct {
+	chainID string
+	next    []pending // the batch that grows
+	batches []running
+}
+
+// pending is a signature that is to be verified, for that account number.
+type pending struct {
+	opened
+
+	number uint64
+}
+
+type running struct {
+	txs  []pending
+	wait func() []bool
+}
+
+func (b *beside) add(o opened, number uint64) {
+	if b.next = append(b.next, pending{o, number}); len(b.next) >= batchMost {
+		b.start()
+	}
+}
+
+func (b *beside) start() {
+	txs, chainID := b.next, b.chainID
+	b.next = nil
+	b.batches = append(b.batches, running{txs, sig.VerifyBeside(len(txs), func(batch *sig.BatchVerifier) {
+		for _, t := range txs {
+			batch.Add(t.Signer, t.SignBytes(chainID, t.number), t.Signature)
 		}
-		if ok { // others are refused, or come to be within this block
-			batch.Add(t.Signer, t.SignBytes(g.chainID, account.Number), t.Signature)
-			keys = append(keys, verifiedTx{t.hash, account.Number})
+	})})
+}
+
+// settled reports whether all signatures were valid. Those that were are remembered.
+func (b *beside) settled(verified *verifiedTxs) bool {
+	if len(b.next) >= batchLeast {
+		b.start()
+	}
+	all := true
+	for _, batch := range b.batches {
+		verified.count.Add(uint64(len(batch.txs)))
+		for i, valid := range batch.wait() {
+			if t := batch.txs[i]; valid {
+				verified.add(verifiedTx{t.hash, t.number})
+			} else {
+				all = false
+			}
 		}
 	}
-	_, valid := batch.Verify()
-	g.verified.count.Add(uint64(len(keys)))
-	for i, ok := range valid {
-		if ok {
-			g.verified.add(keys[i])
+	for _, t := range b.next {
+		verified.count.Add(1)
+		if t.Verify(b.chainID, t.number) != nil {
+			return false
 		}
+		verified.add(verifiedTx{t.hash, t.number})
 	}
-	return nil
+	return all
 }
 
 // fee returns what the transaction pays: its gas limit at the base fee. What it
@@ -162,6 +193,10 @@ func (g gate) admit(w state.Writer, o opened, height uint64) error {
 func (g gate) verify(o opened, number uint64) error {
 	key := verifiedTx{o.hash, number}
 	if g.verified.has(key) {
+		return nil
+	}
+	if g.beside != nil {
+		g.beside.add(o, number)
 		return nil
 	}
 	g.verified.count.Add(1)
@@ -195,25 +230,14 @@ func newVerifiedTxs(size int) *verifiedTxs {
 	return &verifiedTxs{half: size / 2, new: map[mman.Hash]uint64{}}
 }
 
-// knows reports whether the transaction's signature verified, for whatever
-// account number.
-func (v *verifiedTxs) knows(hash mman.Hash) bool {
-	_, ok := v.number(hash)
-	return ok
-}
-
 func (v *verifiedTxs) has(key verifiedTx) bool {
-	number, ok := v.number(key.hash)
-	return ok && number == key.number
-}
-
-func (v *verifiedTxs) number(hash mman.Hash) (number uint64, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if number, ok = v.new[hash]; !ok {
-		number, ok = v.old[hash]
+	number, ok := v.new[key.hash]
+	if !ok {
+		number, ok = v.old[key.hash]
 	}
-	return number, ok
+	return ok && number == key.number
 }
 
 func (v *verifiedTxs) add(key verifiedTx) {

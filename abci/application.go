@@ -199,7 +199,7 @@ func (a *Application) gate(r state.Reader, height uint64) (gate, error) {
 		return gate{}, err
 	}
 	base, err := bank.BaseFee(r, params, height)
-	return gate{c.ID, params, base, a.verified, a.waiting}, err
+	return gate{chainID: c.ID, params: params, baseFee: base, verified: a.verified, waiting: a.waiting}, err
 }
 
 func (a *Application) resetCheck() error {

@@ -60,11 +60,8 @@ type execution struct {
 // run executes the transactions and what is due. Its error is one of the store
 // or a broken invariant, never one of a transaction.
 func (e *execution) run(txs [][]byte) error {
-	entries, err := e.gate.openAll(e.state, txs)
+	entries, err := e.advance(e.gate.openAll(txs))
 	if err != nil {
-		return err
-	}
-	if entries, err = e.advance(entries); err != nil {
 		return err
 	}
 	e.out.taken = entries

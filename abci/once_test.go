@@ -74,3 +74,43 @@ func TestOnce(t *testing.T) {
 	require.Equal(t, executed+5, c.App.Executions())
 	require.Equal(t, verified+4*senders, c.App.Verifications())
 }
+
+// TestOneBadSignature: in a block of transactions that nobody has seen, whose
+// signatures are verified beside its execution, the one that does not verify is
+// refused alone, and a proposal with it as a whole.
+func TestOneBadSignature(t *testing.T) {
+	t.Parallel()
+	const senders, bad = 20, 7
+	actors := make([]abcitest.Actor, senders)
+	for i := range actors {
+		actors[i] = abcitest.NewActor(t, "sender"+string(rune('a'+i)))
+	}
+	for _, wrong := range []int{1, 2, senders} {
+		c := abcitest.New(t, abcitest.Genesis(t, 100*mman.MAN, actors...))
+		c.Pass(1)
+		var raws [][]byte
+		for i, a := range actors {
+			raw := c.Sign(a, []tx.Msg{tx.MsgSend{From: a.Address, To: actors[(i+1)%senders].Address, Amount: 1}})
+			if i >= bad && i < bad+wrong || wrong == senders {
+				raw[len(raw)-1] ^= 1 // of the signature, which stands last
+			}
+			raws = append(raws, raw)
+		}
+		answer, err := c.App.ProcessProposal(t.Context(), abcitest.Proposal(c.Request(raws...)))
+		require.NoError(t, err)
+		require.False(t, answer.IsAccepted())
+
+		c.App.DropCaches()
+		executed := c.App.Executions()
+		b := c.Force(raws...)
+		for i, r := range b.Results {
+			want := uint32(0)
+			if i >= bad && i < bad+wrong || wrong == senders {
+				want = uint32(mman.ErrBadSignature.Code)
+			}
+			require.Equal(t, want, r.Code, "%d of %d: %s", i, wrong, r.Log)
+		}
+		require.Positive(t, c.App.Executions()-executed)
+		require.NoError(t, c.App.Invariants())
+	}
+}

@@ -79,11 +79,7 @@ func (a *Application) selectTxs(req *types.RequestPrepareProposal) ([][]byte, er
 	if due && !s.needBeacon(a.log) {
 		return nil, fmt.Errorf("%w: block %d has work to draw for, and this node cannot: it lets others propose", mman.ErrBeacon, height)
 	}
-	entries, err := g.openAll(o, req.Txs)
-	if err != nil {
-		return nil, err
-	}
-	for _, t := range entries {
+	for _, t := range g.openAll(req.Txs) {
 		if t.Tx == nil || t.err != nil || t.GasLimit > s.gas || wireSize(t.raw) > s.room {
 			continue
 		}
@@ -200,10 +196,45 @@ func consensusAddress(address []byte) (a block.ConsensusAddress) {
 
 // execute runs a block on a new overlay above the last commit.
 func (a *Application) execute(p proposal) (*executed, error) {
-	next := a.next()
-	if p.height < 1 || uint64(p.height) != next {
-		return nil, fmt.Errorf("%w: block %d where %d is due", mman.ErrInvalid, p.height, next)
+	if p.height < 1 || uint64(p.height) != a.next() {
+		return nil, fmt.Errorf("%w: block %d where %d is due", mman.ErrInvalid, p.height, a.next())
 	}
+	a.executions.Add(1)
+	e, err := a.prepare(p)
+	if err != nil {
+		return nil, err
+	}
+	e.gate.beside = &beside{chainID: e.gate.chainID}
+	err = e.run(p.txs)
+	if !e.gate.beside.settled(a.verified) {
+		// Now those that are valid are known, and the others are refused where they
+		// stand.
+		if e, err = a.prepare(p); err != nil {
+			return nil, err
+		}
+		err = e.run(p.txs)
+	}
+	e.gate.beside = nil
+	if err != nil || !e.doubtful {
+		return e.out, err
+	}
+	before, err := a.begin()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := a.changes.migrate(before, &e.header); err != nil {
+		return nil, err
+	}
+	if err := e.inOrder(before); err != nil {
+		e.refuse(err)
+		return e.out, fatal(err)
+	}
+	return e.out, nil
+}
+
+// prepare returns the execution of a block before its first transaction.
+func (a *Application) prepare(p proposal) (*execution, error) {
+	next := a.next()
 	o, err := a.begin()
 	if err != nil {
 		return nil, err
@@ -218,27 +249,11 @@ func (a *Application) execute(p proposal) (*executed, error) {
 		return nil, err
 	}
 	out := &executed{hash: string(p.hash), height: next, at: p.at.Unix(), overlay: o}
-	e := &execution{
-		routes: a.routes, gate: g, state: o, gas: g.params.MaxGasPerBlock, out: out, consensus: p.consensus(a.aside()), begun: begun,
-		header: header, proposer: consensusAddress(p.proposer),
-	}
 	if len(begun) > 0 {
 		out.version = header.Version
 	}
-	a.executions.Add(1)
-	if err := e.run(p.txs); err != nil || !e.doubtful {
-		return out, err
-	}
-	before, err := a.begin()
-	if err != nil {
-		return nil, err
-	}
-	if _, err := a.changes.migrate(before, &header); err != nil {
-		return nil, err
-	}
-	if err := e.inOrder(before); err != nil {
-		e.refuse(err)
-		return out, fatal(err)
-	}
-	return out, nil
+	return &execution{
+		routes: a.routes, gate: g, state: o, gas: g.params.MaxGasPerBlock, out: out, consensus: p.consensus(a.aside()), begun: begun,
+		header: header, proposer: consensusAddress(p.proposer),
+	}, nil
 }

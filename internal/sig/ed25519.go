@@ -82,3 +82,24 @@ func (v *BatchVerifier) Verify() (bool, []bool) {
 	}
 	return true, out
 }
+
+// VerifyBeside fills a batch of n signatures and verifies it on a goroutine of its
+// own. The function that it returns waits and answers which are valid, in the order
+// in which fill added them; it is to be called once, and the caller owns the slice.
+// After a panic of fill or of the batch none counts as valid, so that who verifies
+// those one by one meets it again.
+func VerifyBeside(n int, fill func(*BatchVerifier)) (wait func() []bool) {
+	done := make(chan []bool, 1)
+	go func() {
+		valid := make([]bool, n)
+		defer func() {
+			_ = recover() // told above
+			done <- valid
+		}()
+		batch := NewBatchVerifier(n)
+		fill(batch)
+		_, answers := batch.Verify()
+		copy(valid, answers)
+	}()
+	return func() []bool { return <-done }
+}
