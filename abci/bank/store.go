@@ -25,11 +25,23 @@ func accounts() state.Table[Account] {
 
 // Lookup returns the account's record; ok is false when there is none.
 func Lookup(r state.Reader, a mman.Address) (account Account, ok bool, err error) {
-	return accounts().Get(r, a[:])
+	b, ok, err := r.Get(state.BankAccounts.Store(), state.BankAccounts.Key(a[:]))
+	if err != nil || !ok {
+		return Account{}, false, err
+	}
+	if account, ok := readAccount(b); ok {
+		return account, true, nil
+	}
+	account, err = accounts().Decode(a[:], b)
+	return account, err == nil, err
 }
 
 func put(w state.Writer, a mman.Address, account Account) error {
-	return accounts().Set(w, a[:], account)
+	b, err := account.encode()
+	if err != nil {
+		return err
+	}
+	return w.Set(state.BankAccounts.Store(), state.BankAccounts.Key(a[:]), b)
 }
 
 // create makes an account with the next number.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"unicode/utf8"
 )
 
@@ -151,4 +152,28 @@ func skipMap(n uint64, b []byte, depth int) ([]byte, error) {
 		}
 	}
 	return b, nil
+}
+
+// AppendUint appends the encoding of a number, for records that write themselves
+// because they are written often. What they write must be what Marshal gives.
+func AppendUint(b []byte, n uint64) []byte {
+	switch {
+	case n < 24: //nolint:mnd // in the head itself
+		return append(b, byte(n))
+	case n <= math.MaxUint8:
+		return append(b, 24, byte(n))
+	case n <= math.MaxUint16:
+		return binary.BigEndian.AppendUint16(append(b, 25), uint16(n))
+	case n <= math.MaxUint32:
+		return binary.BigEndian.AppendUint32(append(b, 26), uint32(n))
+	default:
+		return binary.BigEndian.AppendUint64(append(b, 27), n)
+	}
+}
+
+// ReadUint reads the number that b begins with, for records that AppendUint helped
+// to write; ok is false when there is none in its shortest form.
+func ReadUint(b []byte) (n uint64, rest []byte, ok bool) {
+	major, n, rest, err := readHead(b)
+	return n, rest, err == nil && major == majorUint
 }
