@@ -13,20 +13,22 @@ import (
 func (Module) Execute(ctx *block.Context, msg tx.Msg) error {
 	switch m := msg.(type) {
 	case tx.MsgSend:
-		if err := spend(ctx, m.From, m.Amount); err != nil {
+		from, err := spend(ctx, m.From, m.Amount)
+		if err != nil {
 			return err
 		}
-		return receive(ctx, m.From, m.To, m.Amount)
+		return receive(ctx, from, m.To, m.Amount)
 	case tx.MsgMultiSend:
 		sum, err := m.Sum()
 		if err != nil {
 			return err
 		}
-		if err := spend(ctx, m.From, sum); err != nil {
+		from, err := spend(ctx, m.From, sum)
+		if err != nil {
 			return err
 		}
 		for i, o := range m.Outputs {
-			if err := receive(ctx, m.From, o.To, o.Amount); err != nil {
+			if err := receive(ctx, from, o.To, o.Amount); err != nil {
 				return fmt.Errorf("payment %d: %w", i, err)
 			}
 		}
@@ -36,22 +38,24 @@ func (Module) Execute(ctx *block.Context, msg tx.Msg) error {
 	}
 }
 
-func spend(ctx *block.Context, from mman.Address, amount mman.Amount) error {
-	if err := debit(ctx.State, from, amount); err != nil {
-		return err
+// spend takes the coins and returns the payer as events name him.
+func spend(ctx *block.Context, payer mman.Address, amount mman.Amount) (from string, err error) {
+	if err := debit(ctx.State, payer, amount); err != nil {
+		return "", err
 	}
-	ctx.Emit("coin_spent", "spender", from.String(), "amount", block.Coins(amount))
-	return nil
+	from = payer.String()
+	ctx.Emit("coin_spent", "spender", from, "amount", block.Coins(amount))
+	return from, nil
 }
 
-func receive(ctx *block.Context, payer, payee mman.Address, amount mman.Amount) error {
+func receive(ctx *block.Context, from string, payee mman.Address, amount mman.Amount) error {
 	if payee.IsZero() {
 		return fmt.Errorf("%w: nobody has the zero address, the coins would be lost", mman.ErrInvalid)
 	}
 	if err := credit(ctx.State, payee, amount); err != nil {
 		return err
 	}
-	from, to, coins := payer.String(), payee.String(), block.Coins(amount)
+	to, coins := payee.String(), block.Coins(amount)
 	ctx.Emit("coin_received", "receiver", to, "amount", coins)
 	ctx.Emit("transfer", "recipient", to, "sender", from, "amount", coins)
 	return nil

@@ -51,22 +51,23 @@ type Overlay struct {
 	base   Reader
 	parent *Overlay // the base when it is an Overlay, else nil
 	dirty  *btree.BTreeG[Change]
+	free   *btree.FreeListG[Change] // of nodes, for those nested in it too
 }
 
 // NewOverlay returns an empty Overlay above the base. Stage it when the base is
 // the store's latest Snapshot; otherwise it can only be read and dropped.
 func NewOverlay(base Reader) *Overlay {
-	return &Overlay{base: base, dirty: btree.NewG(overlayDegree, lessChange)}
+	return newOverlay(base, nil, btree.NewFreeListG[Change](btree.DefaultFreeListSize))
+}
+
+func newOverlay(base Reader, parent *Overlay, free *btree.FreeListG[Change]) *Overlay {
+	return &Overlay{base: base, parent: parent, dirty: btree.NewWithFreeListG(overlayDegree, lessChange, free), free: free}
 }
 
 func lessChange(a, b Change) bool { return a.Key < b.Key }
 
 // Nest returns an empty Overlay above o, whose Commit writes into o.
-func (o *Overlay) Nest() *Overlay {
-	child := NewOverlay(o)
-	child.parent = o
-	return child
-}
+func (o *Overlay) Nest() *Overlay { return newOverlay(o, o, o.free) }
 
 // Commit moves the writes into the Overlay that Nest was called on and leaves
 // o empty. An Overlay from NewOverlay has no such parent: ErrInvalid.
@@ -78,7 +79,7 @@ func (o *Overlay) Commit() error {
 		o.parent.dirty.ReplaceOrInsert(c)
 		return true
 	})
-	o.dirty.Clear(false)
+	o.dirty.Clear(true)
 	return nil
 }
 
