@@ -32,10 +32,28 @@ type State struct {
 	markers []versioned // ascending by height, at most KeepHeights
 	version uint64      // the newest version that was ever written
 	failed  error       // the write that failed; nothing is written after it
+	newest  atomic.Pointer[write]
 
 	// applied is the newest height, synced the one of the last sync, flushed that
 	// of the sync before it.
 	applied, synced, flushed atomic.Uint64
+}
+
+// write is a block that is being written.
+type write struct {
+	done chan struct{} // closed at the end
+	err  error         // set before
+}
+
+// settle waits for the write of the newest block and returns the first error of any.
+func (s *State) settle() error {
+	if w := s.newest.Load(); w != nil {
+		<-w.done
+		if s.failed == nil {
+			s.failed = w.err
+		}
+	}
+	return s.failed
 }
 
 // versioned is a marker and the version its block was written at.
@@ -128,6 +146,9 @@ func (s *State) Marker(height uint64) (state.Marker, error) {
 
 // Iterate implements state.DB.
 func (s *State) Iterate(height uint64, prefix string, fn func(key, value []byte) error) error {
+	if err := s.settle(); err != nil {
+		return wrap(fmt.Sprintf("read state at height %d after a failed write", height), err)
+	}
 	m := s.find(height)
 	if m.Height == 0 {
 		return nil
@@ -154,14 +175,15 @@ func (s *State) Iterate(height uint64, prefix string, fn func(key, value []byte)
 }
 
 // Apply implements state.DB. A block that fits one transaction is atomic by
-// itself; a larger one is written in several, the marker in the last.
+// itself; a larger one is written in several, the marker in the last, which is still
+// on its way to the log when Apply returns.
 func (s *State) Apply(changes []state.Change, marker state.Marker) error {
 	doing := fmt.Sprintf("write state of height %d", marker.Height)
 	if newest := s.find(math.MaxUint64); marker.Height <= newest.Height {
 		return fmt.Errorf("%w: %s after %d", mman.ErrInvalid, doing, newest.Height)
 	}
-	if s.failed != nil {
-		return wrap(doing+" after a failed write", s.failed)
+	if err := s.settle(); err != nil {
+		return wrap(doing+" after a failed write", err)
 	}
 	size := int64(len(marker.Data) + 256)
 	for _, c := range changes {
@@ -178,7 +200,6 @@ func (s *State) Apply(changes []state.Change, marker state.Marker) error {
 	}
 	s.version = m.version
 	s.markers = append(s.markers, m)
-	s.applied.Store(m.Height)
 	if n := len(s.markers); n > state.KeepHeights {
 		s.markers = slices.Clone(s.markers[n-state.KeepHeights:])
 	}
@@ -210,7 +231,14 @@ func (s *State) write(changes []state.Change, m versioned) error {
 	if err != nil {
 		return err
 	}
-	return txn.CommitAt(m.version, nil)
+	w := &write{done: make(chan struct{})}
+	s.newest.Store(w)
+	return txn.CommitAt(m.version, func(err error) {
+		if w.err = err; err == nil {
+			s.applied.Store(m.Height)
+		}
+		close(w.done)
+	})
 }
 
 // sink is what a transaction and a batch have in common.
@@ -272,6 +300,9 @@ func markerName(height uint64) []byte {
 // version above everything that is to be forgotten.
 func (s *State) Rewind(height uint64) error {
 	doing := fmt.Sprintf("return state to height %d", height)
+	if err := s.settle(); err != nil {
+		return wrap(doing+" after a failed write", err)
+	}
 	m := s.find(height)
 	s.applied.Store(m.Height)
 	s.synced.Store(min(s.synced.Load(), m.Height))
@@ -347,6 +378,9 @@ func (s *State) Flushed() uint64 { return s.flushed.Load() }
 // sync makes what is written safe from a power cut. What the sync before this
 // one found in an older write buffer is in a table by now, so that one counts.
 func (s *State) sync() error {
+	if w := s.newest.Load(); w != nil {
+		<-w.done
+	}
 	height := s.applied.Load()
 	if err := s.db.Sync(); err != nil {
 		return wrap("sync state", err)
@@ -363,5 +397,5 @@ func (s *State) forget() {
 }
 
 func (s *State) close() error {
-	return wrap("close state database", s.db.Close())
+	return errors.Join(wrap("write state", s.settle()), wrap("close state database", s.db.Close()))
 }
