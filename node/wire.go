@@ -323,6 +323,7 @@ func (n *Node) buildKeeper(rpc *chain.Client, lender *provider.Provider, transfe
 	}
 	return keeper.New(keeper.Config{
 		Dir: filepath.Join(n.cfg.Home, folderReplicas), ChainID: n.doc.ChainID, Bind: lender.Bind, Transfers: transfers, Logger: n.log,
+		Room: store.Room(n.cfg.Home, store.DefaultConfig(n.cfg.Home, n.log).MinFree),
 	}, ledger{n.app}, submitter{n.doc.ChainID, n.key, submit.New(rpc, n.doc.ChainID, n.key, ring.Lock, n.cfg.Clock.After)}, n.host, n.discovery)
 }
 

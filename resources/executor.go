@@ -32,6 +32,9 @@ type Task struct {
 	Stdin mman.CID
 	// Inputs are mounted read-only, the i-th as /data/<i>.
 	Inputs []mman.CID
+	// Folders says of each input whether it is the pack of a folder, which is mounted
+	// as one; nil when none is.
+	Folders []bool
 	// Seed feeds every source of randomness that the guest can see.
 	Seed mman.Hash
 	// Environment makes the run one of an environment: input and output are the frames
@@ -152,6 +155,9 @@ func (t Task) Validate() error {
 	if len(t.Inputs) > MaxInputs {
 		return fmt.Errorf("%w: %d inputs, at most %d are allowed", mman.ErrTooLarge, len(t.Inputs), MaxInputs)
 	}
+	if len(t.Folders) > 0 && len(t.Folders) != len(t.Inputs) {
+		return fmt.Errorf("%w: of %d inputs %d are said to be folders or not", mman.ErrInvalid, len(t.Inputs), len(t.Folders))
+	}
 	for i, in := range t.Inputs {
 		if in.IsZero() {
 			return fmt.Errorf("%w: input %d names no content", mman.ErrInvalid, i)
@@ -173,6 +179,9 @@ func (t Task) Validate() error {
 	}
 	return t.Limits.Validate()
 }
+
+// IsFolder reports whether input i is the pack of a folder.
+func (t Task) IsFolder(i int) bool { return len(t.Folders) > 0 && t.Folders[i] }
 
 // ValidArgs bounds a program's arguments.
 func ValidArgs(args []string) error {

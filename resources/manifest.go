@@ -35,6 +35,7 @@ const (
 	FacetJS     Facet = "js"     // algorithm: a script for its Interpreter
 	FacetPython Facet = "python" // algorithm: a script for its Interpreter
 	FacetFile   Facet = "file"   // dataset: one file
+	FacetFolder Facet = "folder" // dataset: a folder, as its pack
 	// FacetCheckpoint is a dataset: one version of a large file that changes, cut into
 	// leaves by its content; its parents are the versions before it.
 	FacetCheckpoint Facet = "checkpoint"
@@ -75,7 +76,7 @@ func ValidFacet(kind Kind, facet Facet) bool {
 	case KindCompute:
 		return facet == FacetWasm || facet == FacetContainer
 	case KindDataset:
-		return facet == FacetFile || facet == FacetCheckpoint
+		return facet == FacetFile || facet == FacetFolder || facet == FacetCheckpoint
 	case KindEndpoint:
 		return facet == FacetHTTP
 	case KindEnvironment:

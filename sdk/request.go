@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -27,15 +28,29 @@ type Content struct {
 	File     string
 	// Where is a condition over the words of policy.Where, for a dataset that may be any.
 	Where string
+	// Stored is a storage lease of one's own, whose file or folder is fetched first: it
+	// is a File then.
+	Stored mman.LeaseID
 }
 
-// ParseContent reads a command line's word: a CID, or else the path of a file.
+// Foreign reports whether it is no resource but must be brought to this machine: what
+// is stored, or the content of a file or folder by itself.
+func (c Content) Foreign() bool {
+	return c.Stored != mman.LeaseID{} || !c.Resource.IsZero() && c.Resource.Codec() != mman.CodecDagCBOR
+}
+
+// ParseContent reads a command line's word: a CID, or the path of a file or folder, or
+// else a lease.
 func ParseContent(word string) (Content, error) {
 	if id, err := mman.ParseCID(word); err == nil {
 		return Content{Resource: id}, nil
 	}
 	if _, err := os.Stat(word); err != nil {
-		return Content{}, fmt.Errorf("%w: %.200q is neither a CID nor a file here", mman.ErrNotFound, word)
+		var c Content
+		if c.Stored.UnmarshalText([]byte(word)) == nil {
+			return c, nil
+		}
+		return c, fmt.Errorf("%w: %.200q is neither a CID nor a file here", mman.ErrNotFound, word)
 	}
 	return Content{File: word}, nil
 }
@@ -178,6 +193,9 @@ func (c *Client) legs(ctx context.Context, w Wanted) ([]market.LegRequest, map[m
 		if err != nil {
 			return market.LegRequest{}, err
 		}
+		if role == market.RoleData && isFolder(what.File) {
+			facet = resources.FacetFolder
+		}
 		files[id] = what.File
 		return market.LegRequest{Role: role, Facet: facet, Resource: id, Supplied: true}, nil
 	}
@@ -239,10 +257,32 @@ func (c *Client) dataFacet(ctx context.Context, d Content, discover bool) (resou
 	return found[0].Offer.Facet, nil
 }
 
-func sumFile(ctx context.Context, path string) (_ mman.CID, err error) {
+// OpenSupplied opens what is supplied to a run from a path of this machine, and says
+// how long it is: a file, or the pack of a folder. mman.ErrNotFound.
+func OpenSupplied(ctx context.Context, path string) (io.ReadCloser, uint64, error) {
+	if isFolder(path) {
+		return resources.OpenFolder(ctx, path)
+	}
 	f, err := os.Open(path) //nolint:gosec // the user names it
 	if err != nil {
-		return mman.CID{}, fmt.Errorf("%w: %w", mman.ErrNotFound, err)
+		return nil, 0, fmt.Errorf("%w: %w", mman.ErrNotFound, err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("%w: %w", mman.ErrNotFound, err), f.Close())
+	}
+	return f, uint64(info.Size()), nil //nolint:gosec // sizes are not negative
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+func sumFile(ctx context.Context, path string) (_ mman.CID, err error) {
+	f, _, err := OpenSupplied(ctx, path)
+	if err != nil {
+		return mman.CID{}, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	id, _, err := content.SumUnixFS(ctx, f)

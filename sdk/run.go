@@ -200,7 +200,7 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 		return Outcome{}, err
 	}
 	p := &payer{ctx: ctx, lane: s.lane, key: s.key, peer: s.peer, now: s.client.cfg.Now, begun: s.client.cfg.Now(), base: before.Usage, paid: before.net(), told: w.Paid, tokens: w.Tokens, steps: w.Steps, fuel: run.Limits.Fuel, mebibytes: run.Limits.Mebibytes(), in: s.lease.InBytes + run.StdinBytes, typed: new(atomic.Uint64)}
-	if p.in, err = s.suppliedBytes(p.in); err != nil {
+	if p.in, err = s.suppliedBytes(ctx, p.in); err != nil {
 		return Outcome{}, err
 	}
 	check := NewChecker(ctx)
@@ -225,7 +225,7 @@ func (s *Session) Run(ctx context.Context, w Work) (Outcome, error) {
 			sinks.Aside = counter{aside{w.Console}, &p.out, run.Limits.OutputBytes}
 		}
 	}
-	_, err = s.conn.Run(ctx, run, s.source(w, run), p, sinks)
+	_, err = s.conn.Run(ctx, run, s.source(ctx, w, run), p, sinks)
 	if sha == nil { // there is no result
 		_, _, _, endErr := check.End()
 		err = errors.Join(err, endErr)
@@ -322,34 +322,29 @@ func (s *Session) prepare(ctx context.Context, w Work) (session.Run, error) {
 }
 
 // suppliedBytes adds the consumer's own data, which every run reads.
-func (s *Session) suppliedBytes(n uint64) (uint64, error) {
+func (s *Session) suppliedBytes(ctx context.Context, n uint64) (uint64, error) {
 	for _, leg := range s.lease.Lease.Data() {
 		if !leg.Supplied {
 			continue
 		}
-		info, err := os.Stat(s.lease.files[leg.Resource])
+		f, size, err := OpenSupplied(ctx, s.lease.files[leg.Resource])
 		if err != nil {
-			return 0, fmt.Errorf("%w: %w", mman.ErrNotFound, err)
+			return 0, err
 		}
-		n += uint64(info.Size()) //nolint:gosec // sizes are not negative
+		if err := f.Close(); err != nil {
+			return 0, fmt.Errorf("%w: %w", mman.ErrHome, err)
+		}
+		n += size
 	}
 	return n, nil
 }
 
 // source opens what the provider asks for: the lease's local files and the
 // run's input.
-func (s *Session) source(w Work, run session.Run) session.Source {
+func (s *Session) source(ctx context.Context, w Work, run session.Run) session.Source {
 	return func(id mman.CID) (io.ReadCloser, uint64, error) {
 		if path, ok := s.lease.files[id]; ok {
-			f, err := os.Open(path) //nolint:gosec // the user named it
-			if err != nil {
-				return nil, 0, fmt.Errorf("%w: %w", mman.ErrNotFound, err)
-			}
-			info, err := f.Stat()
-			if err != nil {
-				return nil, 0, errors.Join(err, f.Close())
-			}
-			return f, uint64(info.Size()), nil //nolint:gosec // sizes are not negative
+			return OpenSupplied(ctx, path)
 		}
 		if i, ok := resources.InterpreterAt(id); ok && i.Facet == s.lease.Lease.Algorithm().Facet {
 			return s.client.interpreter(i)

@@ -26,7 +26,8 @@ import (
 
 // StoreWanted is a file to store.
 type StoreWanted struct {
-	// File is its path, Name what it is called in lists.
+	// File is the path of a file or folder, Name what it is called in lists. A folder
+	// is stored as its pack.
 	File, Name string
 	// Replicas is how many, 1 to storage.MaxReplicas.
 	Replicas int
@@ -51,6 +52,8 @@ type Stored struct {
 	Bytes   uint64   `json:"bytes"`
 	Content mman.CID `json:"content"`
 	Public  bool     `json:"public"`
+	// Folder says that the file is the pack of a folder.
+	Folder bool `json:"folder,omitempty"`
 	// Key is the seed of the lease key.
 	Key []byte `json:"key"`
 	// Replicas are what was made of the file.
@@ -165,7 +168,7 @@ func (s Stored) write(dir string) error {
 
 // seal makes the replicas of a file in a folder.
 func (c *Client) seal(ctx context.Context, w StoreWanted, dir string) (Stored, uint64, error) {
-	out := Stored{ChainID: c.chainID, Name: w.Name, Public: w.Public, Key: make([]byte, ed25519.SeedSize)}
+	out := Stored{ChainID: c.chainID, Name: w.Name, Public: w.Public, Folder: isFolder(w.File), Key: make([]byte, ed25519.SeedSize)}
 	if _, err := rand.Read(out.Key); err != nil {
 		return out, 0, fmt.Errorf("%w: %w", mman.ErrInternal, err)
 	}
@@ -180,7 +183,7 @@ func (c *Client) seal(ctx context.Context, w StoreWanted, dir string) (Stored, u
 			}
 			r.Identity, recipient = identity.String(), identity.Recipient()
 		}
-		tree, err := sealOne(w.File, replicaFile(dir, i), recipient)
+		tree, err := sealOne(ctx, w.File, replicaFile(dir, i), recipient)
 		if err != nil {
 			return out, 0, err
 		}
@@ -190,9 +193,9 @@ func (c *Client) seal(ctx context.Context, w StoreWanted, dir string) (Stored, u
 		r.Root, size = tree.Root, tree.Bytes
 		out.Replicas = append(out.Replicas, r)
 	}
-	f, err := os.Open(w.File)
+	f, _, err := OpenSupplied(ctx, w.File)
 	if err != nil {
-		return out, 0, fmt.Errorf("%w: %w", mman.ErrNotFound, err)
+		return out, 0, err
 	}
 	out.Content, out.Bytes, err = content.SumUnixFS(ctx, f)
 	return out, size, errors.Join(err, f.Close())
@@ -200,10 +203,10 @@ func (c *Client) seal(ctx context.Context, w StoreWanted, dir string) (Stored, u
 
 // sealOne writes one replica, encrypted when there is a recipient, and returns its
 // tree.
-func sealOne(from, to string, recipient age.Recipient) (t storage.Tree, err error) {
-	in, err := os.Open(from) //nolint:gosec // the user names it
+func sealOne(ctx context.Context, from, to string, recipient age.Recipient) (t storage.Tree, err error) {
+	in, _, err := OpenSupplied(ctx, from)
 	if err != nil {
-		return t, fmt.Errorf("%w: %w", mman.ErrNotFound, err)
+		return t, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
 	out, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // the user's own home

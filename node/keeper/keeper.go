@@ -50,6 +50,8 @@ type Config struct {
 	ChainID string
 	// Bind makes the ledger know the node.
 	Bind func(ctx context.Context) error
+	// Room asks for so many bytes on the disk; mman.ErrDiskFull.
+	Room func(bytes int64) error
 	// Transfers bounds transfers.
 	Transfers replicas.Config
 	Logger    *slog.Logger
@@ -92,8 +94,8 @@ type promise struct {
 
 // New opens the folder. It starts nothing.
 func New(cfg Config, ledger Ledger, submitter Submitter, host *p2p.Host, disc *discovery.Discovery) (*Keeper, error) {
-	if cfg.Bind == nil || cfg.Logger == nil {
-		return nil, fmt.Errorf("%w: keeper: a way to bind the node and a logger are needed", mman.ErrInvalid)
+	if cfg.Bind == nil || cfg.Room == nil || cfg.Logger == nil {
+		return nil, fmt.Errorf("%w: keeper: a way to bind the node, one to ask for room, and a logger are needed", mman.ErrInvalid)
 	}
 	if err := cfg.Transfers.Validate(); err != nil {
 		return nil, err
@@ -324,7 +326,7 @@ func (k *Keeper) fetch(ctx context.Context, n vault.Name, l storage.Lease) (err 
 	if err := k.reach(ctx, source.Peer); err != nil {
 		return err
 	}
-	p, err := k.files.part(n, l.Bytes, r.Root)
+	p, err := k.part(n, l, r)
 	if err != nil {
 		return err
 	}
@@ -342,6 +344,21 @@ func (k *Keeper) fetch(ctx context.Context, n vault.Name, l storage.Lease) (err 
 		return fmt.Errorf("from %s: %w", source.Peer, err)
 	}
 	return p.finish()
+}
+
+// part opens what there is of a replica, when there is room for the rest.
+func (k *Keeper) part(n vault.Name, l storage.Lease, r storage.Replica) (*part, error) {
+	p, err := k.files.part(n, l.Bytes, r.Root)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.cfg.Room(int64(p.Size() - p.Offset())); err != nil { //nolint:gosec // at most storage.MaxBytes
+		if p.Offset() == 0 { // nothing stays of what was never begun
+			err = errors.Join(err, k.files.remove(n))
+		}
+		return nil, errors.Join(fmt.Errorf("keep replica %d of lease %s: %w", n.Replica, n.Lease, err), p.Close())
+	}
+	return p, nil
 }
 
 // reach makes the addresses of a peer known, those that it told the ledger.

@@ -51,7 +51,7 @@ func (k *Keeper) Take(_ context.Context, a replicas.Ask, _ mman.PeerID) (replica
 	if !k.claim(n) {
 		return nil, fmt.Errorf("%w: replica %d of lease %s is being brought", mman.ErrBusy, a.Replica, a.Lease)
 	}
-	p, err := k.files.part(n, l.Bytes, r.Root)
+	p, err := k.part(n, l, r)
 	if err != nil {
 		k.release(n)
 		return nil, err

@@ -180,7 +180,7 @@ func (c contents) task(ctx context.Context, run session.Run, limits resources.Li
 		if err != nil {
 			return resources.Task{}, err
 		}
-		task.Inputs = append(task.Inputs, id)
+		task.Inputs, task.Folders = append(task.Inputs, id), append(task.Folders, leg.Facet == resources.FacetFolder)
 	}
 	if !run.Stdin.IsZero() {
 		open[run.Stdin] = c.local(c.own, run.Stdin)

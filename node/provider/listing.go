@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -110,6 +111,19 @@ func ReadListing(path string) (_ Listing, err error) {
 	return l, nil
 }
 
+// suits reports whether what is behind a listing is of its facet: a folder is, all
+// else is a file.
+func (l Listing) suits(info fs.FileInfo) error {
+	switch folder := l.Manifest.Facet == resources.FacetFolder; {
+	case folder && !info.IsDir():
+		return fmt.Errorf("%w: resource.content: %s is not a folder", mman.ErrInvalid, l.Content)
+	case !folder && !info.Mode().IsRegular():
+		return fmt.Errorf("%w: resource.content: %s is not a file; for a folder say facet: folder", mman.ErrInvalid, l.Content)
+	default:
+		return nil
+	}
+}
+
 // check looks at the file behind a listing: a WASM algorithm that cannot run
 // would only disappoint.
 func (l Listing) check() (err error) {
@@ -120,8 +134,8 @@ func (l Listing) check() (err error) {
 	if err != nil {
 		return fmt.Errorf("%w: resource.content: %w", mman.ErrNotFound, err)
 	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%w: resource.content: %s is not a file", mman.ErrInvalid, l.Content)
+	if err := l.suits(info); err != nil {
+		return err
 	}
 	if l.Manifest.Facet != resources.FacetWasm {
 		return nil

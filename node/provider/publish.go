@@ -249,12 +249,17 @@ func (p *Provider) holdContent(ctx context.Context, l Listing, h *holding) (size
 	if err != nil {
 		return 0, fmt.Errorf("%w: resource.content: %w", mman.ErrNotFound, err)
 	}
-	if !info.Mode().IsRegular() {
-		return 0, fmt.Errorf("%w: resource.content: %s is not a file", mman.ErrInvalid, l.Content)
+	if err := l.suits(info); err != nil {
+		return 0, err
 	}
-	f, err := os.Open(l.Content)
+	var f io.ReadCloser
+	if info.IsDir() {
+		f, _, err = resources.OpenFolder(ctx, l.Content)
+	} else if f, err = os.Open(l.Content); err != nil {
+		err = fmt.Errorf("%w: resource.content: %w", mman.ErrDenied, err)
+	}
 	if err != nil {
-		return 0, fmt.Errorf("%w: resource.content: %w", mman.ErrDenied, err)
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	addPublic, addPrivate := p.public.AddPublic, content.AddTo

@@ -15,6 +15,10 @@ type space struct {
 	minFree int64
 }
 
+// Room returns what asks for room on the disk under dir: mman.ErrDiskFull when fewer
+// than minFree bytes would stay free. It is safe for concurrent use.
+func Room(dir string, minFree int64) func(bytes int64) error { return (&space{dir, minFree}).take }
+
 // take asks for room for n bytes. It looks at the disk each time, which takes a
 // microsecond: others fill the disk too, however little is written here.
 func (s *space) take(n int64) error {

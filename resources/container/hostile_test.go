@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 
@@ -256,6 +257,19 @@ func TestGVisor(t *testing.T) {
 	require.NoError(t, free.err, "without its defence the attack must work")
 	require.Zero(t, free.result.ExitCode)
 	require.Equal(t, "still there\n", run(t, e, task(content, does(t, "echo still there"))).stdout)
+}
+
+// TestFolderInput: a folder among the inputs is one in the container, and nobody
+// writes to it.
+func TestFolderInput(t *testing.T) {
+	t.Parallel()
+	e := open(t, config(t), container.Undefended{})
+	var pack bytes.Buffer
+	require.NoError(t, resources.PackFolder(t.Context(), fstest.MapFS{"a.txt": {Data: []byte("first\n")}, "deep/er/b.txt": {Data: []byte("second\n")}}, &pack))
+	content := &resourcestest.Content{}
+	want := task(content, does(t, "cat /data/0/a.txt /data/0/deep/er/b.txt; ls /data/0; echo x > /data/0/c || echo refused"))
+	want.Inputs, want.Folders = []mman.CID{content.Add(pack.Bytes())}, []bool{true}
+	require.Equal(t, "first\nsecond\na.txt\ndeep\nrefused\n", run(t, e, want).stdout)
 }
 
 // kernel is the host's version, as /proc tells it.

@@ -176,13 +176,47 @@ func (r *run) stage(ctx context.Context) (mounts []string, unstage func() error,
 		return nil
 	}
 	for i, id := range r.p.task.Inputs {
-		path := filepath.Join(dir, strconv.Itoa(i))
-		if err := r.stageOne(ctx, path, id, r.p.sizes.Inputs[i]); err != nil {
+		path, stage := filepath.Join(dir, strconv.Itoa(i)), r.stageOne
+		if entries := r.p.sizes.Folders[i]; entries != nil {
+			stage = func(ctx context.Context, path string, id mman.CID, size uint64) error {
+				return r.stageFolder(ctx, path, id, size, entries)
+			}
+		}
+		if err := stage(ctx, path, id, r.p.sizes.Inputs[i]); err != nil {
 			return nil, unstage, fmt.Errorf("input %d: %w", i, err)
 		}
 		mounts = append(mounts, path+":"+DataDir+"/"+strconv.Itoa(i)+":ro")
 	}
 	return mounts, unstage, nil
+}
+
+// stageFolder writes the files of a pack. Only the folder above keeps others out: the
+// program reads them as nobody.
+func (r *run) stageFolder(ctx context.Context, dir string, id mman.CID, size uint64, entries []resources.FolderEntry) (err error) {
+	src, err := r.open(ctx, id, size)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // see above
+		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, filepath.FromSlash(e.Path))
+		if e.Folder {
+			if err := os.Mkdir(path, 0o755); err != nil { //nolint:gosec // see above
+				return fmt.Errorf("%w: %w", mman.ErrHome, err)
+			}
+			continue
+		}
+		if _, err := src.Seek(int64(e.Offset), io.SeekStart); err != nil { //nolint:gosec // below the content's size
+			return fmt.Errorf("read %s: %w", id, err)
+		}
+		if err := writeInput(path, io.LimitReader(src, int64(e.Size)), id, e.Size); err != nil { //nolint:gosec // as above
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *run) stageOne(ctx context.Context, path string, id mman.CID, size uint64) (err error) {
@@ -191,12 +225,15 @@ func (r *run) stageOne(ctx context.Context, path string, id mman.CID, size uint6
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
+	return writeInput(path, src, id, size)
+}
+
+func writeInput(path string, src io.Reader, id mman.CID, size uint64) error {
 	dst, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o444) //nolint:gosec // the program reads it as nobody; the folder above is ours alone
 	if err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
-	defer func() { err = errors.Join(err, dst.Close()) }()
-	return copyAll(dst, src, id, size)
+	return errors.Join(copyAll(dst, src, id, size), dst.Close())
 }
 
 // open opens a content that must be as large as it was.

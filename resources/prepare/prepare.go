@@ -14,7 +14,9 @@ import (
 type Sizes struct {
 	Stdin  uint64
 	Inputs []uint64 // one for each of resources.Task.Inputs
-	Total  uint64   // at most resources.Limits.InputBytes
+	// Folders are what is in an input that is a folder, nil for others; one for each.
+	Folders [][]resources.FolderEntry
+	Total   uint64 // at most resources.Limits.InputBytes
 }
 
 // Measure opens what a task reads for its size. What exceeds the limit is
@@ -42,8 +44,26 @@ func Measure(ctx context.Context, t resources.Task) (s Sizes, err error) {
 			return s, err
 		}
 		s.Inputs = append(s.Inputs, size)
+		var inside []resources.FolderEntry
+		if t.IsFolder(i) {
+			if inside, err = list(ctx, t, id, size); err != nil {
+				return s, fmt.Errorf("input %d: %w", i, err)
+			}
+		}
+		s.Folders = append(s.Folders, inside)
 	}
 	return s, nil
+}
+
+// list reads what is in a folder; an empty one is not nil.
+func list(ctx context.Context, t resources.Task, id mman.CID, size uint64) (_ []resources.FolderEntry, err error) {
+	blob, err := t.Content.Open(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("open folder %s: %w", id, err)
+	}
+	defer func() { err = errors.Join(err, blob.Close()) }()
+	found, err := resources.ReadPack(blob, size)
+	return append([]resources.FolderEntry{}, found...), err
 }
 
 // SizeOf opens a content of a task for its size; what names it in errors.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	mman "github.com/limboid/massive-man"
@@ -79,6 +80,9 @@ const descriptionFile = "run.json"
 func Export(ctx context.Context, task resources.Task, ending Ending, dir string) error {
 	if err := task.Validate(); err != nil {
 		return err
+	}
+	if slices.Contains(task.Folders, true) {
+		return fmt.Errorf("%w: a run with a folder among its inputs is replayed here, and not exported", mman.ErrUnsupported)
 	}
 	if err := os.MkdirAll(dir, 0o777); err != nil { //nolint:gosec // the user shares it with whom the umask says
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)

@@ -3,6 +3,7 @@ package wasm
 import (
 	"encoding/binary"
 	"math"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,11 +92,33 @@ func (r *run) mount(path string, root *node) {
 func (r *run) openFiles() {
 	r.files = []*file{r.standardInput(), {out: r.stdout, stream: 1}, {out: r.stderr, stream: 2}}
 	data := newFolder(inodeData, nil)
+	next := uint64(inodeFolders)
 	for i, in := range r.inputs {
-		data.add(strconv.Itoa(i), newContent(inodeData+1+uint64(i), in))
+		inode := inodeData + 1 + uint64(i)
+		if r.folders[i] == nil {
+			data.add(strconv.Itoa(i), newContent(inode, in))
+			continue
+		}
+		data.add(strconv.Itoa(i), unpacked(inode, next, in, r.folders[i]))
+		next += uint64(len(r.folders[i]))
 	}
 	r.mount(DataDir, data)
 	r.mount(ScratchDir, newFolder(inodeTmp, &scratch{memory: &r.memory, inodes: inodeScratch}))
+}
+
+// unpacked is the folder of a pack, whose entries have inodes from next on.
+func unpacked(inode, next uint64, pack *source, entries []resources.FolderEntry) *node {
+	folders := map[string]*node{".": newFolder(inode, nil)}
+	for i, e := range entries {
+		n := next + uint64(i) //nolint:gosec // an index
+		child := newContent(n, &source{size: e.Size, pack: pack, base: e.Offset})
+		if e.Folder {
+			child = newFolder(n, nil)
+			folders[e.Path] = child
+		}
+		folders[path.Dir(e.Path)].add(path.Base(e.Path), child)
+	}
+	return folders["."]
 }
 
 func (r *run) now() uint64 { return r.clock(clockRealtime) }

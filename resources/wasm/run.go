@@ -41,7 +41,8 @@ type run struct {
 	args    []string
 	stdin   *source
 	inputs  []*source
-	script  *source // nil for an algorithm that is a module itself
+	folders [][]resources.FolderEntry // what is in inputs that are folders
+	script  *source                   // nil for an algorithm that is a module itself
 	files   []*file
 	stdout  *output
 	stderr  *output
@@ -80,6 +81,10 @@ type source struct {
 	size uint64
 	blob resources.Blob // nil until it is first read
 	at   uint64         // where the blob stands
+	// pack is the folder's pack in which a file begins at base; nil for a content of
+	// its own.
+	pack *source
+	base uint64
 }
 
 // output is one stream that the guest writes.
@@ -147,6 +152,9 @@ func (r *run) readAt(s *source, offset, want uint64) []byte {
 }
 
 func (s *source) readAt(open func(mman.CID) (resources.Blob, error), b []byte, offset uint64) error {
+	if s.pack != nil {
+		return s.pack.readAt(open, b, s.base+offset)
+	}
 	if s.blob == nil {
 		blob, err := open(s.id)
 		if err != nil {
@@ -322,6 +330,7 @@ func newRun(ctx context.Context, p *preparedTask, streams resources.IO) *run {
 	for i, id := range p.task.Inputs {
 		r.inputs = append(r.inputs, &source{id: id, size: p.sizes.Inputs[i]})
 	}
+	r.folders = p.sizes.Folders
 	r.memory.limit = p.task.Limits.MemoryBytes
 	r.inBytes.Store(p.sizes.Total)
 	r.inLimit = p.task.Limits.InputBytes

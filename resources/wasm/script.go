@@ -39,7 +39,7 @@ type language struct {
 
 func languageOf(facet resources.Facet) (language, bool) {
 	switch facet {
-	case resources.FacetWasm, resources.FacetFile, resources.FacetCheckpoint, resources.FacetHTTP, resources.FacetContainer:
+	case resources.FacetWasm, resources.FacetFile, resources.FacetFolder, resources.FacetCheckpoint, resources.FacetHTTP, resources.FacetContainer:
 		return language{}, false
 	case resources.FacetJS:
 		return language{suffix: ".js", args: []string{"qjs", "--std", "-I", ScriptDir + "/" + preludeName}, prelude: true}, true

@@ -3,8 +3,10 @@ package wasm_test
 import (
 	"bytes"
 	"context"
+	"io/fs"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 
@@ -52,13 +54,18 @@ type ended struct {
 	err            error
 }
 
-func (s scripts) run(t *testing.T, script string, change func(*resources.Task, *resourcestest.Content)) ended {
-	t.Helper()
+func (s scripts) task(script string, change func(*resources.Task, *resourcestest.Content)) resources.Task {
 	content := &resourcestest.Content{}
 	task := resources.Task{Algorithm: content.Add([]byte(script)), Facet: s.interpreter.Facet, Limits: resources.DefaultLimits(), Content: modules{content, s.interpreter.Module, content.Add(s.module)}}
 	if change != nil {
 		change(&task, content)
 	}
+	return task
+}
+
+func (s scripts) run(t *testing.T, script string, change func(*resources.Task, *resourcestest.Content)) ended {
+	t.Helper()
+	task := s.task(script, change)
 	prepared, err := s.executor.Prepare(t.Context(), task)
 	require.NoError(t, err)
 	var stdout, stderr bytes.Buffer
@@ -89,6 +96,35 @@ func TestScriptsReadAndWrite(t *testing.T) {
 	require.Equal(t, "a word to the wise\n", got.stderr)
 	require.EqualValues(t, 3, got.result.ExitCode)
 	require.EqualValues(t, len("input")+len("first")+len("second"), got.result.Usage.InBytes, "neither the script nor its interpreter")
+}
+
+// TestFolderInput: a folder among the inputs is one to the guest, and nobody writes to it.
+func TestFolderInput(t *testing.T) {
+	t.Parallel()
+	s := newScripts(t)
+	var pack bytes.Buffer
+	require.NoError(t, resources.PackFolder(t.Context(), fstest.MapFS{
+		"a.txt": {Data: []byte("first")}, "deep/er/b.txt": {Data: []byte("second")}, "empty": {Mode: fs.ModeDir},
+	}, &pack))
+	folder := func(b []byte) func(task *resources.Task, content *resourcestest.Content) {
+		return func(task *resources.Task, content *resourcestest.Content) {
+			task.Inputs = []mman.CID{content.Add([]byte("a file")), content.Add(b)}
+			task.Folders = []bool{false, true}
+		}
+	}
+	got := s.run(t, `
+		const names = (p) => os.readdir(p)[0].sort().join();
+		console.log(std.loadFile("/data/0"), names("/data/1"), names("/data/1/empty"), std.loadFile("/data/1/deep/er/b.txt"), std.loadFile("/data/1/deep/../a.txt"));
+		console.log(os.stat("/data/1/deep")[0].mode & os.S_IFMT, std.open("/data/1/a.txt", "w") === null, std.open("/data/1/new", "w") === null);
+		const f = std.open("/data/1/deep/er/b.txt", "r");
+		f.seek(3, std.SEEK_SET);
+		console.log(f.readAsString());`, folder(pack.Bytes()))
+	require.NoError(t, got.err, got.stderr)
+	require.Equal(t, "a file .,..,a.txt,deep,empty .,.. second first\n16384 true true\nond\n", got.stdout)
+	require.EqualValues(t, pack.Len()+len("a file"), got.result.Usage.InBytes)
+
+	_, err := s.executor.Prepare(t.Context(), s.task(`console.log(1)`, folder(bytes.Repeat([]byte("no pack"), 100))))
+	require.ErrorIs(t, err, mman.ErrContent)
 }
 
 func TestScriptsSayWhatIsWrong(t *testing.T) {

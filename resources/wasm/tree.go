@@ -30,6 +30,7 @@ const (
 	inodeTmp     = 64
 	inodeScript  = 65
 	inodeScratch = 1 << 10 // the first of the scratch
+	inodeFolders = 1 << 32 // the first of what is in folders among the inputs
 )
 
 // scratch counts what the guest's own files take. The guest's goroutine owns it.

@@ -38,6 +38,15 @@ func regular(path string) (uint64, error) {
 	return uint64(info.Size()), nil //nolint:gosec // sizes are not negative
 }
 
+// readable refuses what is neither a file nor a folder; "" is none.
+func readable(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	_, err := regular(path)
+	return err
+}
+
 // checkAlgorithm refuses a local file that cannot be a WASM module, nor a
 // script by its name, before anybody is paid to find out.
 func checkAlgorithm(path string) (err error) {

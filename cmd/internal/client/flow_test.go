@@ -22,7 +22,7 @@ const computeListing = `
 resource: {kind: compute, facet: wasm, name: half of a farm}
 policy: {default: allow, limits: {network: none}}
 price: {units: [{unit: wall_ms, per: 1000, price: 10000uman}]}
-capacity: 4
+capacity: 8
 `
 
 const dataListing = `
@@ -172,6 +172,33 @@ func TestFlow(t *testing.T) {
 	require.Equal(t, model, string(again1))
 	require.Contains(t, me.fails(t, 3, "pull", word(t, private, "resource"), "--out", pulled), "its owner keeps it")
 
+	// A folder is the input of a run: one that is here, one that anybody gives, one that
+	// is lent, and one from a storage lease.
+	operator.json(t, 0, "send", address, "10MAN")
+	birds := filepath.Join(dir, "birds")
+	require.NoError(t, os.MkdirAll(filepath.Join(birds, "antarctic"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(birds, "antarctic", "penguins.csv"), examples.Penguins(), 0o600))
+	table := me.says(t, "request", "run", stats, "--close", "--data", filepath.Join(dir, "penguins.csv"))
+	ran := me.json(t, 0, "request", "run", stats, "--close", "--data", birds, "--out", out, "--", "/data/0/antarctic/penguins.csv")
+	got, err = os.ReadFile(out)
+	require.NoError(t, err)
+	require.Equal(t, table, string(got))
+	require.Equal(t, true, me.json(t, 0, "replay", word(t, ran, "receipt"))["equal"])
+	given, _ := operator.json(t, 0, "add", birds)["added"].([]any)
+	flock, _ := given[0].(map[string]any)
+	folder := operator.json(t, 0, "resource", "add", write("birds.yaml", strings.NewReplacer("file", "folder", "penguins.csv", "birds", ", algorithms: [%s]", "").Replace(dataListing)))
+	operator.json(t, 0, "offer", "storage", "--capacity", "1GiB")
+	stored := part(t, me.json(t, 0, "request", "store", birds, "--replicas", "1", "--for", "1h"), "lease")
+	for _, data := range []string{word(t, flock, "root"), word(t, folder, "resource"), word(t, stored, "id")} {
+		require.Equal(t, table, me.says(t, "request", "run", stats, "--close", "--data", data, "--", "/data/0/antarctic/penguins.csv"), data)
+	}
+	again := filepath.Join(dir, "fetched")
+	me.json(t, 0, "request", "fetch", word(t, stored, "id"), "--out", again)
+	got, err = os.ReadFile(filepath.Join(again, "antarctic", "penguins.csv"))
+	require.NoError(t, err)
+	require.Equal(t, examples.Penguins(), got)
+	require.Contains(t, me.fails(t, 2, "request", "fetch", word(t, stored, "id"), "--out", again), "already")
+
 	closed := me.json(t, 0, "lease", "close", lease)
 	require.Equal(t, true, closed["closed"])
 	testnet.Eventually(t, "the lease is closed on the node that is asked too", func() (bool, error) {
@@ -198,9 +225,9 @@ func TestFlow(t *testing.T) {
 	require.Contains(t, nobody.fails(t, 4, "receipt", "verify", word(t, lent, "resource")), "no run of this home")
 
 	// The run that was paid for, done again here.
-	again := me.json(t, 0, "replay", word(t, settled, "receipt"))
-	require.Equal(t, true, again["equal"], again["differs"])
-	require.Equal(t, settled["paid_uman"], again["billed_uman"])
+	replayed := me.json(t, 0, "replay", word(t, settled, "receipt"))
+	require.Equal(t, true, replayed["equal"], replayed["differs"])
+	require.Equal(t, settled["paid_uman"], replayed["billed_uman"])
 	require.NoError(t, os.WriteFile(text, []byte("changed"), 0o600))
 	require.Contains(t, me.fails(t, 1, "replay", word(t, settled, "receipt")), "changed since the run")
 	require.Contains(t, me.fails(t, 4, "replay", word(t, lent, "resource")), "no run of this home")

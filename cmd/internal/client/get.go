@@ -129,7 +129,22 @@ func (a *app) saveFile(ctx context.Context, f *sdk.Fetched, out string) error {
 
 // saveFolder writes a folder that was fetched beside its place, and puts it there
 // when it is whole.
-func saveFolder(ctx context.Context, f *sdk.Fetched, out string) (err error) {
+func saveFolder(ctx context.Context, f *sdk.Fetched, out string) error {
+	return newFolder(out, func(top *os.Root) error {
+		return f.Save(ctx,
+			func(at string) error {
+				if at == "" {
+					return nil
+				}
+				return diskError("make folder "+at, top.Mkdir(at, 0o777))
+			},
+			func(at string, r io.Reader) error { return saveIn(top, at, r) })
+	})
+}
+
+// newFolder lets fill write a folder beside its place, from which no name leads, and
+// puts it there when it is whole.
+func newFolder(out string, fill func(top *os.Root) error) (err error) {
 	var salt [6]byte
 	if _, err := rand.Read(salt[:]); err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrInternal, err)
@@ -144,20 +159,11 @@ func saveFolder(ctx context.Context, f *sdk.Fetched, out string) (err error) {
 			err = errors.Join(err, os.RemoveAll(part))
 		}
 	}()
-	// No name in it can lead out of it.
 	top, err := os.OpenRoot(part)
 	if err != nil {
 		return diskError("open "+part, err)
 	}
-	err = f.Save(ctx,
-		func(at string) error {
-			if at == "" {
-				return nil
-			}
-			return diskError("make folder "+at, top.Mkdir(at, 0o777))
-		},
-		func(at string, r io.Reader) error { return saveIn(top, at, r) })
-	if err = errors.Join(err, top.Close()); err != nil {
+	if err = errors.Join(fill(top), top.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(part, out); err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/limboid/massive-man/resources/wasm"
 	"github.com/limboid/massive-man/resources/wasm/interpreter"
 	"github.com/limboid/massive-man/sdk"
+	"github.com/limboid/massive-man/sdk/spool"
 )
 
 // replayAnswer says whether a run, done again here, is the one that was paid.
@@ -211,7 +212,7 @@ func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, leas
 			}
 		}
 		if i > 0 {
-			task.Inputs = append(task.Inputs, id)
+			task.Inputs, task.Folders = append(task.Inputs, id), append(task.Folders, leg.Facet == resources.FacetFolder)
 		}
 	}
 	task.Content = replayContents{c, a.shelf(), files}
@@ -305,7 +306,7 @@ func (o replayContents) Open(ctx context.Context, id mman.CID) (resources.Blob, 
 
 // openSupplied opens a local file that must still hold what was supplied.
 func openSupplied(ctx context.Context, f sdk.RunFile) (_ resources.Blob, err error) {
-	file, err := os.Open(f.Path)
+	file, err := suppliedFile(ctx, f)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the file that was supplied as %s is gone: %w", mman.ErrNotFound, f.Content, err)
 	}
@@ -325,6 +326,29 @@ func openSupplied(ctx context.Context, f sdk.RunFile) (_ resources.Blob, err err
 		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
 	return supplied{file, size}, nil
+}
+
+// suppliedFile opens a file, or a folder's pack in a file without a name.
+func suppliedFile(ctx context.Context, f sdk.RunFile) (_ *os.File, err error) {
+	from, _, err := sdk.OpenSupplied(ctx, f.Path)
+	if err != nil {
+		return nil, err
+	}
+	if file, ok := from.(*os.File); ok {
+		return file, nil
+	}
+	to, err := spool.Nameless("mman-folder-*")
+	if err != nil {
+		return nil, errors.Join(err, from.Close())
+	}
+	_, err = io.Copy(to, from)
+	if err = errors.Join(err, from.Close()); err == nil {
+		_, err = to.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(diskError("pack "+f.Path, err), to.Close())
+	}
+	return to, nil
 }
 
 type supplied struct {

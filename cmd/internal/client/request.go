@@ -66,7 +66,9 @@ func (a *app) requestRun() *cobra.Command {
 		Use: "run ALGORITHM [flags] [-- ARG…]", Short: "Run an algorithm on data where it is, and pay for it",
 		Long: `Run an algorithm on data where it is, and pay for it.
 
-ALGORITHM and --data are CIDs of resources that others offer, or files here,
+ALGORITHM and --data are CIDs of resources that others offer, or files here. --data is
+also a folder here, the CID of a file or folder that anybody gives, or a storage lease
+of your own: these are fetched into the folder data of this home and supplied from there,
 which go to the provider of the compute for this lease only. A file is a WASM
 module, or a script: JavaScript in .js or .mjs, Python in .py. The algorithm sees
 the i-th --data as /data/i, and --input on standard input.
@@ -117,7 +119,7 @@ func (w *work) flags(f *pflag.FlagSet) {
 // terms declares what is asked for, which a request and a quote share.
 func (w *work) terms(f *pflag.FlagSet) {
 	std := sdk.DefaultWanted()
-	f.StringArrayVar(&w.data, "data", nil, "data that the algorithm sees: a CID or a file; repeatable")
+	f.StringArrayVar(&w.data, "data", nil, "data that the algorithm sees: a CID, a file, a folder or a storage lease; repeatable")
 	f.Var(&w.max, "max", "the most that the lease may cost, for example 0.5MAN; held in escrow")
 	f.DurationVar(&w.wall, "wall", w.wall, "the longest that a run may take")
 	f.Var((*size)(&w.limits.MemoryBytes), "memory", "the most memory that a run may use")
@@ -150,7 +152,7 @@ func (w *work) wanted(algorithm string) (sdk.Wanted, error) {
 		if err != nil {
 			return d, fmt.Errorf("--data: %w", err)
 		}
-		if _, err := regular(c.File); err != nil {
+		if err := readable(c.File); err != nil {
 			return d, fmt.Errorf("--data: %w", err)
 		}
 		d.Data = append(d.Data, c)
@@ -330,6 +332,9 @@ func (a *app) engage(ctx context.Context, c *sdk.Client, wanted sdk.Wanted) (gen
 	}
 	if wanted.Blocks > params.MaxLeaseBlocks {
 		return params, nil, console.Wrong("--blocks %d is too long, a lease on %s lasts at most %d blocks", wanted.Blocks, c.ChainID(), params.MaxLeaseBlocks)
+	}
+	if err := a.bring(ctx, c, &wanted); err != nil {
+		return params, nil, fmt.Errorf("--data: %w", err)
 	}
 	a.tick("asking for a lease of at most %s …", wanted.Cap)
 	lease, err := c.Lease(ctx, wanted)

@@ -36,6 +36,7 @@ func kinds() []struct {
 		{resources.KindAlgorithm, resources.FacetPython},
 		{resources.KindAlgorithm, resources.FacetContainer},
 		{resources.KindDataset, resources.FacetFile},
+		{resources.KindDataset, resources.FacetFolder},
 		{resources.KindDataset, resources.FacetCheckpoint},
 		{resources.KindCompute, resources.FacetWasm},
 		{resources.KindCompute, resources.FacetContainer},

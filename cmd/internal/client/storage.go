@@ -2,13 +2,16 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,7 +19,10 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
 	"github.com/limboid/massive-man/market/storage"
+	"github.com/limboid/massive-man/p2p/content"
+	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/sdk"
+	"github.com/limboid/massive-man/sdk/spool"
 )
 
 // blockTime is how long a block lasts on an idle chain, by which a duration becomes
@@ -32,8 +38,8 @@ func (a *app) store() *cobra.Command {
 	w, price, duration, resume := sdk.StoreWanted{Replicas: 3, Tier: storage.Fast}, "0.001MAN", "30d", ""
 	tier := string(w.Tier)
 	cmd := &cobra.Command{
-		Use: "store FILE", Short: "Store a file with providers that prove that they have it",
-		Long: `Store a file with providers that prove that they have it.
+		Use: "store FILE|FOLDER", Short: "Store a file or folder with providers that prove that they have it",
+		Long: `Store a file or folder with providers that prove that they have it.
 
 The file is encrypted here, once for each replica and each time under another key, in
 the format of age; --public leaves it readable for everybody who pays to fetch it. The
@@ -43,7 +49,8 @@ is not proved is given to another provider, who copies it from one that is.
 
 The most that it may cost is held until the end, and the rest comes back. The keys are
 in the folder storage of this home: without it a private file cannot be read again.
-An upload that broke goes on with --resume LEASE.`,
+An upload that broke goes on with --resume LEASE. A folder is stored as one archive,
+without names that begin with a dot, and fetched as a folder again.`,
 		Example: "  mman request store photos.tar --replicas 3 --tier fast --for 30d\n  mman request store book.txt --public --max-price 0.0005MAN\n  mman request store --resume 4f1d…",
 		Args:    console.Args(0, 1, "FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -59,7 +66,7 @@ An upload that broke goes on with --resume LEASE.`,
 			if len(args) == 0 {
 				return console.Wrong("name the FILE to store, or --resume LEASE")
 			}
-			if _, err := regular(args[0]); err != nil {
+			if err := readable(args[0]); err != nil {
 				return err
 			}
 			w.File, w.Name, w.Tier = args[0], filepath.Base(args[0]), storage.Tier(tier)
@@ -105,10 +112,21 @@ func (a *app) epochs(ctx context.Context, c *sdk.Client, text string) (uint64, e
 	return (blocks + params.StorageEpochBlocks - 1) / params.StorageEpochBlocks, nil
 }
 
-// moving shows how far replicas are.
+// moving shows how far all replicas together are, how fast they go and how long they
+// still take.
 func (a *app) moving() func(sdk.Moving) {
+	var mu sync.Mutex
+	meter, of := content.NewMeter(a.now, a.progress), map[int]sdk.Moving{}
 	return func(m sdk.Moving) {
-		a.tick("replica %d: %d of %d MiB …", m.Replica, m.Done>>20, m.Total>>20)
+		mu.Lock()
+		defer mu.Unlock()
+		of[m.Replica] = m
+		var done, total uint64
+		for _, one := range of {
+			done, total = done+one.Done, total+one.Total
+		}
+		meter.SetTotal(total)
+		meter.At(done)
 	}
 }
 
@@ -194,14 +212,12 @@ func (a *app) runFetch(ctx context.Context, word, out string, most mman.Amount) 
 		return err
 	}
 	defer func() { _ = c.Close() }() // what was sent is sent
-	to, err := a.newOutput(out)
-	if err != nil {
-		return err
-	}
-	defer to.discard()
-	var get func(w io.Writer) error
-	if content, err := mman.ParseCID(word); err == nil {
-		get = func(w io.Writer) error { return c.RetrievePublic(ctx, content, most, w, a.moving()) }
+	var n uint64
+	if id, err := mman.ParseCID(word); err == nil {
+		n, err = a.save(out, false, func(w io.Writer) error { return c.RetrievePublic(ctx, id, most, w, a.moving()) })
+		if err != nil {
+			return err
+		}
 	} else {
 		id, err := parseLease(word)
 		if err != nil {
@@ -211,19 +227,124 @@ func (a *app) runFetch(ctx context.Context, word, out string, most mman.Amount) 
 		if err != nil {
 			return err
 		}
-		get = func(w io.Writer) error { return c.Retrieve(ctx, s, w, a.moving()) }
+		if n, err = a.saveStored(ctx, c, s, out); err != nil {
+			return err
+		}
 	}
-	if err := get(to); err != nil {
-		return err
+	a.tick("")
+	return a.answer(map[string]any{"file": out, "bytes": n}, fmt.Sprintf("%s  %d bytes", out, n))
+}
+
+// saveStored fetches what was stored to a file or folder and returns its bytes.
+func (a *app) saveStored(ctx context.Context, c *sdk.Client, s sdk.Stored, out string) (uint64, error) {
+	return a.save(out, s.Folder, func(w io.Writer) error { return c.Retrieve(ctx, s, w, a.moving()) })
+}
+
+// save lets get write a file, or the pack of what becomes a new folder, and returns the
+// bytes that it wrote.
+func (a *app) save(out string, folder bool, get func(w io.Writer) error) (_ uint64, err error) {
+	if !folder {
+		to, err := a.newOutput(out)
+		if err != nil {
+			return 0, err
+		}
+		defer to.discard()
+		if err := get(to); err != nil {
+			return 0, err
+		}
+		if err := to.deliver(true); err != nil {
+			return 0, err
+		}
+		return regular(out)
 	}
-	if err := to.deliver(true); err != nil {
-		return err
+	if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {
+		return 0, console.Wrong("--out %s is there already: name a new folder", out)
 	}
-	info, err := os.Stat(out)
+	f, err := spool.Nameless("mman-folder-*")
 	if err != nil {
-		return fmt.Errorf("%w: %w", mman.ErrHome, err)
+		return 0, err
 	}
-	return a.answer(map[string]any{"file": out, "bytes": info.Size()}, fmt.Sprintf("%s  %d bytes", out, info.Size()))
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := get(f); err != nil {
+		return 0, err
+	}
+	end, err := f.Seek(0, io.SeekCurrent)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return 0, diskError("read what was fetched", err)
+	}
+	size := uint64(end) //nolint:gosec // a length is not negative
+	return size, unpack(f, size, out)
+}
+
+// unpack makes a folder of its pack.
+func unpack(pack *os.File, size uint64, out string) error {
+	entries, err := resources.ReadPack(pack, size)
+	if err != nil {
+		return err
+	}
+	return newFolder(out, func(top *os.Root) error {
+		for _, e := range entries {
+			if e.Folder {
+				err = diskError("make folder "+e.Path, top.Mkdir(e.Path, 0o777))
+			} else {
+				err = saveIn(top, e.Path, io.NewSectionReader(pack, int64(e.Offset), int64(e.Size))) //nolint:gosec // within the pack
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// dataFolder of a home holds what --data names and is not here: files and folders by
+// CID, and those of storage leases.
+const dataFolder = "data"
+
+// bring fetches what is wanted as data and is no resource, once: it cannot change.
+func (a *app) bring(ctx context.Context, c *sdk.Client, w *sdk.Wanted) error {
+	for i := range w.Data {
+		d := &w.Data[i]
+		if !d.Foreign() {
+			continue
+		}
+		name := d.Stored.String()
+		if !d.Resource.IsZero() {
+			name = d.Resource.String()
+		}
+		path := filepath.Join(a.home, dataFolder, name)
+		if _, err := os.Stat(path); err != nil {
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				return fmt.Errorf("%w: %w", mman.ErrHome, err)
+			}
+			if err := a.bringOne(ctx, c, *d, path, w.Limits.InputBytes); err != nil {
+				return err
+			}
+			a.tick("")
+		}
+		*d = sdk.Content{File: path}
+	}
+	return nil
+}
+
+func (a *app) bringOne(ctx context.Context, c *sdk.Client, d sdk.Content, path string, most uint64) error {
+	if !d.Resource.IsZero() {
+		return a.fetched(ctx, d.Resource, most, func(content.Entry) error { return nil }, func(f *sdk.Fetched) error {
+			if f.Root.Folder {
+				return saveFolder(ctx, f, path)
+			}
+			return a.saveFile(ctx, f, path)
+		})
+	}
+	s, err := c.Stored(d.Stored)
+	if err != nil {
+		return err
+	}
+	_, err = a.saveStored(ctx, c, s, path)
+	return err
 }
 
 func (a *app) listStored() *cobra.Command {

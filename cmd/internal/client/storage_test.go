@@ -189,6 +189,30 @@ func TestStorage(t *testing.T) {
 		return now.Burned > before.Burned+30
 	})
 
+	// One holder dropped the data and guesses: it is not paid, its deposit burns, and
+	// nobody else loses anything.
+	l, _ = c.lease(id)
+	liar := l.Replicas[1]
+	for _, n := range c.net.Providers {
+		if n.Address == liar.Provider {
+			kept := filepath.Join(n.Home, "replicas", id+"-1")
+			info, err := os.Stat(kept)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(kept, make([]byte, info.Size()), 0o600))
+			c.stopped[n.Address] = true // it answers once an epoch, and in vain
+		}
+	}
+	before, err = c.chain.Supply(t.Context())
+	require.NoError(t, err)
+	c.until("the guesser is found out", id, func(l storage.Lease, _ bool) bool { return l.Replicas[1].Missed > 0 })
+	l, _ = c.lease(id)
+	require.Equal(t, liar.Proved, l.Replicas[1].Proved, "no guess was paid")
+	require.NotEqual(t, liar.Provider, l.Replicas[1].Provider)
+	require.Zero(t, l.Replicas[2].Missed)
+	burned, err := c.chain.Supply(t.Context())
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, burned.Burned, before.Burned+liar.Deposit)
+
 	// It lasts longer, and then it ends.
 	renewed := part(t, c.me.json(t, 0, "request", "renew", id, "--for", "1h"), "lease")
 	require.Greater(t, renewed["last"], lease["last"])
