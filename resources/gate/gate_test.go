@@ -49,7 +49,7 @@ func (s *scene) play(algorithm func(resources.IO) (uint32, error)) func(context.
 			text = strings.ToUpper(string(b))
 		}
 		if strings.Contains(text, "BAD") {
-			fmt.Fprintln(streams.Stderr, "it is bad\nreally")
+			_, _ = fmt.Fprintln(streams.Stderr, "it is bad\nreally")
 			return resources.Result{ExitCode: 3, Usage: u}, nil
 		}
 		_, err = io.WriteString(streams.Stdout, text)
