@@ -37,6 +37,7 @@ func Law() []Room {
 		{In: ".", Why: "primitives: standard library only"},
 		{In: "internal/dagcbor", May: []string{"."}, Why: "the codec under everything"},
 		{In: "internal/sig", May: []string{"."}, Why: "keys and signatures"},
+		{In: "internal/alarm", Why: "an instant; knows nothing of what it wakes"},
 		{In: "internal/feed", Why: "a writer before a reader; knows nothing of either"},
 
 		// Pure layers, bottom up.
@@ -57,7 +58,7 @@ func Law() []Room {
 		{In: "resources/resourcestest/...", May: []string{"resources"}, Why: "judges drivers, knows none"},
 		{In: "resources/prepare", May: []string{"resources"}, Why: "what drivers do alike before a task runs"},
 		{In: "resources/gate", May: []string{"resources"}, Why: "a run and its filters over any executor, for the provider and for whoever replays"},
-		{In: "resources/wasm/...", May: []string{"resources", "resources/prepare", "resources/environment", "resources/wasm/..."}, Why: "a driver knows a task, not a price or a peer"},
+		{In: "resources/wasm/...", May: []string{"internal/alarm", "resources", "resources/prepare", "resources/environment", "resources/wasm/..."}, Why: "a driver knows a task, not a price or a peer"},
 		{In: "resources/container/mux", Why: "how connections to a hosted container travel, on both sides and within it"},
 		{In: "resources/container/hosting", May: []string{"resources"}, Why: "what is said of a hosted container, on both sides"},
 		{In: "resources/container/...", May: []string{"resources", "resources/prepare", "resources/container/..."}, Why: "a driver knows a task, not a price or a peer"},

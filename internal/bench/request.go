@@ -29,6 +29,10 @@ import (
 // RequestOptions size the benchmark of requests.
 type RequestOptions struct {
 	Leases, Runs, Sessions int
+	// Steady is how many runs follow, over the sessions, while memory is watched.
+	Steady int
+	// Progress is told each figure as it is known; nil tells nobody.
+	Progress func(string)
 }
 
 // settleGap is more blocks than a benchmark takes: the lease's end settles.
@@ -53,16 +57,18 @@ capacity: 1024
 //	requests_per_second              on one lease over several sessions
 //	idle_rss, rss_after              MiB of the node before the first request and
 //	                                 after the last, with the files that it maps
-//	anon_half, anon_after            the same without them, when half of the runs
-//	                                 are done and in the end
-//	live_heap_half, live_heap_after  MiB that the node's last collection of garbage
-//	                                 found in use at these moments
+//	anon_quarter_1 to _4             the most that it had without them in each quarter
+//	                                 of Steady more runs over the sessions
+//	live_heap_quarter_1 to _4        the most of its heap that a collection of garbage
+//	                                 found in use in each of them
+//	memory_growth                    anon_quarter_4 over anon_quarter_1
+//	disk_per_run                     bytes by which its folder grew with one of them
 //
 // The reference of times and rates is the same module run locally by the same
 // executor, that of memory is the earlier figure.
 func Request(ctx context.Context, o RequestOptions) (_ *Report, err error) {
-	if o.Leases < 1 || o.Runs < 1 || o.Sessions < 1 || o.Sessions > 16 {
-		return nil, fmt.Errorf("%w: bench request: leases and runs are at least 1, sessions 1 to 16", mman.ErrInvalid)
+	if o.Leases < 1 || o.Runs < 1 || o.Sessions < 1 || o.Sessions > 16 || o.Steady < quarters*o.Sessions {
+		return nil, fmt.Errorf("%w: bench request: leases and runs are at least 1, sessions 1 to 16, steady runs at least %d for each session", mman.ErrInvalid, quarters)
 	}
 	dir, err := os.MkdirTemp("", "mman-bench-")
 	if err != nil {
@@ -74,7 +80,7 @@ func Request(ctx context.Context, o RequestOptions) (_ *Report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	for _, part := range []func(context.Context) error{b.idle, b.local, b.newLeases, b.openLease, b.throughput, b.settled} {
+	for _, part := range []func(context.Context) error{b.idle, b.local, b.newLeases, b.openLease, b.throughput, b.steady, b.settled} {
 		if err := part(ctx); err != nil {
 			return nil, err
 		}
@@ -92,12 +98,16 @@ type requestBench struct {
 	want    sdk.Wanted
 	lease   *sdk.Lease
 	session *sdk.Session
-	single  time.Duration // a local run's median
-	rate    float64       // local runs a second
+	// sessions are all on the lease, session the first.
+	sessions []*sdk.Session
+	home     string        // of the node
+	single   time.Duration // a local run's median
+	rate     float64       // local runs a second
 }
 
 func newRequestBench(ctx context.Context, dir string, o RequestOptions) (*requestBench, error) {
 	b := &requestBench{RequestOptions: o, report: newReport("request"), module: filepath.Join(dir, "hello.wasm")}
+	b.report.told = o.Progress
 	if err := os.WriteFile(b.module, hello(), 0o600); err != nil {
 		return nil, fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
@@ -109,7 +119,7 @@ func newRequestBench(ctx context.Context, dir string, o RequestOptions) (*reques
 	if err != nil {
 		return nil, err
 	}
-	b.node = started[0]
+	b.node, b.home = started[0], net.Validators[0].Home
 	if err := b.connect(ctx, dir, net); err != nil {
 		return nil, errors.Join(err, b.node.Stop())
 	}
@@ -263,10 +273,7 @@ func (b *requestBench) openLease(ctx context.Context) error {
 	local := float64(b.single.Microseconds()) / 1000
 	b.report.set("open_lease_p50", "ms", quantile(times, 0.5), local)
 	b.report.set("open_lease_p99", "ms", quantile(times, 0.99), local)
-	b.report.set("anon_half", "MiB", anonymousMiB(b.node.PID()), 0)
-	live, err := b.liveHeap(ctx)
-	b.report.set("live_heap_half", "MiB", live, 0)
-	return err
+	return nil
 }
 
 // liveHeap asks the node how much of its heap is in use, in MiB.
@@ -293,20 +300,29 @@ func (b *requestBench) liveHeap(ctx context.Context) (mib float64, err error) {
 
 // throughput counts runs a second over several sessions of the one lease.
 func (b *requestBench) throughput(ctx context.Context) error {
-	sessions := []*sdk.Session{b.session}
-	for len(sessions) < b.Sessions {
+	b.sessions = []*sdk.Session{b.session}
+	for len(b.sessions) < b.Sessions {
 		s, err := b.client.Open(ctx, b.lease)
 		if err != nil {
 			return err
 		}
-		sessions = append(sessions, s)
+		b.sessions = append(b.sessions, s)
 	}
 	begun := time.Now()
-	errs := make([]error, len(sessions))
+	if err := b.together(ctx, b.Runs/b.Sessions); err != nil {
+		return err
+	}
+	b.report.set("requests_per_second", "1/s", float64(b.Runs/b.Sessions*b.Sessions)/time.Since(begun).Seconds(), b.rate)
+	return nil
+}
+
+// together does so many runs on each session, all sessions at one time.
+func (b *requestBench) together(ctx context.Context, runs int) error {
+	errs := make([]error, len(b.sessions))
 	var wg sync.WaitGroup
-	for i, s := range sessions {
+	for i, s := range b.sessions {
 		wg.Go(func() {
-			for range b.Runs / len(sessions) {
+			for range runs {
 				if errs[i] = b.run(ctx, s); errs[i] != nil {
 					return
 				}
@@ -314,17 +330,50 @@ func (b *requestBench) throughput(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	took := time.Since(begun)
-	if err := errors.Join(errs...); err != nil {
+	return errors.Join(errs...)
+}
+
+const (
+	quarters = 4
+	// samples is how often memory is looked at in a quarter.
+	samples = 25
+)
+
+// steady watches the node's memory while it does the same all the time.
+func (b *requestBench) steady(ctx context.Context) error {
+	before, err := folderBytes(b.home)
+	if err != nil {
 		return err
 	}
-	b.report.set("requests_per_second", "1/s", float64(b.Runs/len(sessions)*len(sessions))/took.Seconds(), b.rate)
-	for _, s := range sessions[1:] {
-		if err := s.Close(ctx); err != nil {
-			return err
+	var first, lastAnon, lastLive float64
+	done := 0
+	for quarter := 1; quarter <= quarters; quarter++ {
+		anon, live := 0.0, 0.0
+		for sample := 1; sample <= samples; sample++ {
+			upTo := b.Steady / b.Sessions * ((quarter-1)*samples + sample) / (quarters * samples)
+			if err := b.together(ctx, upTo-done); err != nil {
+				return err
+			}
+			done = upTo
+			used, err := b.liveHeap(ctx)
+			if err != nil {
+				return err
+			}
+			anon, live = max(anon, anonymousMiB(b.node.PID())), max(live, used)
 		}
+		b.report.set(fmt.Sprintf("anon_quarter_%d", quarter), "MiB", anon, lastAnon)
+		b.report.set(fmt.Sprintf("live_heap_quarter_%d", quarter), "MiB", live, lastLive)
+		if quarter == 1 {
+			first = anon
+		}
+		lastAnon, lastLive = anon, live
 	}
-	return nil
+	if first > 0 { // where the system tells it
+		b.report.set("memory_growth", "ratio", lastAnon/first, 1)
+	}
+	after, err := folderBytes(b.home)
+	b.report.set("disk_per_run", "B", float64(after-before)/float64(done*b.Sessions), 0)
+	return err
 }
 
 // settled ends the lease and compares the sum on the chain with the receipts.
@@ -332,6 +381,11 @@ func (b *requestBench) settled(ctx context.Context) error {
 	paid, err := b.lease.Paid()
 	if err != nil {
 		return err
+	}
+	for _, s := range b.sessions[1:] {
+		if err := s.Close(ctx); err != nil {
+			return err
+		}
 	}
 	if _, err := b.session.Settle(ctx); err != nil {
 		return err
@@ -355,10 +409,7 @@ func (b *requestBench) settled(ctx context.Context) error {
 		return err
 	}
 	b.report.set("rss_after", "MiB", mib, b.report.Metrics["idle_rss"].Value)
-	b.report.set("anon_after", "MiB", anonymousMiB(b.node.PID()), b.report.Metrics["anon_half"].Value)
-	mib, err = b.liveHeap(ctx)
-	b.report.set("live_heap_after", "MiB", mib, b.report.Metrics["live_heap_half"].Value)
-	return err
+	return nil
 }
 
 // greeting is what the trivial module writes.

@@ -26,15 +26,17 @@ type Config struct {
 	// fail with ErrDiskFull and deletions still work. Default 256 MiB, 0 to
 	// 1 TiB.
 	MinFree int64
-	// MemTable is the size of one write buffer in bytes; each database has at
-	// most two, each held twice, as memory and as a mapped log. Default 8 MiB,
-	// which keeps an idle pair below 60 MiB; 1 to 64 MiB.
+	// MemTable is the size of one write buffer in bytes. Each database has one and,
+	// while it writes much, up to four more that wait to become tables, each held
+	// twice, as memory and as a mapped log; and beside them up to eight buffers of
+	// 4/3 of it, rounded up to a power of two, in which tables are built. Default
+	// 3 MiB; 1 to 64 MiB.
 	MemTable int64
 }
 
 // DefaultConfig returns the configuration for a folder.
 func DefaultConfig(dir string, logger *slog.Logger) Config {
-	return Config{Dir: dir, Logger: logger, MinFree: 256 << 20, MemTable: 8 << 20}
+	return Config{Dir: dir, Logger: logger, MinFree: 256 << 20, MemTable: 3 << 20}
 }
 
 // Validate checks every field and says which one is wrong.
@@ -123,13 +125,21 @@ func open(cfg Config, name string, valueThreshold, valueLog int64, managed bool)
 		WithBlockCacheSize(0). // tables are mapped, the kernel caches them
 		WithIndexCacheSize(0).
 		WithMemTableSize(cfg.MemTable).
-		WithNumMemtables(2).
+		WithNumMemtables(4).
+		// Badger keeps up to eight buffers for tables until nothing has been built
+		// for a while, each of the size of the largest table that was ever built in
+		// it. All sizes are chosen so that every table fits into a buffer as it is
+		// made, of twice the base size: those of write buffers,
+		WithBaseTableSize(cfg.MemTable * 2 / 3).
 		WithNumCompactors(2).
-		WithNumLevelZeroTables(4).
-		WithNumLevelZeroTablesStall(8).
+		WithNumLevelZeroTables(2).
+		// those of level 0, of which four would be made into one large table where a
+		// compaction is late,
+		WithNumLevelZeroTablesStall(3).
 		WithValueThreshold(min(valueThreshold, cfg.MemTable/10)).
 		WithValueLogFileSize(valueLog).
 		WithVerifyValueChecksum(true)
+	opts.TableSizeMultiplier = 1 // and those of deep levels
 	// At the start: a damaged block that is read later is a missing key.
 	if err := errors.Join(checkTables(dir, opts), checkLogs(dir)); err != nil {
 		return nil, nil, openError(dir, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/alarm"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/environment"
 	"github.com/limboid/massive-man/resources/wasm/meter"
@@ -271,7 +272,7 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 		return resources.Result{}, err
 	}
 	wall := time.Duration(p.task.Limits.WallMs) * time.Millisecond //nolint:gosec // a day at most
-	defer alarm(wall, func() { cancel(errWallTime) })()
+	defer alarm.After(wall, func() { cancel(errWallTime) })()
 
 	r := newRun(ctx, p, streams)
 	r.memory.spare = &e.spare

@@ -44,15 +44,18 @@ func (p *program) benchRequest() *cobra.Command {
 		Long: `bench request runs a validator that lends compute as one process and is the
 consumer itself. Every run is beside the same module run locally in the same
 minute; every receipt is signed, verified and persisted on both sides, and settled
-on the chain at the end.`,
+on the chain at the end. The most memory that the node has without mapped files is
+told for each quarter of --steady more runs; it does not grow with their number.`,
 		Example: "  mman-node bench request -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Progress = p.progress()
 			return p.show(bench.Request(cmd.Context(), o))
 		},
 	}
 	request.Flags().IntVar(&o.Leases, "leases", 30, "new leases to time")
 	request.Flags().IntVar(&o.Runs, "runs", 2000, "runs on an open lease to time, and again to count by the second")
 	request.Flags().IntVar(&o.Sessions, "sessions", 4, "sessions at one time when counting by the second")
+	request.Flags().IntVar(&o.Steady, "steady", 20_000, "runs after that over the sessions, while the node's memory is watched")
 	return request
 }
 

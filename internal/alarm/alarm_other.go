@@ -1,6 +1,6 @@
 //go:build !linux
 
-package wasm
+package alarm
 
 import "time"
 
