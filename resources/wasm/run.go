@@ -272,11 +272,11 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 		return resources.Result{}, err
 	}
 	wall := time.Duration(p.task.Limits.WallMs) * time.Millisecond //nolint:gosec // a day at most
-	defer alarm.After(wall, func() { cancel(errWallTime) })()
-
 	r := newRun(ctx, p, streams)
 	r.memory.spare = &e.spare
+	// What ran to its wall limit is billed up to it: the watch starts before.
 	r.watch.start(e.config.Clock)
+	defer alarm.After(wall, func() { cancel(errWallTime) })()
 	usage := func() resources.Usage {
 		// Waking the guest up takes its time; nobody pays for what lies
 		// beyond the limit.
