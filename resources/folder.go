@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"strings"
 	"unicode/utf8"
@@ -133,13 +132,14 @@ func checkPath(at string) error {
 	return nil
 }
 
-// OpenFolder returns the pack of a folder of this machine as it is made, and its size.
-func OpenFolder(ctx context.Context, dir string) (io.ReadCloser, uint64, error) {
+// OpenFolder returns the pack of a folder as it is made, and its size. Errors are those
+// of PackFolder; of files that change meanwhile the reader tells.
+func OpenFolder(ctx context.Context, fsys fs.FS) (io.ReadCloser, uint64, error) {
 	size := counted(0)
 	// Sizes are what is counted here, bytes of the files are not read.
 	out := tar.NewWriter(&size)
 	files := uint64(0)
-	err := walkFolder(os.DirFS(dir), func(at string, info fs.FileInfo) error {
+	err := walkFolder(fsys, func(at string, info fs.FileInfo) error {
 		h := &tar.Header{Typeflag: tar.TypeDir, Name: at + "/", Mode: packDir}
 		if !info.IsDir() {
 			h = &tar.Header{Typeflag: tar.TypeReg, Name: at, Mode: packFile}
@@ -151,13 +151,13 @@ func OpenFolder(ctx context.Context, dir string) (io.ReadCloser, uint64, error) 
 		err = out.Close()
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("folder %s: %w", dir, err)
+		return nil, 0, fmt.Errorf("pack a folder: %w", err)
 	}
 	r, w := io.Pipe()
 	// It ends with the last byte or when the reader is closed. Readers see no empty writes.
 	go func() {
 		out := bufio.NewWriterSize(w, packAhead)
-		err := PackFolder(ctx, os.DirFS(dir), out)
+		err := PackFolder(ctx, fsys, out)
 		if err == nil {
 			err = out.Flush()
 		}

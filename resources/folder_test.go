@@ -3,10 +3,10 @@ package resources_test
 import (
 	"archive/tar"
 	"bytes"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -48,7 +48,7 @@ func TestPack(t *testing.T) {
 	require.Equal(t, files, got)
 	require.Len(t, entries, 6)
 
-	r, size, err := resources.OpenFolder(t.Context(), dir)
+	r, size, err := resources.OpenFolder(t.Context(), os.DirFS(dir))
 	require.NoError(t, err)
 	again, err := io.ReadAll(r)
 	require.NoError(t, err)
@@ -57,13 +57,13 @@ func TestPack(t *testing.T) {
 	require.Len(t, again, int(size))
 
 	// One that is not read to its end leaves nothing behind.
-	r, _, err = resources.OpenFolder(t.Context(), dir)
+	r, _, err = resources.OpenFolder(t.Context(), os.DirFS(dir))
 	require.NoError(t, err)
 	require.NoError(t, r.Close())
 	require.NoError(t, os.Symlink("b.txt", filepath.Join(dir, "link")))
-	_, _, err = resources.OpenFolder(t.Context(), dir)
+	_, _, err = resources.OpenFolder(t.Context(), os.DirFS(dir))
 	require.ErrorIs(t, err, mman.ErrUnsupported)
-	_, _, err = resources.OpenFolder(t.Context(), filepath.Join(dir, "gone"))
+	_, _, err = resources.OpenFolder(t.Context(), os.DirFS(filepath.Join(dir, "gone")))
 	require.ErrorIs(t, err, mman.ErrNotFound)
 }
 
@@ -73,7 +73,7 @@ func TestPackHostile(t *testing.T) {
 	file := func(name string) tar.Header { return tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644} }
 	many := make([]tar.Header, 0, resources.FolderMaxEntries+1)
 	for i := range resources.FolderMaxEntries + 1 {
-		many = append(many, file(fmt.Sprint(i)))
+		many = append(many, file(strconv.Itoa(i)))
 	}
 	for name, headers := range map[string][]tar.Header{
 		"up":        {file("../etc/passwd")},

@@ -261,7 +261,7 @@ func (c *Client) dataFacet(ctx context.Context, d Content, discover bool) (resou
 // how long it is: a file, or the pack of a folder. mman.ErrNotFound.
 func OpenSupplied(ctx context.Context, path string) (io.ReadCloser, uint64, error) {
 	if isFolder(path) {
-		return resources.OpenFolder(ctx, path)
+		return resources.OpenFolder(ctx, os.DirFS(path))
 	}
 	f, err := os.Open(path) //nolint:gosec // the user names it
 	if err != nil {

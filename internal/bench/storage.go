@@ -101,8 +101,8 @@ func Storage(ctx context.Context, o StorageOptions) (_ *Report, err error) {
 	b.report.told = o.Progress
 	for i := range o.Replicas {
 		b.report.tell("read a replica of %d MiB once", o.Bytes>>20)
-		data := synthetic{o.Bytes, uint64(i)}                                    //nolint:gosec // at most MaxReplicas
-		tree, err := storage.Plant(io.NewSectionReader(data, 0, int64(o.Bytes))) //nolint:gosec // at most 2^40
+		data := synthetic{o.Bytes, uint64(i)}
+		tree, err := storage.Plant(io.NewSectionReader(data, 0, int64(o.Bytes)))
 		if err != nil {
 			return nil, err
 		}
@@ -137,14 +137,14 @@ func (s synthetic) ReadAt(p []byte, off int64) (int, error) {
 	}
 	p = p[:min(uint64(len(p)), s.size-uint64(off))]
 	for i := 0; i < len(p); {
-		at := uint64(off) + uint64(i) //nolint:gosec // not negative
+		at := uint64(off) + uint64(i)
 		word := (at/8 + 1 + s.seed<<48) * 0x9E3779B97F4A7C15
 		if at%8 == 0 && len(p)-i >= 8 {
 			binary.LittleEndian.PutUint64(p[i:], word)
 			i += 8
 			continue
 		}
-		p[i] = byte(word >> (8 * (at % 8)))
+		p[i] = byte(word >> (8 * (at % 8)) & 0xff)
 		i++
 	}
 	return len(p), nil
@@ -186,7 +186,6 @@ func (l *lone) Prove(input []byte) []byte { return l.prover.Prove(input) }
 func newLone(ctx context.Context, db state.DB, holders int) (*lone, error) {
 	l := &lone{}
 	params := genesis.Defaults(genesis.Public)
-	params.MaxGasPerBlock = plentyOfGas
 	l.doc = genesis.Document{ChainID: "mman-local-00000001", Network: genesis.Local, InitialHeight: 1, Params: genesis.Defaults(genesis.Local)}
 	l.doc.Params.MaxGasPerBlock = plentyOfGas
 	l.doc.Params.StorageEpochBlocks, l.doc.Params.StorageWindowBlocks, l.doc.Params.StorageAcceptBlocks = params.StorageEpochBlocks, params.StorageWindowBlocks, params.StorageAcceptBlocks
@@ -369,7 +368,7 @@ func (b *storageBench) fill(ctx context.Context, l *lone, n int) error {
 	room := storage.MiB(b.Bytes) * (replicasEach + replicasEach/10)
 	for i, h := range l.holders {
 		raw, err := l.sign(h, tx.MsgBindNode{Account: h.address, Peer: h.peer}.SignNode(h.key, l.doc.ChainID), tx.MsgStorageOffer{
-			Provider: h.address, Peer: h.peer, Tier: storage.Fast, Price: mman.Amount(1 + i%2), Capacity: room, //nolint:gosec // 0 or 1
+			Provider: h.address, Peer: h.peer, Tier: storage.Fast, Price: mman.Amount(1 + i%2), Capacity: room,
 		})
 		if err == nil {
 			err = l.block(ctx, raw)

@@ -312,7 +312,7 @@ func (l *Lease) Source(replica int) (uint8, bool) {
 	last := int(l.Replicas[replica].Source)
 	for i := range l.Replicas {
 		if next := (last + 1 + i) % len(l.Replicas); l.Replicas[next].State == Held {
-			return uint8(next), true
+			return uint8(next), true //nolint:gosec // of at most MaxReplicas
 		}
 	}
 	return NoSource, false

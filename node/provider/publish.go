@@ -254,7 +254,7 @@ func (p *Provider) holdContent(ctx context.Context, l Listing, h *holding) (size
 	}
 	var f io.ReadCloser
 	if info.IsDir() {
-		f, _, err = resources.OpenFolder(ctx, l.Content)
+		f, _, err = resources.OpenFolder(ctx, os.DirFS(l.Content))
 	} else if f, err = os.Open(l.Content); err != nil {
 		err = fmt.Errorf("%w: resource.content: %w", mman.ErrDenied, err)
 	}

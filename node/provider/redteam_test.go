@@ -122,20 +122,21 @@ func (r *redteam) try(args ...string) (view string, st market.Statement, err err
 	}
 	st, _ = r.statement(signed)
 	used := st.Usage.Since(r.before.Usage)
-	view = fmt.Sprintf("code %d, exit code %d, output %d %q, error %q, %d statements", st.Result.Code, st.Result.ExitCode, st.Result.OutputBytes, all.String(), all.stderr.String(), all.stated)
+	var seen strings.Builder
+	fmt.Fprintf(&seen, "code %d, exit code %d, output %d %q, error %q, %d statements", st.Result.Code, st.Result.ExitCode, st.Result.OutputBytes, all.String(), all.stderr.String(), all.stated)
 	entries, _ := r.log()
 	for _, e := range entries[len(logged):] {
-		view += fmt.Sprintf(", %s %s %q %d %q", e.Event, e.Effect, e.Rule, e.Pieces, e.Reason)
+		fmt.Fprintf(&seen, ", %s %s %q %d %q", e.Event, e.Effect, e.Rule, e.Pieces, e.Reason)
 		if e.Event == decision.Output {
-			view += fmt.Sprintf(" %d", e.Counts.OutputBytes-r.released)
+			fmt.Fprintf(&seen, " %d", e.Counts.OutputBytes-r.released)
 		}
 	}
 	r.released += used.OutBytes
 	r.before = st
 	used.WallMs = 0
-	view += fmt.Sprintf(", %+v", used)
+	fmt.Fprintf(&seen, ", %+v", used)
 	require.NoError(r.tb, r.work.Receipt(ctx, r.sign(signed)))
-	return view, st, nil
+	return seen.String(), st, nil
 }
 
 // bits is what as many different views can tell.
@@ -180,7 +181,7 @@ func TestRedTeam(t *testing.T) {
 	} {
 		t.Run(tc.way, func(t *testing.T) {
 			t.Parallel()
-			seen := func(id byte, release *resources.Release) (views map[string]bool, whole map[string]bool) {
+			seen := func(id byte, release *resources.Release) (views, whole map[string]bool) {
 				r := l.attack(t, id, module, []byte(symbols), release)
 				views, whole = map[string]bool{}, map[string]bool{}
 				for n := range symbols {
@@ -279,17 +280,21 @@ func TestCanceledRunTellsNothing(t *testing.T) {
 			missing, err := r.work.Missing(ctx, run)
 			require.NoError(t, err)
 			require.NoError(t, r.work.Supply(ctx, missing[0], uint64(len(module)), bytes.NewReader(module)))
-			go func() {
-				<-running
-				l.eventually(t, "noted", func() bool {
-					log, err := l.Accesses(provider.AccessFilter{Limit: 1})
-					return err == nil && len(log) == 1 && log[0].Over == ends
-				})
-				cancel()
-			}()
 			var all everything
-			signed, err := r.work.Run(ctx, run, nil, &all)
-			require.NoError(t, err)
+			var signed market.Signed
+			over := make(chan error, 1)
+			go func() {
+				var err error
+				signed, err = r.work.Run(ctx, run, nil, &all)
+				over <- err
+			}()
+			<-running
+			l.eventually(t, "noted", func() bool {
+				log, err := l.Accesses(provider.AccessFilter{Limit: 1})
+				return err == nil && len(log) == 1 && log[0].Over == ends
+			})
+			cancel()
+			require.NoError(t, <-over)
 			st, _ := r.statement(signed)
 			require.Equal(t, resources.Usage{Fuel: r.lease.Limits.Fuel, CallCount: 1}, st.Usage)
 			require.Equal(t, mman.ErrCanceled.Code, st.Result.Code)

@@ -144,7 +144,8 @@ type held struct {
 // could take longer for one answer than for another.
 func (h *held) wait(ctx context.Context) (answer, error) {
 	slot := h.outlet.SlotMs
-	timer := time.NewTimer(time.Duration(slot) * time.Millisecond) //nolint:gosec // an hour at most
+	moment := make(chan struct{}, 1)
+	timer := time.AfterFunc(time.Duration(slot)*time.Millisecond, func() { moment <- struct{}{} }) //nolint:gosec // an hour at most
 	defer timer.Stop()
 	running := h.ended
 	for {
@@ -154,7 +155,7 @@ func (h *held) wait(ctx context.Context) (answer, error) {
 			if err := h.settle(ctx, d); err != nil {
 				return answer{}, err
 			}
-		case <-timer.C:
+		case <-moment:
 			if h.answer != nil {
 				h.answer.seen.WallMs = slot
 				return *h.answer, nil

@@ -138,7 +138,9 @@ func (p *Provider) begin(ctx context.Context, v *visit, run session.Run) (contex
 }
 
 // kept reports whether the run is on disk while it goes on: calls are too short.
-func (u *under) kept() bool { return u.form == "hosted" || u.form == "conversation" || u.form == "environment" }
+func (u *under) kept() bool {
+	return u.form == "hosted" || u.form == "conversation" || u.form == "environment"
+}
 
 // end says that a run is over.
 func (p *Provider) end(ctx context.Context, u *under) {

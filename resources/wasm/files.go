@@ -84,9 +84,9 @@ func (f *file) left() uint64 {
 }
 
 // mount gives a folder a descriptor, under the path at which guests look for it.
-func (r *run) mount(path string, root *node) {
+func (r *run) mount(at string, root *node) {
 	root.open++
-	r.files = append(r.files, &file{node: root, mount: path})
+	r.files = append(r.files, &file{node: root, mount: at})
 }
 
 func (r *run) openFiles() {
@@ -110,7 +110,7 @@ func (r *run) openFiles() {
 func unpacked(inode, next uint64, pack *source, entries []resources.FolderEntry) *node {
 	folders := map[string]*node{".": newFolder(inode, nil)}
 	for i, e := range entries {
-		n := next + uint64(i) //nolint:gosec // an index
+		n := next + uint64(i)
 		child := newContent(n, &source{size: e.Size, pack: pack, base: e.Offset})
 		if e.Folder {
 			child = newFolder(n, nil)
@@ -657,13 +657,13 @@ func (r *run) lookup(mem guestMemory, fd, address, length uint64) (place, errno)
 	return f.node.follow(strings.Split(name, "/"))
 }
 
-func (n *node) follow(path []string) (place, errno) {
+func (n *node) follow(steps []string) (place, errno) {
 	at := place{node: n}
 	depth := 0
-	for i, step := range path {
+	for i, step := range steps {
 		switch {
 		case at.node == nil:
-			if slices.ContainsFunc(path[i:], func(s string) bool { return s != "" && s != "." }) {
+			if slices.ContainsFunc(steps[i:], func(s string) bool { return s != "" && s != "." }) {
 				return at, errNoEnt
 			}
 			at.folder = true

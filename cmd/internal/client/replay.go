@@ -182,7 +182,6 @@ type rerun struct {
 }
 
 func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease, paid market.RunResult, export string, data []string) (_ rerun, err error) {
-	files := r.Files
 	task := resources.Task{Algorithm: paid.Algorithm, Facet: lease.Algorithm().Facet, Args: r.Run.Args, Stdin: r.Run.Stdin, Seed: r.Run.Seed, Limits: r.Run.Limits, Content: replayContents{c, a.shelf(), r.Files}}
 	streams := resources.IO{Stderr: io.Discard}
 	if !r.Input.IsZero() {
@@ -193,23 +192,16 @@ func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, leas
 		defer func() { err = errors.Join(err, input.Close()) }()
 		task.Environment, streams.Stdin = true, asked{input}
 	}
+	files := r.Files
 	for i, leg := range lease.Legs[:len(lease.Legs)-1] {
-		id := leg.Resource
-		if !leg.Supplied {
-			m, err := c.Manifest(ctx, leg.Resource)
-			if err != nil {
-				return rerun{}, err
-			}
-			if id = m.Content.Public; id.IsZero() {
-				if len(data) == 0 {
-					return rerun{}, fmt.Errorf("%s %s: %w: only its owner can replay a run of it, and names the file with --data", leg.Role, leg.Resource, mman.ErrNotPublic)
-				}
-				f, err := privateFile(ctx, data[0])
-				if err != nil {
-					return rerun{}, err
-				}
-				id, files, data = f.Content, append(files, f), data[1:]
-			}
+		id, err := publicOf(ctx, c, leg)
+		if errors.Is(err, mman.ErrNotPublic) && len(data) > 0 {
+			var f sdk.RunFile
+			f, err = privateFile(ctx, data[0])
+			id, files, data = f.Content, append(files, f), data[1:]
+		}
+		if err != nil {
+			return rerun{}, err
 		}
 		if i > 0 {
 			task.Inputs, task.Folders = append(task.Inputs, id), append(task.Folders, leg.Facet == resources.FacetFolder)
@@ -256,6 +248,19 @@ func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, leas
 		Code: out.Code, ExitCode: out.ExitCode, Fuel: out.usage.Fuel,
 		StdoutBytes: size, StdoutSHA256: sha, OutBytes: out.usage.OutBytes,
 	}, export)
+}
+
+// publicOf returns the content of a leg that anybody can have; otherwise
+// mman.ErrNotPublic.
+func publicOf(ctx context.Context, c *sdk.Client, leg market.Leg) (mman.CID, error) {
+	if leg.Supplied {
+		return leg.Resource, nil
+	}
+	m, err := c.Manifest(ctx, leg.Resource)
+	if err == nil && m.Content.Public.IsZero() {
+		err = fmt.Errorf("%s %s: %w: only its owner can replay a run of it, and names the file with --data", leg.Role, leg.Resource, mman.ErrNotPublic)
+	}
+	return m.Content.Public, err
 }
 
 // guardedAgain runs a task again whose output left by an outlet.

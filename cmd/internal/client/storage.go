@@ -212,27 +212,28 @@ func (a *app) runFetch(ctx context.Context, word, out string, most mman.Amount) 
 		return err
 	}
 	defer func() { _ = c.Close() }() // what was sent is sent
-	var n uint64
-	if id, err := mman.ParseCID(word); err == nil {
-		n, err = a.save(out, false, func(w io.Writer) error { return c.RetrievePublic(ctx, id, most, w, a.moving()) })
-		if err != nil {
-			return err
-		}
-	} else {
-		id, err := parseLease(word)
-		if err != nil {
-			return console.Wrong("%.80q is neither a lease nor a CID", word)
-		}
-		s, err := c.Stored(id)
-		if err != nil {
-			return err
-		}
-		if n, err = a.saveStored(ctx, c, s, out); err != nil {
-			return err
-		}
+	n, err := a.saveWord(ctx, c, word, out, most)
+	if err != nil {
+		return err
 	}
 	a.tick("")
 	return a.answer(map[string]any{"file": out, "bytes": n}, fmt.Sprintf("%s  %d bytes", out, n))
+}
+
+// saveWord fetches what a lease or a CID names and returns its bytes.
+func (a *app) saveWord(ctx context.Context, c *sdk.Client, word, out string, most mman.Amount) (uint64, error) {
+	if id, err := mman.ParseCID(word); err == nil {
+		return a.save(out, false, func(w io.Writer) error { return c.RetrievePublic(ctx, id, most, w, a.moving()) })
+	}
+	id, err := parseLease(word)
+	if err != nil {
+		return 0, console.Wrong("%.80q is neither a lease nor a CID", word)
+	}
+	s, err := c.Stored(id)
+	if err != nil {
+		return 0, err
+	}
+	return a.saveStored(ctx, c, s, out)
 }
 
 // saveStored fetches what was stored to a file or folder and returns its bytes.
