@@ -17,6 +17,7 @@ import (
 	"github.com/limboid/massive-man/market/policy"
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/folder"
 	"github.com/limboid/massive-man/sdk/chain"
 )
 
@@ -261,7 +262,7 @@ func (c *Client) dataFacet(ctx context.Context, d Content, discover bool) (resou
 // how long it is: a file, or the pack of a folder. mman.ErrNotFound.
 func OpenSupplied(ctx context.Context, path string) (io.ReadCloser, uint64, error) {
 	if isFolder(path) {
-		return resources.OpenFolder(ctx, os.DirFS(path))
+		return folder.Open(ctx, os.DirFS(path))
 	}
 	f, err := os.Open(path) //nolint:gosec // the user names it
 	if err != nil {

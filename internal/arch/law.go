@@ -56,12 +56,13 @@ func Law() []Room {
 
 		// Drivers and network.
 		{In: "resources/resourcestest/...", May: []string{"resources"}, Why: "judges drivers, knows none"},
-		{In: "resources/prepare", May: []string{"resources"}, Why: "what drivers do alike before a task runs"},
+		{In: "resources/folder", Why: "how a folder is one content, for who makes it and who mounts it"},
+		{In: "resources/prepare", May: []string{"resources", "resources/folder"}, Why: "what drivers do alike before a task runs"},
 		{In: "resources/gate", May: []string{"resources"}, Why: "a run and its filters over any executor, for the provider and for whoever replays"},
-		{In: "resources/wasm/...", May: []string{"internal/alarm", "resources", "resources/prepare", "resources/environment", "resources/wasm/..."}, Why: "a driver knows a task, not a price or a peer"},
+		{In: "resources/wasm/...", May: []string{"internal/alarm", "resources", "resources/folder", "resources/prepare", "resources/environment", "resources/wasm/..."}, Why: "a driver knows a task, not a price or a peer"},
 		{In: "resources/container/mux", Why: "how connections to a hosted container travel, on both sides and within it"},
 		{In: "resources/container/hosting", May: []string{"resources"}, Why: "what is said of a hosted container, on both sides"},
-		{In: "resources/container/...", May: []string{"resources", "resources/prepare", "resources/container/..."}, Why: "a driver knows a task, not a price or a peer"},
+		{In: "resources/container/...", May: []string{"resources", "resources/folder", "resources/prepare", "resources/container/..."}, Why: "a driver knows a task, not a price or a peer"},
 		{In: "resources/endpoint/call", May: []string{"resources"}, Why: "how a call travels and what it costs in tokens, on both sides"},
 		{In: "resources/endpoint/...", May: []string{"resources", "resources/endpoint/..."}, Why: "a driver knows a task, not a price or a peer"},
 		{In: "resources/gpu", Why: "what the kernel shows of a machine"},
@@ -74,7 +75,7 @@ func Law() []Room {
 		{In: "node", May: []string{"node/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/...", "sdk/keyring", "sdk/chain", "sdk/submit"}, Why: "wires one running node; a provider's account signs and submits as any account does"},
 		{In: "node/api", May: []string{"node/keeper", "node/library", "node/provider", "p2p/content", "sdk/chain", "resources", "market/policy"}, Why: "shows what the ledger answers, what the provider lends and what everybody may have"},
 		{In: "node/...", May: []string{"node/...", "p2p/...", "resources/...", "abci/...", "!abci/abcitest/...", "genesis", "market/..."}, Why: "assembles one running node"},
-		{In: "sdk/...", May: []string{"sdk/...", "abci/tx", "genesis", "market/...", "resources", "resources/wasm/meter", "resources/endpoint/call", "resources/environment", "resources/container/mux", "resources/container/hosting", "p2p/..."}, Why: "a client does not link the node"},
+		{In: "sdk/...", May: []string{"sdk/...", "abci/tx", "genesis", "market/...", "resources", "resources/wasm/meter", "resources/endpoint/call", "resources/environment", "resources/folder", "resources/container/mux", "resources/container/hosting", "p2p/..."}, Why: "a client does not link the node"},
 
 		// Programs.
 		{In: "cmd/mman", May: []string{"cmd/internal/...", "!cmd/internal/daemon/..."}, Why: "a thin main of the client"},

@@ -24,6 +24,7 @@ import (
 	"github.com/limboid/massive-man/p2p/discovery"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/endpoint"
+	"github.com/limboid/massive-man/resources/folder"
 )
 
 // holding is a resource that this provider lends, and its terms.
@@ -254,7 +255,7 @@ func (p *Provider) holdContent(ctx context.Context, l Listing, h *holding) (size
 	}
 	var f io.ReadCloser
 	if info.IsDir() {
-		f, _, err = resources.OpenFolder(ctx, os.DirFS(l.Content))
+		f, _, err = folder.Open(ctx, os.DirFS(l.Content))
 	} else if f, err = os.Open(l.Content); err != nil {
 		err = fmt.Errorf("%w: resource.content: %w", mman.ErrDenied, err)
 	}

@@ -19,6 +19,7 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/container"
+	"github.com/limboid/massive-man/resources/folder"
 	"github.com/limboid/massive-man/resources/resourcestest"
 )
 
@@ -265,7 +266,7 @@ func TestFolderInput(t *testing.T) {
 	t.Parallel()
 	e := open(t, config(t), container.Undefended{})
 	var pack bytes.Buffer
-	require.NoError(t, resources.PackFolder(t.Context(), fstest.MapFS{"a.txt": {Data: []byte("first\n")}, "deep/er/b.txt": {Data: []byte("second\n")}}, &pack))
+	require.NoError(t, folder.Pack(t.Context(), fstest.MapFS{"a.txt": {Data: []byte("first\n")}, "deep/er/b.txt": {Data: []byte("second\n")}}, &pack))
 	content := &resourcestest.Content{}
 	want := task(content, does(t, "cat /data/0/a.txt /data/0/deep/er/b.txt; ls /data/0; echo x > /data/0/c || echo refused"))
 	want.Inputs, want.Folders = []mman.CID{content.Add(pack.Bytes())}, []bool{true}

@@ -18,6 +18,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/folder"
 )
 
 const (
@@ -192,7 +193,7 @@ func (r *run) stage(ctx context.Context) (mounts []string, unstage func() error,
 
 // stageFolder writes the files of a pack. Only the folder above keeps others out: the
 // program reads them as nobody.
-func (r *run) stageFolder(ctx context.Context, dir string, id mman.CID, size uint64, entries []resources.FolderEntry) (err error) {
+func (r *run) stageFolder(ctx context.Context, dir string, id mman.CID, size uint64, entries []folder.Entry) (err error) {
 	src, err := r.open(ctx, id, size)
 	if err != nil {
 		return err

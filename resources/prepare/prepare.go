@@ -8,6 +8,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/folder"
 )
 
 // Sizes are the sizes of what a task reads, in bytes.
@@ -15,7 +16,7 @@ type Sizes struct {
 	Stdin  uint64
 	Inputs []uint64 // one for each of resources.Task.Inputs
 	// Folders are what is in an input that is a folder, nil for others; one for each.
-	Folders [][]resources.FolderEntry
+	Folders [][]folder.Entry
 	Total   uint64 // at most resources.Limits.InputBytes
 }
 
@@ -44,7 +45,7 @@ func Measure(ctx context.Context, t resources.Task) (s Sizes, err error) {
 			return s, err
 		}
 		s.Inputs = append(s.Inputs, size)
-		var inside []resources.FolderEntry
+		var inside []folder.Entry
 		if t.IsFolder(i) {
 			if inside, err = list(ctx, t, id, size); err != nil {
 				return s, fmt.Errorf("input %d: %w", i, err)
@@ -56,14 +57,14 @@ func Measure(ctx context.Context, t resources.Task) (s Sizes, err error) {
 }
 
 // list reads what is in a folder; an empty one is not nil.
-func list(ctx context.Context, t resources.Task, id mman.CID, size uint64) (_ []resources.FolderEntry, err error) {
+func list(ctx context.Context, t resources.Task, id mman.CID, size uint64) (_ []folder.Entry, err error) {
 	blob, err := t.Content.Open(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", id, err)
 	}
 	defer func() { err = errors.Join(err, blob.Close()) }()
-	found, err := resources.ReadPack(blob, size)
-	return append([]resources.FolderEntry{}, found...), err
+	found, err := folder.Read(blob, size)
+	return append([]folder.Entry{}, found...), err
 }
 
 // SizeOf opens a content of a task for its size; what names it in errors.

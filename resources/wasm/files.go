@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/folder"
 )
 
 // Descriptors as a guest sees them: three streams, the folder DataDir with the
@@ -107,7 +108,7 @@ func (r *run) openFiles() {
 }
 
 // unpacked is the folder of a pack, whose entries have inodes from next on.
-func unpacked(inode, next uint64, pack *source, entries []resources.FolderEntry) *node {
+func unpacked(inode, next uint64, pack *source, entries []folder.Entry) *node {
 	folders := map[string]*node{".": newFolder(inode, nil)}
 	for i, e := range entries {
 		n := next + uint64(i)

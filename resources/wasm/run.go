@@ -18,6 +18,7 @@ import (
 	"github.com/limboid/massive-man/internal/alarm"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/environment"
+	"github.com/limboid/massive-man/resources/folder"
 	"github.com/limboid/massive-man/resources/wasm/meter"
 )
 
@@ -42,8 +43,8 @@ type run struct {
 	args    []string
 	stdin   *source
 	inputs  []*source
-	folders [][]resources.FolderEntry // what is in inputs that are folders
-	script  *source                   // nil for an algorithm that is a module itself
+	folders [][]folder.Entry // what is in inputs that are folders
+	script  *source          // nil for an algorithm that is a module itself
 	files   []*file
 	stdout  *output
 	stderr  *output

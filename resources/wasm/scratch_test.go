@@ -19,7 +19,7 @@ const (
 	scratchFD = 4
 	firstFD   = 5
 
-	create, folder, exclusive, truncate = 1, 2, 4, 8
+	create, directory, exclusive, truncate = 1, 2, 4, 8
 	reading, writing                    = 2, 64
 )
 
@@ -151,7 +151,7 @@ func TestNobodyLeavesTheScratch(t *testing.T) {
 	t.Parallel()
 	p := newScratchProbe()
 	p.expect(0, "path_create_directory", scratchFD, "in")
-	p.open(0, scratchFD, "in", folder, reading)
+	p.open(0, scratchFD, "in", directory, reading)
 	for _, path := range []string{"..", "../", "in/../..", "./../tmp", "in/../../data/0", strings.Repeat("../", 1000) + "etc/passwd"} {
 		p.open(76, scratchFD, path, 0, reading)
 		p.open(76, scratchFD, path, create, writing)
@@ -246,7 +246,7 @@ func fill(name string) []byte {
 	case "folders": // each in the one before
 		once = slices.Concat(
 			wasmtest.Load(fdAt), wasmtest.Const(nameAt), wasmtest.Const(8), wasmtest.Call(mkdir),
-			openAt(folder, reading), wasmtest.Drop(),
+			openAt(directory, reading), wasmtest.Drop(),
 			wasmtest.Load(fdAt), wasmtest.Call(closing), wasmtest.Drop(),
 			wasmtest.Store(fdAt, wasmtest.Load(vectorAt+16)))
 	}

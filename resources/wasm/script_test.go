@@ -12,6 +12,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/folder"
 	"github.com/limboid/massive-man/resources/resourcestest"
 	"github.com/limboid/massive-man/resources/wasm"
 	"github.com/limboid/massive-man/resources/wasm/interpreter"
@@ -103,10 +104,10 @@ func TestFolderInput(t *testing.T) {
 	t.Parallel()
 	s := newScripts(t)
 	var pack bytes.Buffer
-	require.NoError(t, resources.PackFolder(t.Context(), fstest.MapFS{
+	require.NoError(t, folder.Pack(t.Context(), fstest.MapFS{
 		"a.txt": {Data: []byte("first")}, "deep/er/b.txt": {Data: []byte("second")}, "empty": {Mode: fs.ModeDir},
 	}, &pack))
-	folder := func(b []byte) func(task *resources.Task, content *resourcestest.Content) {
+	mounted := func(b []byte) func(task *resources.Task, content *resourcestest.Content) {
 		return func(task *resources.Task, content *resourcestest.Content) {
 			task.Inputs = []mman.CID{content.Add([]byte("a file")), content.Add(b)}
 			task.Folders = []bool{false, true}
@@ -119,12 +120,12 @@ func TestFolderInput(t *testing.T) {
 		console.log(std.open("/data/1/a.txt", "w") === null && std.open("/data/1/new", "w") === null);
 		const f = std.open("/data/1/deep/er/b.txt", "r");
 		f.seek(3, std.SEEK_SET);
-		console.log(f.readAsString());`, folder(pack.Bytes()))
+		console.log(f.readAsString());`, mounted(pack.Bytes()))
 	require.NoError(t, got.err, got.stderr)
 	require.Equal(t, "a file .,..,a.txt,deep,empty .,.. second first\n16384\ntrue\nond\n", got.stdout)
 	require.EqualValues(t, pack.Len()+len("a file"), got.result.Usage.InBytes)
 
-	_, err := s.executor.Prepare(t.Context(), s.task(`console.log(1)`, folder(bytes.Repeat([]byte("no pack"), 100))))
+	_, err := s.executor.Prepare(t.Context(), s.task(`console.log(1)`, mounted(bytes.Repeat([]byte("no pack"), 100))))
 	require.ErrorIs(t, err, mman.ErrContent)
 }
 

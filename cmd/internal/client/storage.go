@@ -20,7 +20,7 @@ import (
 	"github.com/limboid/massive-man/cmd/internal/console"
 	"github.com/limboid/massive-man/market/storage"
 	"github.com/limboid/massive-man/p2p/content"
-	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/folder"
 	"github.com/limboid/massive-man/sdk"
 	"github.com/limboid/massive-man/sdk/spool"
 )
@@ -282,7 +282,7 @@ func (a *app) save(out string, folder bool, get func(w io.Writer) error) (_ uint
 
 // unpack makes a folder of its pack.
 func unpack(pack *os.File, size uint64, out string) error {
-	entries, err := resources.ReadPack(pack, size)
+	entries, err := folder.Read(pack, size)
 	if err != nil {
 		return err
 	}

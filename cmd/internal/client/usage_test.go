@@ -74,7 +74,7 @@ func TestWrong(t *testing.T) {
 		{"algorithm that is no module", []string{"request", "run", text}, 1, "GOOS=wasip1"},
 		{"algorithm that is a folder", []string{"request", "run", dir}, 2, "not a file"},
 		{"missing data", run("--data", "none.csv"), 4, `"none.csv"`},
-		{"data that is a folder", run("--data", dir), 2, "not a file"},
+		{"data that is a device", run("--data", os.DevNull), 2, "not a file"},
 		{"too much data", run(strings.Fields(strings.Repeat("--data "+text+" ", 9))...), 2, "at most 8"},
 		{"missing input", run("--input", "none.txt"), 4, "none.txt"},
 		{"input beyond its limit", run("--input", text, "--input-limit", "6B"), 1, "--input-limit"},

@@ -1,4 +1,4 @@
-package resources_test
+package folder_test
 
 import (
 	"archive/tar"
@@ -14,13 +14,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
-	"github.com/limboid/massive-man/resources"
+	"github.com/limboid/massive-man/resources/folder"
 )
 
 func packOf(t *testing.T, fsys fstest.MapFS) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	require.NoError(t, resources.PackFolder(t.Context(), fsys, &b))
+	require.NoError(t, folder.Pack(t.Context(), fsys, &b))
 	return b.Bytes()
 }
 
@@ -37,7 +37,7 @@ func TestPack(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	pack := packOf(t, fsys)
-	entries, err := resources.ReadPack(bytes.NewReader(pack), uint64(len(pack)))
+	entries, err := folder.Read(bytes.NewReader(pack), uint64(len(pack)))
 	require.NoError(t, err)
 	got := map[string]string{}
 	for _, e := range entries {
@@ -48,7 +48,7 @@ func TestPack(t *testing.T) {
 	require.Equal(t, files, got)
 	require.Len(t, entries, 6)
 
-	r, size, err := resources.OpenFolder(t.Context(), os.DirFS(dir))
+	r, size, err := folder.Open(t.Context(), os.DirFS(dir))
 	require.NoError(t, err)
 	again, err := io.ReadAll(r)
 	require.NoError(t, err)
@@ -57,13 +57,13 @@ func TestPack(t *testing.T) {
 	require.Len(t, again, int(size))
 
 	// One that is not read to its end leaves nothing behind.
-	r, _, err = resources.OpenFolder(t.Context(), os.DirFS(dir))
+	r, _, err = folder.Open(t.Context(), os.DirFS(dir))
 	require.NoError(t, err)
 	require.NoError(t, r.Close())
 	require.NoError(t, os.Symlink("b.txt", filepath.Join(dir, "link")))
-	_, _, err = resources.OpenFolder(t.Context(), os.DirFS(dir))
+	_, _, err = folder.Open(t.Context(), os.DirFS(dir))
 	require.ErrorIs(t, err, mman.ErrUnsupported)
-	_, _, err = resources.OpenFolder(t.Context(), os.DirFS(filepath.Join(dir, "gone")))
+	_, _, err = folder.Open(t.Context(), os.DirFS(filepath.Join(dir, "gone")))
 	require.ErrorIs(t, err, mman.ErrNotFound)
 }
 
@@ -71,8 +71,8 @@ func TestPack(t *testing.T) {
 func TestPackHostile(t *testing.T) {
 	t.Parallel()
 	file := func(name string) tar.Header { return tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644} }
-	many := make([]tar.Header, 0, resources.FolderMaxEntries+1)
-	for i := range resources.FolderMaxEntries + 1 {
+	many := make([]tar.Header, 0, folder.MaxEntries+1)
+	for i := range folder.MaxEntries + 1 {
 		many = append(many, file(strconv.Itoa(i)))
 	}
 	for name, headers := range map[string][]tar.Header{
@@ -98,7 +98,7 @@ func TestPackHostile(t *testing.T) {
 				require.NoError(t, w.WriteHeader(&h))
 			}
 			require.NoError(t, w.Close())
-			_, err := resources.ReadPack(bytes.NewReader(b.Bytes()), uint64(b.Len()))
+			_, err := folder.Read(bytes.NewReader(b.Bytes()), uint64(b.Len()))
 			require.ErrorIs(t, err, mman.ErrContent)
 		})
 	}
@@ -107,18 +107,18 @@ func TestPackHostile(t *testing.T) {
 // FuzzReadPack: no pack makes an entry that is outside of it or leads out of a folder.
 func FuzzReadPack(f *testing.F) {
 	var b bytes.Buffer
-	if err := resources.PackFolder(f.Context(), fstest.MapFS{"a/b": {Data: []byte("text")}, strings.Repeat("n", 120): {}}, &b); err != nil {
+	if err := folder.Pack(f.Context(), fstest.MapFS{"a/b": {Data: []byte("text")}, strings.Repeat("n", 120): {}}, &b); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b.Bytes())
 	f.Add(b.Bytes()[:700])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, pack []byte) {
-		entries, err := resources.ReadPack(bytes.NewReader(pack), uint64(len(pack)))
+		entries, err := folder.Read(bytes.NewReader(pack), uint64(len(pack)))
 		if err != nil {
 			return
 		}
-		require.LessOrEqual(t, len(entries), resources.FolderMaxEntries)
+		require.LessOrEqual(t, len(entries), folder.MaxEntries)
 		for _, e := range entries {
 			require.True(t, filepath.IsLocal(e.Path))
 			require.LessOrEqual(t, e.Offset+e.Size, uint64(len(pack)))

@@ -1,4 +1,4 @@
-package resources
+package folder
 
 import (
 	"archive/tar"
@@ -15,18 +15,14 @@ import (
 	mman "github.com/limboid/massive-man"
 )
 
-// A folder that a run reads is one content, its pack: an archive of POSIX's tar with
-// the folder's files in the order of their names and nothing of the machine in it, so
-// that equal folders have equal packs. Executors mount it as a folder.
-
 // Bounds of a pack.
 const (
-	// FolderMaxEntries bounds its files and folders.
-	FolderMaxEntries = 4096
-	// FolderMaxDepth bounds the names in a path.
-	FolderMaxDepth = 32
-	// FolderMaxName bounds a name in bytes.
-	FolderMaxName = 255
+	// MaxEntries bounds its files and folders.
+	MaxEntries = 4096
+	// MaxDepth bounds the names in a path.
+	MaxDepth = 32
+	// MaxName bounds a name in bytes.
+	MaxName = 255
 
 	packBlock = 512
 	packAhead = 64 << 10
@@ -34,8 +30,8 @@ const (
 	packDir   = 0o755
 )
 
-// FolderEntry is a file or folder in a pack.
-type FolderEntry struct {
+// Entry is a file or folder in a pack.
+type Entry struct {
 	// Path has slashes and no dots for elements.
 	Path string
 	// Folder says that it is one; it comes before what is in it.
@@ -44,12 +40,12 @@ type FolderEntry struct {
 	Offset, Size uint64
 }
 
-// PackFolder writes the pack of a folder. Names that begin with a dot are left out.
+// Pack writes the pack of a folder. Names that begin with a dot are left out.
 // What is neither a file nor a folder is mman.ErrUnsupported, what exceeds the bounds
 // mman.ErrTooLarge, and a file that changes meanwhile mman.ErrInvalid.
-func PackFolder(ctx context.Context, fsys fs.FS, w io.Writer) error {
+func Pack(ctx context.Context, fsys fs.FS, w io.Writer) error {
 	out := tar.NewWriter(w)
-	err := walkFolder(fsys, func(at string, info fs.FileInfo) error {
+	err := walk(fsys, func(at string, info fs.FileInfo) error {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("%w: %w", mman.ErrCanceled, err)
 		}
@@ -87,8 +83,8 @@ func packOne(fsys fs.FS, at string, size int64, out io.Writer) (err error) {
 	return err
 }
 
-// walkFolder calls each for everything below a folder but what begins with a dot.
-func walkFolder(fsys fs.FS, each func(at string, info fs.FileInfo) error) error {
+// walk calls each for everything below a folder but what begins with a dot.
+func walk(fsys fs.FS, each func(at string, info fs.FileInfo) error) error {
 	count := 0
 	return fs.WalkDir(fsys, ".", func(at string, d fs.DirEntry, err error) error { //nolint:wrapcheck // what is returned is coded
 		switch {
@@ -104,8 +100,8 @@ func walkFolder(fsys fs.FS, each func(at string, info fs.FileInfo) error) error 
 		case !d.IsDir() && !d.Type().IsRegular():
 			return fmt.Errorf("%w: %s is neither a file nor a folder", mman.ErrUnsupported, at)
 		}
-		if count++; count > FolderMaxEntries {
-			return fmt.Errorf("%w: a folder of more than %d files", mman.ErrTooLarge, FolderMaxEntries)
+		if count++; count > MaxEntries {
+			return fmt.Errorf("%w: a folder of more than %d files", mman.ErrTooLarge, MaxEntries)
 		}
 		if err := checkPath(at); err != nil {
 			return err
@@ -121,25 +117,25 @@ func walkFolder(fsys fs.FS, each func(at string, info fs.FileInfo) error) error 
 // checkPath refuses a path that could mean something else somewhere.
 func checkPath(at string) error {
 	names := strings.Split(at, "/")
-	if !fs.ValidPath(at) || !utf8.ValidString(at) || strings.ContainsAny(at, "\x00\\") || at == "." || len(names) > FolderMaxDepth {
-		return fmt.Errorf("%w: a file of the name %.200q in a folder, at most %d deep", mman.ErrContent, at, FolderMaxDepth)
+	if !fs.ValidPath(at) || !utf8.ValidString(at) || strings.ContainsAny(at, "\x00\\") || at == "." || len(names) > MaxDepth {
+		return fmt.Errorf("%w: a file of the name %.200q in a folder, at most %d deep", mman.ErrContent, at, MaxDepth)
 	}
 	for _, name := range names {
-		if len(name) > FolderMaxName {
-			return fmt.Errorf("%w: a name of %d bytes in a folder, at most %d", mman.ErrContent, len(name), FolderMaxName)
+		if len(name) > MaxName {
+			return fmt.Errorf("%w: a name of %d bytes in a folder, at most %d", mman.ErrContent, len(name), MaxName)
 		}
 	}
 	return nil
 }
 
-// OpenFolder returns the pack of a folder as it is made, and its size. Errors are those
-// of PackFolder; of files that change meanwhile the reader tells.
-func OpenFolder(ctx context.Context, fsys fs.FS) (io.ReadCloser, uint64, error) {
+// Open returns the pack of a folder as it is made, and its size. Errors are those
+// of Pack; of files that change meanwhile the reader tells.
+func Open(ctx context.Context, fsys fs.FS) (io.ReadCloser, uint64, error) {
 	size := counted(0)
 	// Sizes are what is counted here, bytes of the files are not read.
 	out := tar.NewWriter(&size)
 	files := uint64(0)
-	err := walkFolder(fsys, func(at string, info fs.FileInfo) error {
+	err := walk(fsys, func(at string, info fs.FileInfo) error {
 		h := &tar.Header{Typeflag: tar.TypeDir, Name: at + "/", Mode: packDir}
 		if !info.IsDir() {
 			h = &tar.Header{Typeflag: tar.TypeReg, Name: at, Mode: packFile}
@@ -157,7 +153,7 @@ func OpenFolder(ctx context.Context, fsys fs.FS) (io.ReadCloser, uint64, error) 
 	// It ends with the last byte or when the reader is closed. Readers see no empty writes.
 	go func() {
 		out := bufio.NewWriterSize(w, packAhead)
-		err := PackFolder(ctx, fsys, out)
+		err := Pack(ctx, fsys, out)
 		if err == nil {
 			err = out.Flush()
 		}
@@ -174,13 +170,13 @@ func (c *counted) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ReadPack lists what is in a pack of so many bytes. Whatever PackFolder does not
+// Read lists what is in a pack of so many bytes. Whatever Pack does not
 // write is mman.ErrContent.
-func ReadPack(r io.ReadSeeker, size uint64) ([]FolderEntry, error) {
+func Read(r io.ReadSeeker, size uint64) ([]Entry, error) {
 	in := tar.NewReader(r)
 	folders := map[string]bool{".": true}
 	seen := map[string]bool{}
-	var out []FolderEntry
+	var out []Entry
 	for {
 		h, err := in.Next()
 		if errors.Is(err, io.EOF) {
@@ -197,8 +193,8 @@ func ReadPack(r io.ReadSeeker, size uint64) ([]FolderEntry, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(out) == FolderMaxEntries || seen[e.Path] || !folders[path.Dir(e.Path)] {
-			return nil, fmt.Errorf("%w: the pack of a folder has more than %d entries, or %.200q twice, or not the folder that it is in", mman.ErrContent, FolderMaxEntries, e.Path)
+		if len(out) == MaxEntries || seen[e.Path] || !folders[path.Dir(e.Path)] {
+			return nil, fmt.Errorf("%w: the pack of a folder has more than %d entries, or %.200q twice, or not the folder that it is in", mman.ErrContent, MaxEntries, e.Path)
 		}
 		seen[e.Path], folders[e.Path] = true, e.Folder
 		out = append(out, e)
@@ -206,8 +202,8 @@ func ReadPack(r io.ReadSeeker, size uint64) ([]FolderEntry, error) {
 }
 
 // packed reads one header.
-func packed(h *tar.Header, at, size uint64) (FolderEntry, error) {
-	e := FolderEntry{Path: strings.TrimSuffix(h.Name, "/"), Folder: h.Typeflag == tar.TypeDir}
+func packed(h *tar.Header, at, size uint64) (Entry, error) {
+	e := Entry{Path: strings.TrimSuffix(h.Name, "/"), Folder: h.Typeflag == tar.TypeDir}
 	if err := checkPath(e.Path); err != nil {
 		return e, err
 	}
