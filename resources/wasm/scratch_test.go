@@ -20,7 +20,7 @@ const (
 	firstFD   = 5
 
 	create, directory, exclusive, truncate = 1, 2, 4, 8
-	reading, writing                    = 2, 64
+	reading, writing                       = 2, 64
 )
 
 func signatures() []string {
