@@ -243,8 +243,8 @@ func (a *app) saveStored(ctx context.Context, c *sdk.Client, s sdk.Stored, out s
 
 // save lets get write a file, or the pack of what becomes a new folder, and returns the
 // bytes that it wrote.
-func (a *app) save(out string, folder bool, get func(w io.Writer) error) (_ uint64, err error) {
-	if !folder {
+func (a *app) save(out string, packed bool, get func(w io.Writer) error) (_ uint64, err error) {
+	if !packed {
 		to, err := a.newOutput(out)
 		if err != nil {
 			return 0, err
