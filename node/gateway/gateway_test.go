@@ -24,7 +24,7 @@ import (
 func service(t *testing.T, h *p2p.Host) *content.Service {
 	t.Helper()
 	cfg := content.Default()
-	cfg.After, cfg.BlockTimeout = time.After, 300*time.Millisecond
+	cfg.After, cfg.BlockTimeout = time.After, 10*time.Second
 	s, err := content.New(t.Context(), h, content.NewPublicStore(content.Memory()), nil, cfg)
 	require.NoError(t, err)
 	p2ptest.Closing(t, s)

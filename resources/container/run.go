@@ -566,6 +566,9 @@ func (r *run) exit(ctx context.Context) (code uint32, oom bool, err error) {
 	}
 	for {
 		got, err := r.e.engine.ExecInspect(within, r.exec, client.ExecInspectOptions{})
+		if r.sandboxGone(within, got, err) {
+			return r.exit(ctx)
+		}
 		if err != nil {
 			return 0, false, fmt.Errorf("%w: how the program ended: %w", mman.ErrInternal, err)
 		}
@@ -584,6 +587,30 @@ func (r *run) exit(ctx context.Context) (code uint32, oom bool, err error) {
 		}
 	}
 }
+
+// sandboxGone reports whether a program ended because its sandbox did, of which the
+// engine tells a moment later: the program is unknown then, or was lost by gVisor's own
+// command.
+func (r *run) sandboxGone(ctx context.Context, got client.ExecInspectResult, err error) bool {
+	lost := r.e.engine.runtime == RuntimeGVisor && !got.Running && (got.ExitCode == exitLost || got.ExitCode == exitKill)
+	if err == nil && !lost {
+		return false
+	}
+	select {
+	case <-r.died:
+		return true
+	case <-ctx.Done():
+	case <-r.e.config.After(goneWithin):
+	}
+	return false
+}
+
+// exitLost is how gVisor's command ends when the sandbox does in which it started a
+// program; goneWithin bounds how much later the engine knows.
+const (
+	exitLost   = 128
+	goneWithin = 3 * time.Second
+)
 
 // exitLook is the pause between two looks at a program that closed its streams.
 const exitLook = 5 * time.Millisecond
