@@ -73,6 +73,9 @@ type Config struct {
 	// Compile has another process compile a large WASM module into a folder, see
 	// wasm.Config. Default nil: the node compiles all itself, with one thread.
 	Compile func(ctx context.Context, folder string, module []byte) error `yaml:"-"`
+	// Prepare bounds how long the node compiles one module. Default 0: the executor's
+	// own, a minute.
+	Prepare time.Duration `yaml:"-"`
 	// Passphrase opens the account's key when it is encrypted.
 	Passphrase func(name string) ([]byte, error) `yaml:"-"`
 	// Logger takes the log. Required.

@@ -191,7 +191,7 @@ func (n *Node) buildExecutor() (err error) {
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
-	n.executor, err = wasm.New(wasm.Config{Clock: n.cfg.Clock.Now, Ticker: n.cfg.Clock.Tick, CacheDir: cache, Compile: n.cfg.Compile})
+	n.executor, err = wasm.New(wasm.Config{Clock: n.cfg.Clock.Now, Ticker: n.cfg.Clock.Tick, CacheDir: cache, Compile: n.cfg.Compile, PrepareTimeout: n.cfg.Prepare})
 	if err != nil {
 		return err
 	}

@@ -102,6 +102,7 @@ func (n *Net) add(t *testing.T, name string, validator bool) *Node {
 	cfg.P2P = "127.0.0.1:" + strconv.Itoa(ports[0])
 	cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}
 	cfg.Logger, cfg.Clock = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), clock()
+	cfg.Prepare = time.Hour // the race detector compiles some twenty times as long
 	if validator {
 		cfg.Peers = []string{id.PeerID + "@" + cfg.P2P}
 	}
