@@ -232,12 +232,17 @@ func (n *Node) build(ctx context.Context, cfg *config.Config) (comet *node.Node,
 		}
 	}()
 	app := &application{Application: n.app, gate: n.gate, broke: n.broke, syncing: n.syncing, full: n.full}
+	out := newLogger(n.cfg.Logger, &n.ending, n.halted)
+	peers, err := newAddresses(cfg.P2P, n.keys.node, out)
+	if err != nil {
+		return nil, err
+	}
 	comet, err = node.NewNodeWithContext(ctx, cfg, n.keys.validator, n.keys.node,
 		proxy.NewConnSyncLocalClientCreator(app),
 		func() (*types.GenesisDoc, error) { return n.genesis, nil },
 		n.gate.provider(DBProvider(n.data)),
 		node.DefaultMetricsProvider(cfg.Instrumentation),
-		newLogger(n.cfg.Logger, &n.ending, n.halted))
+		out, peers.use)
 	cfg.RPC.ListenAddress = "" // peers were told; from here on the RPC is served by us
 	return comet, err
 }

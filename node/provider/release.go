@@ -152,7 +152,7 @@ func (h *held) wait(ctx context.Context) (answer, error) {
 		select {
 		case d := <-running:
 			running = nil
-			if err := h.settle(ctx, d); err != nil {
+			if err := h.settle(context.WithoutCancel(ctx), d); err != nil {
 				return answer{}, err
 			}
 		case <-moment:
