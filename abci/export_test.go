@@ -50,7 +50,7 @@ func TestExportGoesOn(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	w := abcitest.RunWorkload(t, seed, number(t, "MMAN_OPERATIONS", 400))
+	w := abcitest.RunWorkload(t, seed, abcitest.Setting(t, "MMAN_OPERATIONS", 400))
 	next := reborn(t, w.Chain)
 	next.Pass(1)
 	require.Equal(t, w.Height()+1, next.Height())

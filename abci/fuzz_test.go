@@ -149,7 +149,7 @@ func TestBentMessages(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 3))
 	dora := abcitest.NewProvider(t, "dora")
 	doc := abcitest.Genesis(t, 1000*mman.MAN, dora.Actor, abcitest.NewActor(t, "cleo"))
-	bends, taken := number(t, "MMAN_BENDS", 4), 0
+	bends, taken := abcitest.Setting(t, "MMAN_BENDS", 4), 0
 	all := examples(t, dora)
 	for _, m := range all {
 		for range bends {

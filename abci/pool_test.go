@@ -23,7 +23,7 @@ import (
 // it can be decided. MMAN_POOLS says how many pools.
 func TestHonestProposalsAreAccepted(t *testing.T) {
 	t.Parallel()
-	pools := number(t, "MMAN_POOLS", 400)
+	pools := abcitest.Setting(t, "MMAN_POOLS", 400)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))

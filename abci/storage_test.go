@@ -358,7 +358,7 @@ func (f *farm) prove(one *farmer, due []storage.Proof, d storage.Drawn) [][]byte
 // takes 1,000 leases over 50 epochs.
 func TestStorageWithFaults(t *testing.T) {
 	t.Parallel()
-	leases, epochs := number(t, "MMAN_STORAGE_LEASES", 40), uint64(number(t, "MMAN_STORAGE_EPOCHS", 8))
+	leases, epochs := abcitest.Setting(t, "MMAN_STORAGE_LEASES", 40), uint64(abcitest.Setting(t, "MMAN_STORAGE_EPOCHS", 8))
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	const holders = 20

@@ -21,26 +21,12 @@ import (
 // block's check of the whole state would take longer and longer.
 const perChain = 5000
 
-// number reads a number from the environment, with which the long forms of the
-// gates are run.
-func number(t *testing.T, name string, short int) int {
-	t.Helper()
-	text := os.Getenv(name)
-	if text == "" {
-		return short
-	}
-	n, err := strconv.Atoi(text)
-	require.NoError(t, err, name)
-	require.Positive(t, n, name)
-	return n
-}
-
 // TestWorkload runs random operations with every invariant checked after every
 // block, and replays the blocks into other applications. MMAN_OPERATIONS says how
 // many, 5000 on each chain; the first chain and every tenth are replayed.
 func TestWorkload(t *testing.T) {
 	t.Parallel()
-	operations := number(t, "MMAN_OPERATIONS", 2000)
+	operations := abcitest.Setting(t, "MMAN_OPERATIONS", 2000)
 	seed := rand.Uint64()
 	if text := os.Getenv("MMAN_SEED"); text != "" {
 		var err error
@@ -137,7 +123,7 @@ func workloadComesToRest(t *testing.T, seed uint64, operations int, replay bool)
 //
 //nolint:paralleltest // it changes GOMAXPROCS
 func TestDeterminism(t *testing.T) {
-	operations := number(t, "MMAN_OPERATIONS", 300)
+	operations := abcitest.Setting(t, "MMAN_OPERATIONS", 300)
 	w := abcitest.RunWorkload(t, 42, operations)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	rng := rand.New(rand.NewPCG(rand.Uint64(), 8))

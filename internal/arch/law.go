@@ -126,7 +126,7 @@ func Homes() []Home {
 		home("github.com/oasisprotocol/curve25519-voi", "one ed25519 verifier everywhere", "internal/sig"),
 		home("github.com/decred/dcrd", "one secp256k1 verifier everywhere; the keyring derives keys", "internal/sig", "sdk/keyring"),
 		home("github.com/spf13", "only programs have flags", "cmd/..."),
-		home("github.com/stretchr", "only tests test", "resources/resourcestest/...", "abci/abcitest/...", "abci/state/statetest", "p2p/p2ptest", "internal/npm"),
+		home("github.com/stretchr", "only tests test", "resources/resourcestest/...", "abci/abcitest/...", "abci/state/statetest", "p2p/p2ptest", "resources/wasm/wasmtest", "internal/npm"),
 		home("golang.org/x/tools", "only the analyzer reads syntax", "internal/lint/..."),
 	}
 }

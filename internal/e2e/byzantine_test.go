@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/abcitest"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/genesis"
 	"github.com/limboid/massive-man/internal/localnet"
@@ -117,7 +118,7 @@ func TestMaliciousProposer(t *testing.T) {
 	n.Validators = n.Validators[:3] // of whom the audit asks
 	stop := n.load(t, n.rpcs)
 	v := corrupt(t, last, deedPropose)
-	wanted := setting(t, "MMAN_MISDEEDS", len(misdeeds()))
+	wanted := abcitest.Setting(t, "MMAN_MISDEEDS", len(misdeeds()))
 	var all [][3]string
 	for some := len(misdeeds()); ; some = min(some+len(misdeeds()), wanted) {
 		eventually(t, 2*within, "further misdeeds", func(context.Context) (bool, error) {

@@ -15,6 +15,7 @@ import (
 	cometstore "github.com/cometbft/cometbft/store"
 	"github.com/stretchr/testify/require"
 
+	"github.com/limboid/massive-man/abci/abcitest"
 	"github.com/limboid/massive-man/examples"
 	"github.com/limboid/massive-man/internal/localnet"
 	"github.com/limboid/massive-man/market"
@@ -127,7 +128,7 @@ func TestCrashPoints(t *testing.T) {
 // TestCrashes kills a validator at random instants, also while it starts: 5 times,
 // or MMAN_CRASHES.
 func TestCrashes(t *testing.T) {
-	crashes := setting(t, "MMAN_CRASHES", 5)
+	crashes := abcitest.Setting(t, "MMAN_CRASHES", 5)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 5))

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -46,19 +45,6 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
-}
-
-// setting reads a number from the environment, with which the long forms are run.
-func setting(t *testing.T, name string, short int) int {
-	t.Helper()
-	text := os.Getenv(name)
-	if text == "" {
-		return short
-	}
-	n, err := strconv.Atoi(text)
-	require.NoError(t, err, name)
-	require.Positive(t, n, name)
-	return n
 }
 
 // poll is the pause between two looks at a condition.

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/limboid/massive-man/abci/abcitest"
 	"github.com/limboid/massive-man/genesis"
 	"github.com/limboid/massive-man/internal/localnet"
 	"github.com/limboid/massive-man/node"
@@ -100,7 +101,7 @@ func TestJoin(t *testing.T) {
 	live().kill(t)
 	quit(t, live())
 
-	joins := setting(t, "MMAN_JOINS", 1)
+	joins := abcitest.Setting(t, "MMAN_JOINS", 1)
 	for range joins - 1 {
 		newcomer = filepath.Join(t.TempDir(), "home")
 		j := run(t, newcomer, "join", "--home", newcomer, rpc, n.running[n.Validators[1]].Running.RPC)

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/abcitest"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/examples"
 	"github.com/limboid/massive-man/examples/stats"
@@ -90,7 +91,7 @@ func TestKill(t *testing.T) {
 		working.Go(func() { w.run(ctx) })
 	}
 
-	for round := range setting(t, "MMAN_KILLS", 4) {
+	for round := range abcitest.Setting(t, "MMAN_KILLS", 4) {
 		for _, w := range workers {
 			w.progress(t)
 		}

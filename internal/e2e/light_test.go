@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/abcitest"
 	"github.com/limboid/massive-man/internal/localnet"
 	"github.com/limboid/massive-man/sdk/chain"
 )
@@ -278,7 +279,7 @@ func bend(t *testing.T, l *liar, proxy, honest string, edit func(string, func(ma
 		b[rng.IntN(len(b))] ^= 1 << rng.IntN(8)
 		holder[field] = b
 	}
-	lies, refused := setting(t, "MMAN_LIES", 24), 0
+	lies, refused := abcitest.Setting(t, "MMAN_LIES", 24), 0
 	for range lies {
 		asked := keys[rng.IntN(len(keys))]
 		truth, err := key(t.Context(), honest, "/store/bank/key", asked)

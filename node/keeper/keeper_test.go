@@ -152,6 +152,16 @@ type street struct {
 	data    []byte
 }
 
+// newHeld is a street whose replica its holder has accepted.
+func newHeld(t *testing.T) *street {
+	t.Helper()
+	s := newStreet(t, storage.Fast)
+	s.runs()
+	require.NoError(t, s.bring())
+	submitted[tx.MsgAcceptStorage](s)
+	return s
+}
+
 func newStreet(t *testing.T, tier storage.Tier) *street {
 	t.Helper()
 	hosts := p2ptest.New(t, 3)
@@ -281,10 +291,7 @@ func TestKeeps(t *testing.T) {
 // within the first half of the window all the same.
 func TestTurn(t *testing.T) {
 	t.Parallel()
-	s := newStreet(t, storage.Fast)
-	s.runs()
-	require.NoError(t, s.bring())
-	submitted[tx.MsgAcceptStorage](s)
+	s := newHeld(t)
 	d := storage.Drawn{Epoch: 1, Height: 102}
 	rules, err := s.book.StorageRules()
 	require.NoError(t, err)
@@ -352,10 +359,7 @@ func TestNotTheReplica(t *testing.T) {
 // it, and goes on when that is cut.
 func TestRepairs(t *testing.T) {
 	t.Parallel()
-	s := newStreet(t, storage.Fast)
-	s.runs()
-	require.NoError(t, s.bring())
-	submitted[tx.MsgAcceptStorage](s)
+	s := newHeld(t)
 	s.book.change(func() {
 		l := s.book.leases[s.lease.ID]
 		l.Replicas = append(l.Replicas, storage.Replica{
@@ -420,10 +424,7 @@ func TestTiers(t *testing.T) {
 // the last of them is redeemed.
 func TestPaidRetrieval(t *testing.T) {
 	t.Parallel()
-	s := newStreet(t, storage.Fast)
-	s.runs()
-	require.NoError(t, s.bring())
-	submitted[tx.MsgAcceptStorage](s)
+	s := newHeld(t)
 	const price = 1_000_000
 	pub, key, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)

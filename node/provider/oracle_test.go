@@ -151,14 +151,7 @@ func keys[K comparable](m map[K]int) map[K]bool {
 // which the result names; other leases and the public store do not have it.
 func TestLentIsNotServedOn(t *testing.T) {
 	t.Parallel()
-	compute, holder := newLender(t, 0), newLender(t, 1)
-	p2ptest.Connect(t, compute.host, holder.host)
-	require.NoError(t, blocks.Serve(t.Context(), holder.host, holder, blocks.Default()))
-	p, err := holder.Publish(t.Context(), listing(t, resources.KindAlgorithm, "algo", true, module))
-	require.NoError(t, err)
-	lease := compute.lease(1, func(m *market.Lease) {
-		m.Legs[0] = market.Leg{Role: market.RoleAlgorithm, Facet: resources.FacetWasm, Resource: p.Resource, Offer: p.Offer, Peer: holder.host.ID(), Provider: holder.chain.Address()}
-	})
+	compute, holder, p, lease := lentAlgorithm(t)
 	holder.chain.change(func() { holder.chain.leases[lease.ID] = lease })
 	compute.executor.Play = plain
 	c := compute.consumer(t, lease, 0)

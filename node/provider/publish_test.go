@@ -288,19 +288,25 @@ func TestForeignOfferOfOurData(t *testing.T) {
 	require.ErrorIs(t, l.consumer(t, l.lease(5, ours), 0).open(), mman.ErrPolicy, "renewed since: the lease keeps its terms")
 }
 
-// TestFetchWaitsForTheOtherNode: a lease is new, and the node that lends the
-// algorithm has not seen its block yet.
-func TestFetchWaitsForTheOtherNode(t *testing.T) {
-	t.Parallel()
-	compute, holder := newLender(t, 0), newLender(t, 1)
+// lentAlgorithm is a lease of one node's compute and another node's private algorithm,
+// of which the other one's ledger does not know yet.
+func lentAlgorithm(t *testing.T, change ...func(*market.Lease)) (compute, holder *lender, p provider.Published, lease market.Lease) {
+	t.Helper()
+	compute, holder = newLender(t, 0), newLender(t, 1)
 	p2ptest.Connect(t, compute.host, holder.host)
 	require.NoError(t, blocks.Serve(t.Context(), holder.host, holder, blocks.Default()))
 	p, err := holder.Publish(t.Context(), listing(t, resources.KindAlgorithm, "algo", true, module))
 	require.NoError(t, err)
-	lease := compute.lease(1, func(m *market.Lease) {
-		m.Opened = 100
+	return compute, holder, p, compute.lease(1, append(change, func(m *market.Lease) {
 		m.Legs[0] = market.Leg{Role: market.RoleAlgorithm, Facet: resources.FacetWasm, Resource: p.Resource, Offer: p.Offer, Peer: holder.host.ID(), Provider: holder.chain.Address()}
-	})
+	})...)
+}
+
+// TestFetchWaitsForTheOtherNode: a lease is new, and the node that lends the
+// algorithm has not seen its block yet.
+func TestFetchWaitsForTheOtherNode(t *testing.T) {
+	t.Parallel()
+	compute, holder, _, lease := lentAlgorithm(t, func(m *market.Lease) { m.Opened = 100 })
 	c := compute.consumer(t, lease, 0)
 	require.NoError(t, c.open())
 	done := make(chan error, 1)
@@ -321,7 +327,7 @@ func TestFetchWaitsForTheOtherNode(t *testing.T) {
 	old := compute.lease(2, func(m *market.Lease) { m.Legs = append([]market.Leg{}, lease.Legs...) })
 	c = compute.consumer(t, old, 0)
 	require.NoError(t, c.open())
-	_, err = c.request()
+	_, err := c.request()
 	require.ErrorIs(t, err, mman.ErrNotFound)
 }
 

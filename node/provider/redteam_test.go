@@ -5,9 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,22 +23,11 @@ import (
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/gate"
 	"github.com/limboid/massive-man/resources/wasm"
+	"github.com/limboid/massive-man/resources/wasm/wasmtest"
 )
 
 // symbols are what the red team wants to have: sixteen different ones, four bits each.
 const symbols = "\x07\x00\x0d\x04\x0a\x01\x0f\x06\x03\x0c\x09\x02\x0e\x05\x0b\x08"
-
-func buildRedteam(t *testing.T) []byte {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "redteam.wasm")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", path, "./testdata/redteam")
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=-mod=readonly -buildvcs=false")
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	b, err := os.ReadFile(path)
-	require.NoError(t, err)
-	return b
-}
 
 // redteam is a consumer with an algorithm of its own at a node with private data.
 type redteam struct {
@@ -148,7 +134,7 @@ func bits(views map[string]bool) float64 { return math.Log2(float64(len(views)))
 // is never more than what the outlet counts.
 func TestRedTeam(t *testing.T) {
 	t.Parallel()
-	module := buildRedteam(t)
+	module := wasmtest.Build(t, "./testdata/redteam")
 	executor, err := wasm.New(wasm.Config{Clock: time.Now, CacheDir: t.TempDir(), PrepareTimeout: 10 * time.Minute})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, executor.Close()) })

@@ -3,7 +3,6 @@ package wasm_test
 import (
 	"bytes"
 	"context"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -19,19 +18,6 @@ import (
 	"github.com/limboid/massive-man/resources/wasm"
 	"github.com/limboid/massive-man/resources/wasm/wasmtest"
 )
-
-// buildPrograms compiles testdata/programs.
-func buildPrograms(t *testing.T) []byte {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "programs.wasm")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", path, "./testdata/programs")
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=-mod=readonly -buildvcs=false")
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	module, err := os.ReadFile(path)
-	require.NoError(t, err)
-	return module
-}
 
 // plain runs a program as it is, with the engine's own WASI.
 func plain(t *testing.T, runtime wazero.Runtime, module wazero.CompiledModule, stdin []byte, args ...string) string {
@@ -51,7 +37,7 @@ func plain(t *testing.T, runtime wazero.Runtime, module wazero.CompiledModule, s
 func TestProgramsOnEveryEngine(t *testing.T) {
 	t.Parallel()
 	node := wasmtest.Node(t)
-	module := buildPrograms(t)
+	module := wasmtest.Build(t, "./testdata/programs")
 	ctx := t.Context()
 	runtime := wazero.NewRuntime(ctx)
 	t.Cleanup(func() { require.NoError(t, runtime.Close(context.WithoutCancel(ctx))) })

@@ -91,18 +91,6 @@ func output(t *testing.T, stdin []byte, name string, args ...string) []byte {
 	return out
 }
 
-// goPrograms compiles the programs in Go.
-func goPrograms(t *testing.T, dir string) []byte {
-	t.Helper()
-	path := filepath.Join(dir, "programs.wasm")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", path, "./testdata/programs")
-	cmd.Dir = ".."
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=-mod=readonly -buildvcs=false")
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return read(t, path)
-}
-
 // database compiles SQLite with a shell around it, in one thread and without files.
 func database(t *testing.T, dir string) []byte {
 	t.Helper()
@@ -134,7 +122,7 @@ func programs(t *testing.T, e engines) map[string]program {
 		"sqlite":    {compiled: e.compile(t, database(t, dir)), stdin: read(t, filepath.Join("testdata", "sqlite.sql"))},
 		"wordcount": {compiled: e.compile(t, examples.WordcountModule()), stdin: text},
 	}
-	many := program{compiled: e.compile(t, goPrograms(t, dir)), stdin: text}
+	many := program{compiled: e.compile(t, wasmtest.Build(t, "../testdata/programs")), stdin: text}
 	for name := range strings.FieldsSeq(string(many.plainOnNode(t))) {
 		one := many
 		one.args, one.processor = []string{name}, name == "nan"
