@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,6 +43,7 @@ type Host struct {
 	h     host.Host
 	flood *flood
 	gater gater
+	held  atomic.Uint64 // how often Hold was called
 
 	mu      sync.Mutex
 	started bool
@@ -517,6 +520,15 @@ func (h *Host) Disconnect(id mman.PeerID) error {
 		return fmt.Errorf("%w: disconnect peer %s: %w", mman.ErrPeerVanished, id, err)
 	}
 	return nil
+}
+
+// Hold keeps the connections to a peer while something goes on with it, also when
+// there are more than Limits.HighConns; the hard limits stand. The function that it
+// returns, which is called once, ends that. Several may hold one peer.
+func (h *Host) Hold(id mman.PeerID) (release func()) {
+	tag, of := "held-"+strconv.FormatUint(h.held.Add(1), 10), peer.ID(id.Bytes())
+	h.h.ConnManager().Protect(of, tag)
+	return func() { h.h.ConnManager().Unprotect(of, tag) }
 }
 
 // Cut takes the host off the network: all connections are closed and none is made,

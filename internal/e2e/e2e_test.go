@@ -198,7 +198,7 @@ func oneSentence(t *testing.T, errs string, words ...string) string {
 	require.NotContains(t, errs, "goroutine ", "%s", tail(errs))
 	var said []string
 	for line := range strings.Lines(errs) {
-		if rest, ok := strings.CutPrefix(line, "mman-node: "); ok {
+		if who, rest, _ := strings.Cut(line, ": "); who == "mman-node" || who == "mman" {
 			said = append(said, strings.TrimSpace(rest))
 		}
 	}

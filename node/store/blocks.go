@@ -104,19 +104,8 @@ func (b *Blocks) Lend(_ context.Context, c cid.Cid, use func(data []byte) error)
 	if !c.Defined() {
 		return ipld.ErrNotFound{Cid: c}
 	}
-	lent := b.kv.data.large.lent
-	var buf []byte
-	select {
-	case buf = <-lent:
-	default:
-		buf = aligned(MaxBlock)
-	}
-	defer func() {
-		select {
-		case lent <- buf:
-		default: // enough are kept
-		}
-	}()
+	buf, release := b.kv.data.large.lend()
+	defer release()
 	data, ok, err := b.read(c.Hash(), buf)
 	switch {
 	case err != nil:

@@ -34,8 +34,9 @@ const (
 	metaPlace = 1
 	// placeBytes is the length of such a value.
 	placeBytes = 16
-	// mostLent is how many buffers of MaxBlock bytes are kept for those who lend.
-	mostLent = 4
+	// lentBytes is the length of the buffers that are kept for those who lend: most
+	// large blocks are leaves of files, a larger one gets memory of its own.
+	lentBytes = 1 << 20
 	// mostTries is how often a block that is being moved is looked for.
 	mostTries = 4
 )
@@ -90,11 +91,14 @@ type segments struct {
 	// them for a moment.
 	moving sync.RWMutex
 	again  recent
-	lent   chan []byte // buffers that nobody has now
+	lent   sync.Pool // of *[]byte, of lentBytes: what nobody has now
 }
 
 func openSegments(dir string, data *Data) (*segments, error) {
-	s := &segments{dir: dir, data: data, lent: make(chan []byte, mostLent)}
+	s := &segments{dir: dir, data: data, lent: sync.Pool{New: func() any {
+		b := aligned(lentBytes)
+		return &b
+	}}}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, openError(dir, err)
 	}
@@ -343,6 +347,16 @@ func (s *segments) readAt(at place, buf []byte, direct bool) ([]byte, error) {
 		return nil, fmt.Errorf("%w: checksum of %d bytes at %d of %s", mman.ErrCorrupt, at.length, at.offset, f.Name())
 	}
 	return data, nil
+}
+
+// lend returns a buffer, and what takes it back: with a crowd of readers, new memory for
+// each block would be three times what they hold until it is collected.
+func (s *segments) lend() (buf []byte, release func()) {
+	b, ok := s.lent.Get().(*[]byte)
+	if !ok {
+		return nil, func() {} // the pool makes nothing else
+	}
+	return *b, func() { s.lent.Put(b) }
 }
 
 // openCached opens a file through the kernel's cache.

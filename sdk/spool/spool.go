@@ -265,7 +265,7 @@ func coded(did string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return fmt.Errorf("%w: %s: %w", mman.ErrDiskFull, did, err)
+		return fmt.Errorf("%w: free some space and fetch again, it goes on from what came: %s: %w", mman.ErrDiskFull, did, err)
 	default:
 		return fmt.Errorf("%w: %s: %w", mman.ErrHome, did, err)
 	}

@@ -34,8 +34,11 @@ type Source struct {
 
 // Job is one file to fetch.
 type Job struct {
-	// Sources are asked all at a time. At least one.
+	// Sources are asked all at a time. At least one, or Search.
 	Sources []Source
+	// Search, if set, is called once, when the fetch begins: those whom it returns
+	// are asked too, beside Sources. Its context ends when nothing is left to fetch.
+	Search func(ctx context.Context) ([]Source, error)
 	// Into takes the blocks; those that are there already are not fetched.
 	Into content.Store
 	// MaxBytes bounds the file.
@@ -56,7 +59,7 @@ type Result struct {
 	// Received is how many bytes of blocks came, without what was here.
 	Received uint64
 	// Dropped are the sources that failed for good, such as one that sent a
-	// block that is not what was asked for, in the order of the job.
+	// block that is not what was asked for, in the order in which they were asked.
 	Dropped []mman.PeerID
 }
 
@@ -74,7 +77,7 @@ type Result struct {
 // full disk is mman.ErrDiskFull.
 func Fetch(ctx context.Context, host *p2p.Host, job Job, cfg Config) (Result, error) {
 	errs := []error{cfg.Validate()}
-	if len(job.Sources) == 0 || job.Into == nil {
+	if len(job.Sources) == 0 && job.Search == nil || job.Into == nil {
 		errs = append(errs, fmt.Errorf("%w: a fetch needs a source and a store", mman.ErrInvalid))
 	}
 	for _, s := range job.Sources {
@@ -85,39 +88,104 @@ func Fetch(ctx context.Context, host *p2p.Host, job Job, cfg Config) (Result, er
 	}
 	life, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t := newTransfer(job, cfg, cancel)
-	ended := make([]error, len(job.Sources))
-	var sources sync.WaitGroup
-	for i, s := range job.Sources {
-		sources.Go(func() { ended[i] = t.serve(life, host, s) })
-	}
+	hiring, hired := context.WithCancel(life)
+	defer hired()
+	t := newTransfer(job, cfg, cancel, hired)
 	stored := make(chan struct{})
 	go func() {
 		defer close(stored)
 		t.write(ctx)
 	}()
-	sources.Wait()
+	c := &crew{t: t, host: host}
+	err := c.work(life, hiring)
 	close(t.out)
 	<-stored
-	if err := t.outcome(ended); err != nil {
+	if err := t.outcome(append(c.errs(), err)); err != nil {
 		if ctx.Err() != nil {
 			return Result{}, fmt.Errorf("%w: %w: %w", mman.ErrCanceled, ctx.Err(), err)
 		}
 		return Result{}, err
 	}
-	return t.finish(ctx, ended)
+	return t.finish(ctx, c.dropped())
+}
+
+// crew are the sources of one transfer.
+type crew struct {
+	t    *transfer
+	host *p2p.Host
+	all  []*hand
+	busy sync.WaitGroup
+}
+
+// hand is a source and, when it has ended, why it gave up.
+type hand struct {
+	Source
+
+	err error
+}
+
+// work keeps the job's sources and those that are found at work until all have ended.
+// hiring ends before ctx, when nothing is left to fetch. The error is the search's.
+func (c *crew) work(ctx, hiring context.Context) (err error) {
+	for _, s := range c.t.job.Sources {
+		c.hire(ctx, hiring, s)
+	}
+	if search := c.t.job.Search; search != nil {
+		c.busy.Go(func() {
+			var found []Source
+			if found, err = search(hiring); c.t.over() {
+				return
+			}
+			for _, s := range found {
+				c.hire(ctx, hiring, s)
+			}
+		})
+	}
+	c.busy.Wait()
+	return err
+}
+
+// hire sets a source to work, unless it is there already.
+func (c *crew) hire(ctx, hiring context.Context, s Source) {
+	for _, h := range c.all {
+		if h.Peer == s.Peer {
+			return
+		}
+	}
+	one := &hand{Source: s}
+	c.all = append(c.all, one)
+	c.busy.Go(func() { one.err = c.t.serve(ctx, hiring, c.host, s) })
+}
+
+func (c *crew) errs() []error {
+	out := make([]error, len(c.all))
+	for i, h := range c.all {
+		out[i] = h.err
+	}
+	return out
+}
+
+func (c *crew) dropped() []mman.PeerID {
+	var out []mman.PeerID
+	for _, h := range c.all {
+		if h.err != nil {
+			out = append(out, h.Peer)
+		}
+	}
+	return out
 }
 
 // serve keeps one source at work until the transfer ends, the source is dropped,
-// or nothing came from anybody for too long.
-func (t *transfer) serve(ctx context.Context, host *p2p.Host, s Source) error {
+// or nothing came from anybody for too long. Nobody is waited for or dialled after
+// hiring has ended.
+func (t *transfer) serve(ctx, hiring context.Context, host *p2p.Host, s Source) error {
 	if t.cfg.Liars.Has(s.Peer) {
 		return fmt.Errorf("%w: peer %s sent a false block within the last day and is not asked", mman.ErrContent, s.Peer)
 	}
 	pause, waited := pauseMin, time.Duration(0)
 	for {
 		before := t.progress()
-		err := t.pull(ctx, host, s)
+		err := t.pull(ctx, hiring, host, s)
 		if err == nil || t.over() {
 			return nil
 		}
@@ -133,7 +201,7 @@ func (t *transfer) serve(ctx context.Context, host *p2p.Host, s Source) error {
 			return err
 		}
 		select {
-		case <-ctx.Done():
+		case <-hiring.Done():
 			return err
 		case <-t.cfg.After(pause):
 		}
@@ -153,11 +221,12 @@ func mayReturn(err error) bool {
 }
 
 // pull asks one source for whatever is wanted next until nothing is.
-func (t *transfer) pull(ctx context.Context, host *p2p.Host, s Source) error {
-	stream, err := host.Open(ctx, s.Peer, Protocol)
+func (t *transfer) pull(ctx, hiring context.Context, host *p2p.Host, s Source) error {
+	stream, err := host.Open(hiring, s.Peer, Protocol)
 	if err != nil {
 		return err
 	}
+	defer host.Hold(s.Peer)()
 	conn := wire.New(stream, wire.Config{MaxRead: content.MaxBlock + 1, IdleTimeout: t.cfg.FrameTimeout, FrameTimeout: t.cfg.FrameTimeout})
 	stop := context.AfterFunc(ctx, func() { _ = conn.Reset() })
 	defer stop()

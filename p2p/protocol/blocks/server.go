@@ -92,6 +92,7 @@ func (c Config) Validate() error {
 }
 
 type server struct {
+	host  *p2p.Host
 	auth  Authorizer
 	cfg   Config
 	turns *turns
@@ -107,7 +108,7 @@ func Serve(ctx context.Context, host *p2p.Host, auth Authorizer, cfg Config) err
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	s := &server{auth: auth, cfg: cfg, turns: newTurns(cfg.Turns), places: wire.NewPlaces(cfg.MaxAnswers, cfg.PeerAnswers)}
+	s := &server{host: host, auth: auth, cfg: cfg, turns: newTurns(cfg.Turns), places: wire.NewPlaces(cfg.MaxAnswers, cfg.PeerAnswers)}
 	host.Handle(ctx, Protocol, s.handle)
 	return nil
 }
@@ -128,6 +129,7 @@ func (s *server) answer(ctx context.Context, conn *wire.Conn) error {
 		return conn.Fail(err)
 	}
 	defer s.places.Leave(peer)
+	defer s.host.Hold(peer)()
 	req, err := wire.Receive[Request](conn, kindRequest)
 	if err != nil {
 		return err

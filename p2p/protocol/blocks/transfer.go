@@ -36,6 +36,7 @@ type transfer struct {
 	job    Job
 	cfg    Config
 	cancel context.CancelFunc
+	hired  context.CancelFunc   // nothing is left for further sources
 	out    chan []content.Block // to the store; Fetch closes it
 	meter  *content.Meter
 
@@ -55,9 +56,9 @@ type transfer struct {
 	err      error // ends the transfer
 }
 
-func newTransfer(job Job, cfg Config, cancel context.CancelFunc) *transfer {
+func newTransfer(job Job, cfg Config, cancel, hired context.CancelFunc) *transfer {
 	return &transfer{
-		job: job, cfg: cfg, cancel: cancel, out: make(chan []content.Block, 1),
+		job: job, cfg: cfg, cancel: cancel, hired: hired, out: make(chan []content.Block, 1),
 		meter: content.NewMeter(cfg.Now, job.Progress), changed: make(chan struct{}),
 	}
 }
@@ -266,6 +267,7 @@ func (t *transfer) accept(ctx context.Context, u *unit, i int, b content.Block) 
 func (t *transfer) settle() {
 	if _, more := t.walk.Next(); !more && t.walk.Waiting() == 0 {
 		t.complete = true
+		t.hired()
 		t.signal()
 	}
 }
@@ -342,19 +344,16 @@ func (t *transfer) outcome(ended []error) error {
 		return t.err
 	case t.complete:
 		return nil
-	default:
-		return errors.Join(ended...)
 	}
+	if err := errors.Join(ended...); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: nobody is known who sends it in bulk", mman.ErrNotFound)
 }
 
 // finish stores what is left, and the root after everything else is safe.
-func (t *transfer) finish(ctx context.Context, ended []error) (Result, error) {
-	res := Result{Root: t.head.Root, Salt: t.head.Salt, Size: t.head.Size, Received: t.received}
-	for i, err := range ended {
-		if err != nil {
-			res.Dropped = append(res.Dropped, t.job.Sources[i].Peer)
-		}
-	}
+func (t *transfer) finish(ctx context.Context, dropped []mman.PeerID) (Result, error) {
+	res := Result{Root: t.head.Root, Salt: t.head.Salt, Size: t.head.Size, Received: t.received, Dropped: dropped}
 	into := t.job.Into
 	if t.head.Size <= batchBytes {
 		if err := into.Put(ctx, append(t.batch, t.root)); err != nil {
