@@ -14,17 +14,25 @@ import (
 	"github.com/limboid/massive-man/sdk/spool"
 )
 
-// Remote is a public file that is read where it lies: what is read comes, and a few
-// blocks ahead. It is an io.ReaderAt, one read at a time.
+// Remote is a public file that is read where it lies: the blocks with what is read come,
+// and, when much is read in one go, a few ahead. It is an io.ReaderAt, one read at a time.
 type Remote struct {
 	moved *atomic.Uint64
 	spool *spool.Spool
 	stop  context.CancelFunc
+	size  uint64
+	read  func(p []byte, off uint64) (int, error)
+	open  func() (*content.File, error)
 
 	mu   sync.Mutex
-	file *content.File
-	at   int64
+	file *content.File // nil before much was read in one go
+	at   int64         // where the last read ended
+	run  int64         // how much was read in one go
+	pos  int64         // of file
 }
+
+// oneGo is how much is read in one go before blocks are fetched ahead, in bytes.
+const oneGo = 4 << 20
 
 // OpenRemote opens the public file root, or the one behind the manifest root, without
 // fetching it. ctx bounds every later read. What comes is kept in a folder below dir
@@ -58,30 +66,56 @@ func (c *Client) OpenRemote(ctx context.Context, root mman.CID, dir string) (_ *
 		root = m.Content.Public
 		go c.seek(ctx, n, root)
 	}
-	r.file, err = n.content.Stream(ctx, root, maxExport)
-	return r, err
+	parts, err := n.content.At(ctx, root, maxExport)
+	if err != nil {
+		return nil, err
+	}
+	r.size = parts.Size()
+	r.read = func(p []byte, off uint64) (int, error) { return parts.Read(ctx, p, off) }
+	r.open = func() (*content.File, error) { return n.content.Stream(ctx, root, maxExport) }
+	return r, nil
 }
 
 // Size returns the file's length in bytes.
-func (r *Remote) Size() uint64 { return r.file.Size() }
+func (r *Remote) Size() uint64 { return r.size }
 
 // Moved returns how many bytes of blocks came over the network.
 func (r *Remote) Moved() uint64 { return r.moved.Load() }
 
 // ReadAt implements io.ReaderAt.
-func (r *Remote) ReadAt(p []byte, off int64) (int, error) {
+func (r *Remote) ReadAt(p []byte, off int64) (n int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if uint64(max(off, 0)) >= r.file.Size() {
+	if uint64(max(off, 0)) >= r.size { //nolint:gosec // not negative
 		return 0, io.EOF
 	}
 	if off != r.at {
+		r.run = 0
+	}
+	if r.run < oneGo {
+		n, err = r.read(p, uint64(max(off, 0))) //nolint:gosec // not negative
+	} else {
+		n, err = r.ahead(p, off)
+	}
+	r.run += int64(n)
+	r.at = off + int64(n)
+	return n, err
+}
+
+// ahead reads from the stream of the file.
+func (r *Remote) ahead(p []byte, off int64) (n int, err error) {
+	if r.file == nil {
+		if r.file, err = r.open(); err != nil {
+			return 0, err
+		}
+	}
+	if off != r.pos {
 		if _, err := r.file.Seek(off, io.SeekStart); err != nil {
 			return 0, err
 		}
 	}
-	n, err := io.ReadFull(r.file, p)
-	r.at = off + int64(n)
+	n, err = io.ReadFull(r.file, p)
+	r.pos = off + int64(n)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = io.EOF
 	}
@@ -89,7 +123,10 @@ func (r *Remote) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // Close deletes what came. The client is of no more use then.
-func (r *Remote) Close() error {
+func (r *Remote) Close() (err error) {
 	r.stop()
-	return errors.Join(r.file.Close(), r.spool.Remove())
+	if r.file != nil {
+		err = r.file.Close()
+	}
+	return errors.Join(err, r.spool.Remove())
 }

@@ -30,12 +30,21 @@ type Query struct {
 	// From is the first row, counted from 0, and To the one after the last; 0 for
 	// the end.
 	From, To uint64
+	// Copy leaves Parquet as it is: the wanted columns of the row groups that hold the
+	// wanted rows, not unpacked, under a new footer.
+	Copy bool
+	// MaxBytes bounds what is written of a Parquet file that is unpacked, of which a
+	// small one can hold much. 0 for no bound.
+	MaxBytes uint64
 }
 
 // Answer is what was read.
 type Answer struct {
 	Format string `json:"format"`
-	// From and To are the rows that came: of Parquet whole row groups.
+	// As is the form in which it was written: jsonl for Parquet that is not copied,
+	// otherwise Format.
+	As string `json:"as"`
+	// From and To are the rows that came: of Parquet that is copied, whole row groups.
 	From uint64 `json:"from"`
 	To   uint64 `json:"to"`
 	// Columns are how many came.
@@ -43,7 +52,7 @@ type Answer struct {
 }
 
 // Describe says what a file holds, with its first rows as a sample. It reads text to
-// its end and of Parquet the footer, of which there is no sample. What is neither
+// its end, and of Parquet the footer and the pages with the sample. What is neither
 // CSV, JSON lines nor Parquet is mman.ErrUnsupported; what begins like one of them
 // and is damaged mman.ErrContent.
 func Describe(r io.ReaderAt, size uint64, sample int) (resources.Table, error) {
@@ -53,7 +62,7 @@ func Describe(r io.ReaderAt, size uint64, sample int) (resources.Table, error) {
 	}
 	switch format {
 	case resources.FormatParquet:
-		return describeParquet(r, size)
+		return describeParquet(r, size, sample)
 	case resources.FormatJSONL:
 		return describeLines(section(r, size), sample)
 	default:
@@ -61,8 +70,10 @@ func Describe(r io.ReaderAt, size uint64, sample int) (resources.Table, error) {
 	}
 }
 
-// Read writes the rows and columns of a query to w, in the file's own format. A
-// column that is not there is mman.ErrNotFound; other errors are Describe's.
+// Read writes the rows and columns of a query to w: Parquet as JSON lines, unless it is
+// copied, and text in its own format. A column that is not there is mman.ErrNotFound,
+// Parquet that is packed or encoded in a way that is not read mman.ErrUnsupported, more
+// than Query.MaxBytes mman.ErrTooLarge; other errors are Describe's.
 func Read(r io.ReaderAt, size uint64, q Query, w io.Writer) (Answer, error) {
 	if q.To != 0 && q.To <= q.From {
 		return Answer{}, fmt.Errorf("%w: rows from %d to %d: the end must be after the beginning", mman.ErrInvalid, q.From, q.To)
@@ -71,16 +82,25 @@ func Read(r io.ReaderAt, size uint64, q Query, w io.Writer) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
+	if q.Copy && format != resources.FormatParquet {
+		return Answer{Format: format}, fmt.Errorf("%w: the file is %s: only Parquet is copied without being read", mman.ErrUnsupported, format)
+	}
 	var a Answer
+	as := format
 	switch format {
 	case resources.FormatParquet:
-		a, err = readParquet(r, size, q, w)
+		if q.Copy {
+			a, err = readParquet(r, size, q, w)
+		} else {
+			as = resources.FormatJSONL
+			a, err = readRows(r, size, q, w)
+		}
 	case resources.FormatJSONL:
 		a, err = readLines(section(r, size), q, w)
 	default:
 		a, err = readCSV(section(r, size), q, w)
 	}
-	a.Format = format
+	a.Format, a.As = format, as
 	return a, err
 }
 

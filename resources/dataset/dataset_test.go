@@ -2,6 +2,7 @@ package dataset_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -42,13 +43,15 @@ func TestCSV(t *testing.T) {
 	text, a, err := read(t, []byte(birds), dataset.Query{Columns: []string{"note", "species"}, From: 1, To: 3})
 	require.NoError(t, err)
 	require.Equal(t, "species,note\nGentoo,\nChinstrap,\"two\nlines\"\n", text)
-	require.Equal(t, dataset.Answer{Format: "csv", From: 1, To: 3, Columns: 2}, a)
+	require.Equal(t, dataset.Answer{Format: "csv", As: "csv", From: 1, To: 3, Columns: 2}, a)
 	text, a, err = read(t, []byte("a\tb\n1\t2\n"), dataset.Query{From: 7})
 	require.NoError(t, err)
 	require.Equal(t, "a\tb\n", text)
 	require.Equal(t, a.From, a.To)
 	_, _, err = read(t, []byte(birds), dataset.Query{Columns: []string{"wings"}})
 	require.ErrorIs(t, err, mman.ErrNotFound)
+	_, _, err = read(t, []byte(birds), dataset.Query{Copy: true})
+	require.ErrorIs(t, err, mman.ErrUnsupported)
 	_, _, err = read(t, []byte(birds), dataset.Query{From: 3, To: 3})
 	require.ErrorIs(t, err, mman.ErrInvalid)
 }
@@ -65,7 +68,7 @@ func TestJSONLines(t *testing.T) {
 	text, a, err := read(t, lines, dataset.Query{Columns: []string{"b", "c"}, From: 1})
 	require.NoError(t, err)
 	require.Equal(t, []string{`{"b":2.5,"c":[1]}`, "{}", ""}, strings.Split(text, "\n"))
-	require.Equal(t, dataset.Answer{Format: "jsonl", From: 1, To: 3, Columns: 2}, a)
+	require.Equal(t, dataset.Answer{Format: "jsonl", As: "jsonl", From: 1, To: 3, Columns: 2}, a)
 	text, _, err = read(t, lines, dataset.Query{To: 1})
 	require.NoError(t, err)
 	require.Equal(t, []string{`{"b":1,"a":"x"}`, ""}, strings.Split(text, "\n"))
@@ -164,12 +167,16 @@ func TestParquet(t *testing.T) {
 		{Name: "alive", Type: "bool"},
 		{Name: "raw", Type: "bytes"},
 		{Name: "tags", Type: "nested"},
+	}, Sample: []string{
+		`{"species":"Adélie","mass":0,"year":2007,"seen":"1970-01-01T00:00:00Z","alive":true,"raw":"AA==","tags":[]}`,
+		`{"species":"Gentoo","mass":0.3333333333333333,"year":2007,"seen":"1970-01-01T00:00:01Z","alive":false,"raw":"AQ==","tags":["a"]}`,
+		`{"species":"Adélie","mass":0.6666666666666666,"year":2007,"seen":"1970-01-01T00:00:02Z","alive":false,"raw":"Ag==","tags":["a","b"]}`,
 	}}, got)
 
 	// Everything, and what another library reads of a part.
-	text, a, err := read(t, file, dataset.Query{})
+	text, a, err := read(t, file, dataset.Query{Copy: true})
 	require.NoError(t, err)
-	require.Equal(t, dataset.Answer{Format: "parquet", To: 3000, Columns: 7}, a)
+	require.Equal(t, dataset.Answer{Format: "parquet", As: "parquet", To: 3000, Columns: 7}, a)
 	same, err := parquet.Read[bird](strings.NewReader(text), int64(len(text)))
 	require.NoError(t, err)
 	require.Len(t, same, 3000)
@@ -182,9 +189,9 @@ func TestParquet(t *testing.T) {
 
 	some := &counted{ReaderAt: bytes.NewReader(file)}
 	var out bytes.Buffer
-	a, err = dataset.Read(some, uint64(len(file)), dataset.Query{Columns: []string{"tags", "year"}, From: 1500, To: 1501}, &out)
+	a, err = dataset.Read(some, uint64(len(file)), dataset.Query{Columns: []string{"tags", "year"}, From: 1500, To: 1501, Copy: true}, &out)
 	require.NoError(t, err)
-	require.Equal(t, dataset.Answer{Format: "parquet", From: 1000, To: 2000, Columns: 2}, a)
+	require.Equal(t, dataset.Answer{Format: "parquet", As: "parquet", From: 1000, To: 2000, Columns: 2}, a)
 	type part struct {
 		Year int32    `parquet:"year"`
 		Tags []string `parquet:"tags,list"`
@@ -217,9 +224,11 @@ func TestDamagedParquet(t *testing.T) {
 		for range 1 + dice.IntN(3) {
 			bad[foot+dice.IntN(len(bad)-foot)] = byte(dice.IntN(256))
 		}
-		if _, err := dataset.Read(bytes.NewReader(bad), uint64(len(bad)), dataset.Query{Columns: []string{"year"}}, io.Discard); err != nil {
-			var coded *mman.Error
-			require.ErrorAs(t, err, &coded)
+		for _, q := range []dataset.Query{{Columns: []string{"year"}, Copy: true}, {To: 10, MaxBytes: 1 << 20}} {
+			if _, err := dataset.Read(bytes.NewReader(bad), uint64(len(bad)), q, io.Discard); err != nil {
+				var coded *mman.Error
+				require.ErrorAs(t, err, &coded)
+			}
 		}
 	}
 }
@@ -233,6 +242,11 @@ func FuzzDescribe(f *testing.F) {
 		table, err := dataset.Describe(bytes.NewReader(data), uint64(len(data)), 3)
 		if err != nil {
 			return
+		}
+		for _, copied := range []bool{true, false} {
+			_, err := dataset.Read(bytes.NewReader(data), uint64(len(data)), dataset.Query{Copy: copied, MaxBytes: 1 << 20}, io.Discard)
+			var coded *mman.Error
+			require.True(t, err == nil || errors.As(err, &coded))
 		}
 		m := resources.Manifest{Version: 1, Kind: resources.KindDataset, Facet: resources.FacetFile, Name: "x", Table: &table}
 		m.Content.Public = mman.SumCID(mman.CodecRaw, data)

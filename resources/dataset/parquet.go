@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -20,13 +21,14 @@ const (
 
 // The fields of a footer, as Apache Parquet's parquet.thrift numbers them.
 const (
-	fileSchema, fileRows, fileGroups, fileOrders, fileCrypto     = 2, 3, 4, 7, 8
-	elemType, elemName, elemChildren, elemConverted, elemLogical = 1, 4, 5, 6, 10
-	groupColumns, groupBytes, groupRows                          = 1, 2, 3
-	groupSorting, groupOffset, groupCompressed                   = 4, 5, 6
-	chunkPath, chunkOffset, chunkMeta                            = 1, 2, 3
-	metaPath, metaRaw, metaCompressed                            = 3, 6, 7
-	metaData, metaIndex, metaDictionary                          = 9, 10, 11
+	fileSchema, fileRows, fileGroups, fileOrders, fileCrypto  = 2, 3, 4, 7, 8
+	elemType, elemLength, elemRepeats, elemName, elemChildren = 1, 2, 3, 4, 5
+	elemConverted, elemScale, elemLogical                     = 6, 7, 10
+	groupColumns, groupBytes, groupRows                       = 1, 2, 3
+	groupSorting, groupOffset, groupCompressed                = 4, 5, 6
+	chunkPath, chunkOffset, chunkMeta                         = 1, 2, 3
+	metaPath, metaRaw, metaCompressed                         = 3, 6, 7
+	metaData, metaIndex, metaDictionary                       = 9, 10, 11
 )
 
 // chunkIndexes are the fields of a column chunk and of its description that say where
@@ -130,14 +132,7 @@ func columnType(e *value) string {
 	if e.get(elemChildren).number > 0 {
 		return resources.ColumnNested
 	}
-	logical := int64(0) // which member of the union
-	if l := e.get(elemLogical); len(l.fields) > 0 {
-		logical = l.fields[0].id
-	}
-	converted := int64(-1)
-	if c := e.get(elemConverted); c.kind != 0 {
-		converted = c.number
-	}
+	logical, converted := meaning(e)
 	switch {
 	case logical >= 6 && logical <= 8, converted >= 6 && converted <= 10: // date, time, timestamp
 		return resources.ColumnTime
@@ -168,7 +163,9 @@ func (f *footer) names() []string {
 	return out
 }
 
-func describeParquet(r io.ReaderAt, size uint64) (resources.Table, error) {
+// describeParquet shows as a sample what readRows makes of the first rows; a file
+// whose pages it does not read has none.
+func describeParquet(r io.ReaderAt, size uint64, sample int) (resources.Table, error) {
 	f, err := openParquet(r, size)
 	if err != nil {
 		return resources.Table{}, err
@@ -179,6 +176,15 @@ func describeParquet(r io.ReaderAt, size uint64) (resources.Table, error) {
 	}
 	t := table(resources.FormatParquet, f.names(), types)
 	t.Rows = uint64(f.root.get(fileRows).number) //nolint:gosec // not negative
+	if sample == 0 || t.Rows == 0 {
+		return t, nil
+	}
+	var rows bytes.Buffer
+	if _, err := readRows(r, size, Query{To: uint64(sample), MaxBytes: maxRow}, &rows); err == nil { //nolint:gosec // a few
+		for line := range strings.Lines(rows.String()) {
+			t.Sample = append(t.Sample, clean(strings.TrimSuffix(line, "\n"), resources.TableMaxLine))
+		}
+	}
 	return t, nil
 }
 
@@ -309,17 +315,27 @@ func (c *copier) group(g *value, leaves []bool) error {
 	return nil
 }
 
-func (c *copier) chunk(chunk *value) error {
+// span returns where a column's pages begin, and their length; they lie before end.
+func span(chunk *value, end int64) (begin, length int64, err error) {
 	meta := chunk.get(chunkMeta)
 	if chunk.get(chunkPath).kind != 0 || meta.kind != thriftStruct {
-		return fmt.Errorf("%w: a Parquet file whose columns are in other files, or encrypted", mman.ErrUnsupported)
+		return 0, 0, fmt.Errorf("%w: a Parquet file whose columns are in other files, or encrypted", mman.ErrUnsupported)
 	}
-	begin, length := meta.get(metaData).number, meta.get(metaCompressed).number
+	begin, length = meta.get(metaData).number, meta.get(metaCompressed).number
 	if d := meta.get(metaDictionary).number; d > 0 {
 		begin = min(begin, d)
 	}
-	if begin < int64(len(parquetMagic)) || length < 0 || begin > c.end || length > c.end-begin {
-		return errThrift(fmt.Sprintf("column %q lies outside of the file", meta.get(metaPath).path()))
+	if begin < int64(len(parquetMagic)) || length < 0 || begin > end || length > end-begin {
+		return 0, 0, errThrift(fmt.Sprintf("column %q lies outside of the file", meta.get(metaPath).path()))
+	}
+	return begin, length, nil
+}
+
+func (c *copier) chunk(chunk *value) error {
+	meta := chunk.get(chunkMeta)
+	begin, length, err := span(chunk, c.end)
+	if err != nil {
+		return err
 	}
 	move := c.at - begin
 	n, err := io.CopyBuffer(struct{ io.Writer }{c.to}, io.NewSectionReader(c.from, begin, length), make([]byte, sniffed))

@@ -86,7 +86,7 @@ type thriftReader struct {
 }
 
 func errThrift(what string) error {
-	return fmt.Errorf("%w: the footer of the Parquet file: %s", mman.ErrContent, what)
+	return fmt.Errorf("%w: what the Parquet file says of itself: %s", mman.ErrContent, what)
 }
 
 func (r *thriftReader) uvarint() (uint64, error) {
@@ -119,7 +119,7 @@ func (r *thriftReader) take(n uint64) ([]byte, error) {
 // read reads a value of a kind. A bool in a list is a byte.
 func (r *thriftReader) read(kind byte, depth int) (v value, err error) {
 	if r.count++; r.count > maxThriftValues || depth > maxThriftDepth {
-		return v, fmt.Errorf("%w: the footer of the Parquet file has more than %d values, or is more than %d deep", mman.ErrTooLarge, maxThriftValues, maxThriftDepth)
+		return v, fmt.Errorf("%w: what the Parquet file says of itself has more than %d values, or is more than %d deep", mman.ErrTooLarge, maxThriftValues, maxThriftDepth)
 	}
 	v.kind = kind
 	switch kind {

@@ -12,6 +12,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
+	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/dataset"
 )
 
@@ -26,24 +27,29 @@ type readAnswer struct {
 }
 
 func (a *app) resourceRead() *cobra.Command {
-	out, span := "", ""
+	out, span, as, limit := "", "", "", size(readLimit)
 	var columns []string
 	cmd := &cobra.Command{
 		Use: "read CID", Short: "Read some rows and columns of a public dataset, where it lies",
 		Long: `Read some rows and columns of a public dataset, where it lies.
 
-CID is the resource's or its content's. Only what is needed moves: of Parquet the
-footer and the wanted columns' row groups, of CSV and JSON lines what comes before
-the last row. Rows count from 0, and of Parquet whole row groups come. The answer has
-the dataset's own format.`,
-		Example: "  mman resource read baf… --rows 0:100 --columns species,mass\n  mman resource read baf… --columns price --out price.parquet",
+CID is the resource's or its content's. Only what is needed moves, and the answer says
+how many bytes that was: of Parquet the footer and the pages of the wanted columns that
+hold the wanted rows, of CSV and JSON lines what comes before the last row. Rows count
+from 0. CSV and JSON lines stay what they are, the rows of Parquet come as JSON lines.
+With --as parquet the wanted columns of whole row groups are copied as they are, not
+unpacked, into a Parquet file.`,
+		Example: "  mman resource read baf… --rows 0:100 --columns species,mass\n  mman resource read baf… --columns price --as parquet --out price.parquet",
 		Args:    console.Args(1, 1, "CID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := parseCID(args[0])
 			if err != nil {
 				return err
 			}
-			q := dataset.Query{Columns: columns}
+			if as != "" && as != resources.FormatParquet {
+				return console.Wrong("--as %.32q: write parquet, or leave it out", as)
+			}
+			q := dataset.Query{Columns: columns, Copy: as != "", MaxBytes: uint64(limit)}
 			if q.From, q.To, err = parseSpan(span); err != nil {
 				return err
 			}
@@ -55,10 +61,15 @@ the dataset's own format.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&out, "out", "", "file to write (default standard output)")
+	f.StringVar(&as, "as", "", "parquet copies columns of a Parquet file without unpacking them")
+	f.Var(&limit, "limit", "the most that is written of Parquet, of which a small file can hold much")
 	f.StringVar(&span, "rows", "", "which rows, for example 0:100, 100: or :100 (default all)")
 	f.StringSliceVar(&columns, "columns", nil, "which columns, by name, with commas between (default all)")
 	return cmd
 }
+
+// readLimit bounds the rows of a Parquet file, unless --limit says otherwise.
+const readLimit = 1 << 30
 
 // parseSpan reads FROM:TO, where both may be left out.
 func parseSpan(text string) (from, to uint64, err error) {

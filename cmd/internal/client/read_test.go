@@ -1,12 +1,14 @@
 package client_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/parquet-go/parquet-go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/limboid/massive-man/internal/testnet"
@@ -65,6 +67,39 @@ func TestDataset(t *testing.T) {
 	require.Equal(t, text.String()[:strings.Index(text.String(), "5,")], string(b))
 	require.Contains(t, me.fails(t, 4, "resource", "read", resource, "--columns", "wings"), "wings")
 	require.Contains(t, me.fails(t, 2, "resource", "read", resource, "--rows", "5:5"), "5:5")
+
+	// Parquet: rows as values, or columns as they are.
+	type bird struct {
+		Wing int32  `parquet:"wing,delta"`
+		Kind string `parquet:"kind,dict,snappy"`
+		Pad  []byte `parquet:"pad"`
+	}
+	var packed bytes.Buffer
+	w := parquet.NewGenericWriter[bird](&packed, parquet.MaxRowsPerRowGroup(1000))
+	for i := range int32(12_000) {
+		_, err := w.Write([]bird{{i, []string{"Gentoo", "Adelie"}[i%2], bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 500)}})
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Close())
+	write("birds.parquet", packed.String())
+	lent = operator.json(t, 0, "resource", "add", write("birds.yaml", "resource: {kind: dataset, facet: file, name: Wings, content: birds.parquet}\npolicy: {default: allow}\n"))
+	resource = word(t, lent, "resource")
+	table = part(t, part(t, me.json(t, 0, "resource", "show", resource), "manifest"), "table")
+	require.Equal(t, "parquet", table["format"])
+	require.Len(t, table["sample"], 3)
+	require.Equal(t, "{\"wing\":2001,\"kind\":\"Adelie\"}\n{\"wing\":2002,\"kind\":\"Gentoo\"}\n", me.says(t, "resource", "read", resource, "--rows", "2001:2003", "--columns", "kind,wing"))
+	got = me.json(t, 0, "resource", "read", resource, "--rows", "2001:2003", "--columns", "kind,wing", "--out", out)
+	require.Equal(t, "jsonl", got["as"])
+	require.Less(t, got["moved_bytes"], float64(packed.Len()/2), "columns that are not wanted do not move")
+	got = me.json(t, 0, "resource", "read", resource, "--rows", "2001:2003", "--columns", "kind,wing", "--as", "parquet", "--out", out)
+	require.InDelta(t, 2000, got["from"], 0)
+	rows, err := parquet.ReadFile[bird](out)
+	require.NoError(t, err)
+	require.Len(t, rows, 1000)
+	require.Equal(t, int32(2001), rows[1].Wing)
+	require.Contains(t, me.fails(t, 1, "resource", "read", resource, "--limit", "100KiB"), "--limit")
+	require.Contains(t, me.fails(t, 2, "resource", "read", resource, "--as", "xml"), "parquet")
+
 	left, err := os.ReadDir(filepath.Join(me.home, "fetching"))
 	require.NoError(t, err)
 	require.Empty(t, left)
