@@ -57,10 +57,10 @@ capacity: 1024
 //	requests_per_second              on one lease over several sessions
 //	idle_rss, rss_after              MiB of the node before the first request and
 //	                                 after the last, with the files that it maps
-//	anon_quarter_1 to _4             the most that it had without them in each quarter
-//	                                 of Steady more runs over the sessions
-//	live_heap_quarter_1 to _4        the most of its heap that a collection of garbage
-//	                                 found in use in each of them
+//	anon_quarter_1 to _4             what it had without them in each quarter of Steady
+//	                                 more runs over the sessions, at the median
+//	live_heap_quarter_1 to _4        what of its heap the last collection of garbage
+//	                                 found in use, at the median of each of them
 //	memory_growth                    anon_quarter_4 over anon_quarter_1
 //	disk_per_run                     bytes by which its folder grew with one of them
 //
@@ -348,7 +348,7 @@ func (b *requestBench) steady(ctx context.Context) error {
 	var first, lastAnon, lastLive float64
 	done := 0
 	for quarter := 1; quarter <= quarters; quarter++ {
-		anon, live := 0.0, 0.0
+		var anons, lives []float64
 		for sample := 1; sample <= samples; sample++ {
 			upTo := b.Steady / b.Sessions * ((quarter-1)*samples + sample) / (quarters * samples)
 			if err := b.together(ctx, upTo-done); err != nil {
@@ -359,8 +359,9 @@ func (b *requestBench) steady(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			anon, live = max(anon, anonymousMiB(b.node.PID())), max(live, used)
+			anons, lives = append(anons, anonymousMiB(b.node.PID())), append(lives, used)
 		}
+		anon, live := median(anons), median(lives)
 		b.report.set(fmt.Sprintf("anon_quarter_%d", quarter), "MiB", anon, lastAnon)
 		b.report.set(fmt.Sprintf("live_heap_quarter_%d", quarter), "MiB", live, lastLive)
 		if quarter == 1 {

@@ -7,21 +7,24 @@ import (
 )
 
 const (
-	// collectPercent is how much the heap grows at least before it is collected.
-	// Signing, encoding and streams leave much behind beside a small heap: at Go's
-	// own 100 a fifth of the processor time of a request went into collecting.
-	collectPercent = 200
 	// collectFrom is how large a heap becomes at least before it is collected, in
-	// bytes. A program's memory is then about the same whether a few buffers more
-	// are in use or not, and a small heap is collected seldom.
+	// bytes. Signing, encoding and streams leave much behind beside a small heap: at
+	// Go's own 100 percent a fifth of the processor time of a request went into
+	// collecting. A program's memory is then the same whether a few buffers more are
+	// in use or not, as long as those are half of it.
 	collectFrom = 128 << 20
+	// smallPercent is how much the heap may grow beyond that while less than
+	// collectFrom is in use, largePercent when it is more: there memory is spent to
+	// save time.
+	smallPercent = 100
+	largePercent = 200
 	// leastLive is what is taken to be in use at least.
 	leastLive = 4 << 20
 )
 
 // Collect makes Go's collector run less often than it would, unless the user set
-// GOGC or GOMEMLIMIT: when the heap has reached 128 MiB or three times of what was
-// in use, whichever is more.
+// GOGC or GOMEMLIMIT: when the heap has reached 128 MiB or twice of what was in use,
+// whichever is more, and three times of it when that was 128 MiB itself.
 func Collect(getenv func(string) string) {
 	if getenv("GOGC") == "" && getenv("GOMEMLIMIT") == "" {
 		collectAnew()
@@ -47,7 +50,7 @@ func collectAnew() {
 func percent(live uint64) int {
 	live = max(live, leastLive)
 	if live >= collectFrom {
-		return collectPercent
+		return largePercent
 	}
-	return max(collectPercent, int((collectFrom-live)*100/live)) //nolint:gosec // a few thousand
+	return max(smallPercent, int((collectFrom-live)*100/live)) //nolint:gosec // a few thousand
 }

@@ -18,7 +18,8 @@ func TestHeapIsCollectedFromTheSameSizeOn(t *testing.T) {
 		{"nothing yet", 0, 128 * mib},
 		{"an idle node", 16 * mib, 128 * mib},
 		{"a busy node", 40 * mib, 128 * mib},
-		{"the last that is small", 42 * mib, 126 * mib},
+		{"half of it in use", 64 * mib, 128 * mib},
+		{"more than half", 100 * mib, 200 * mib},
 		{"a large ledger", 1000 * mib, 3000 * mib},
 	} {
 		t.Run(test.name, func(t *testing.T) {
