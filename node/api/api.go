@@ -85,6 +85,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	mux.HandleFunc("DELETE /v1/listings/{resource}", s.own(s.withdraw))
 	mux.HandleFunc("GET /v1/content", s.given)
 	mux.HandleFunc("POST /v1/content", s.own(s.give))
+	mux.HandleFunc("DELETE /v1/content/{root}", s.own(s.takeBack))
 	mux.HandleFunc("GET /v1/runs", s.own(s.runs))
 	mux.HandleFunc("GET /v1/access", s.own(s.accesses))
 	mux.HandleFunc("POST /v1/drain", s.own(s.drain))

@@ -149,6 +149,10 @@ func (nobodys) Import(_ context.Context, path string, _ func(content.Progress)) 
 	return []library.Item{{Root: mman.SumCID(mman.CodecRaw, nil), Name: path}}, nil
 }
 
+func (nobodys) Remove(context.Context, mman.CID, []mman.CID) (library.Item, uint64, error) {
+	return library.Item{}, 0, mman.ErrNotFound
+}
+
 func (nobodys) Items() ([]library.Item, error) { return []library.Item{}, nil }
 
 func TestListen(t *testing.T) {

@@ -19,6 +19,7 @@ type Library interface {
 	Add(ctx context.Context, path string, tell func(content.Progress)) (library.Item, error)
 	Import(ctx context.Context, path string, tell func(content.Progress)) ([]library.Item, error)
 	Items() ([]library.Item, error)
+	Remove(ctx context.Context, root mman.CID, kept []mman.CID) (library.Item, uint64, error)
 }
 
 // line is one line of an answer that takes long: how far it is, and at last the
@@ -86,4 +87,28 @@ func (s *Server) give(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	say(line{Items: items})
+}
+
+// takenBack is what everybody may have no more.
+type takenBack struct {
+	library.Item
+
+	Freed uint64 `json:"freed_bytes"`
+}
+
+// takeBack stops giving what was added, and deletes what nothing else needs.
+func (s *Server) takeBack(w http.ResponseWriter, r *http.Request) {
+	var out takenBack
+	root, err := mman.ParseCID(r.PathValue("root"))
+	if err == nil {
+		err = s.cfg.Provider.Keeping(func(kept []mman.CID) (err error) {
+			out.Item, out.Freed, err = s.cfg.Library.Remove(r.Context(), root, kept)
+			return err
+		})
+	}
+	if err != nil {
+		s.fail(w, status(err), err)
+		return
+	}
+	s.answer(w, http.StatusOK, out)
 }

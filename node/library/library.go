@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,6 +47,7 @@ type Item struct {
 // Announcer makes contents findable; *discovery.Discovery is one.
 type Announcer interface {
 	Provide(ctx context.Context, c mman.CID) error
+	Withdraw(c mman.CID)
 	Provided(c mman.CID) time.Time
 }
 
@@ -54,11 +57,12 @@ type Library struct {
 	dht     Announcer
 	kv      *store.KV
 	now     func() time.Time
+	adding  sync.RWMutex // held for reading while something is added, for writing while it is taken back
 }
 
 // New returns the library whose items are remembered in kv.
 func New(service *content.Service, dht Announcer, kv *store.KV, now func() time.Time) *Library {
-	return &Library{service, dht, kv, now}
+	return &Library{content: service, dht: dht, kv: kv, now: now}
 }
 
 // Add adds the file or folder at a path of this machine and announces it. tell, if
@@ -66,6 +70,8 @@ func New(service *content.Service, dht Announcer, kv *store.KV, now func() time.
 // mman.ErrUnsupported, a missing one mman.ErrNotFound. After a failure nothing of
 // it is listed or announced.
 func (l *Library) Add(ctx context.Context, path string, tell func(content.Progress)) (Item, error) {
+	l.adding.RLock()
+	defer l.adding.RUnlock()
 	info, err := os.Stat(path)
 	if err != nil {
 		return Item{}, fileError(path, err)
@@ -127,6 +133,8 @@ func (l *Library) addFolder(ctx context.Context, path string, meter *content.Met
 // Import adds what is in a CAR file of this machine, and announces its roots; see
 // content.Service.ImportCAR.
 func (l *Library) Import(ctx context.Context, path string, tell func(content.Progress)) (_ []Item, err error) {
+	l.adding.RLock()
+	defer l.adding.RUnlock()
 	f, err := os.Open(path) //nolint:gosec // the node's owner names it
 	if err != nil {
 		return nil, fileError(path, err)
@@ -173,6 +181,44 @@ func (l *Library) keep(ctx context.Context, item Item) error {
 		return fmt.Errorf("remember %s: %w", item.Root, err)
 	}
 	return l.dht.Provide(ctx, item.Root)
+}
+
+// Remove takes back what was added: it is announced no more, and its blocks are deleted
+// that neither another item nor one of the kept roots needs. It returns the item and the
+// bytes that were freed. What was not added is mman.ErrNotFound; while something is
+// being added it is mman.ErrBusy. One that was interrupted can be typed again.
+func (l *Library) Remove(ctx context.Context, root mman.CID, kept []mman.CID) (item Item, freed uint64, err error) {
+	if !l.adding.TryLock() {
+		return item, 0, fmt.Errorf("%w: something is being added: try again when that is done", mman.ErrBusy)
+	}
+	defer l.adding.Unlock()
+	items, err := l.Items()
+	if err != nil {
+		return item, 0, err
+	}
+	found := false
+	kept = slices.Clone(kept)
+	for _, one := range items {
+		if one.Root == root {
+			item, found = one, true
+		} else {
+			kept = append(kept, one.Root)
+		}
+	}
+	if !found {
+		return item, 0, fmt.Errorf("%w: %s was not added to this node: see mman add --list", mman.ErrNotFound, root)
+	}
+	if !slices.Contains(kept, root) {
+		l.dht.Withdraw(root)
+	}
+	if freed, err = l.content.Forget(ctx, root, kept); err != nil {
+		return item, freed, fmt.Errorf("take back %s: %w", root, err)
+	}
+	if err := l.kv.Delete(root.Bytes()); err != nil {
+		return item, freed, fmt.Errorf("forget %s: %w", root, err)
+	}
+	item.Provided = time.Time{}
+	return item, freed, nil
 }
 
 // Items lists what was added, in the order of the roots' bytes.

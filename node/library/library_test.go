@@ -22,8 +22,8 @@ import (
 
 // told remembers what was announced.
 type told struct {
-	mu  sync.Mutex
-	all []mman.CID
+	mu        sync.Mutex
+	all, gone []mman.CID
 }
 
 func (d *told) Provide(_ context.Context, c mman.CID) error {
@@ -31,6 +31,12 @@ func (d *told) Provide(_ context.Context, c mman.CID) error {
 	defer d.mu.Unlock()
 	d.all = append(d.all, c)
 	return nil
+}
+
+func (d *told) Withdraw(c mman.CID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.gone = append(d.gone, c)
 }
 
 func (d *told) Provided(mman.CID) time.Time { return time.Unix(1, 0) }
@@ -89,4 +95,80 @@ func TestLibrary(t *testing.T) {
 	require.Equal(t, []library.Item{item}, items, "what failed is not listed")
 	require.NoError(t, l.Announce(t.Context()))
 	require.Equal(t, []mman.CID{item.Root, item.Root}, dht.all)
+}
+
+// TestRemove: what was added is taken back, and what others need stays.
+func TestRemove(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	db, err := store.Open(store.DefaultConfig(filepath.Join(dir, "db"), slog.New(slog.DiscardHandler)))
+	require.NoError(t, err)
+	p2ptest.Closing(t, db)
+	cfg := content.Default()
+	cfg.After = time.After
+	service, err := content.New(t.Context(), p2ptest.Start(t, 0), content.NewPublicStore(db.Data().PublicBlocks()), nil, cfg)
+	require.NoError(t, err)
+	p2ptest.Closing(t, service)
+	dht := &told{}
+	l := library.New(service, dht, db.Data().Namespace(store.NamespacePins), time.Now)
+	write := func(name string, b byte) string {
+		path := filepath.Join(dir, "folder", name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		data := bytes.Repeat([]byte{b}, 3<<20)
+		for i := range data {
+			data[i] ^= byte(i >> 14)
+		}
+		require.NoError(t, os.WriteFile(path, data, 0o600))
+		return path
+	}
+	add := func(path string) library.Item {
+		item, err := l.Add(t.Context(), path, nil)
+		require.NoError(t, err)
+		return item
+	}
+	shared, lent, alone := write("shared", 1), write("lent", 2), write("alone", 3)
+	folder, file := add(filepath.Join(dir, "folder")), add(shared)
+	lentRoot, _, err := service.AddPublic(t.Context(), bytes.NewReader(must(os.ReadFile(lent))))
+	require.NoError(t, err)
+	whole := func(root mman.CID) bool {
+		var out bytes.Buffer
+		f, err := content.OpenFrom(t.Context(), service.Public(), root, 1<<30)
+		if err == nil {
+			_, err = out.ReadFrom(f)
+		}
+		return err == nil
+	}
+
+	got, freed, err := l.Remove(t.Context(), folder.Root, []mman.CID{lentRoot})
+	require.NoError(t, err)
+	require.Equal(t, folder.Name, got.Name)
+	require.InDelta(t, 3<<20, freed, 4<<10, "one of three files, and the folder's own blocks")
+	require.Equal(t, []mman.CID{folder.Root}, dht.gone)
+	require.True(t, whole(file.Root), "another item")
+	require.True(t, whole(lentRoot), "what is lent")
+	aloneRoot, _, err := content.SumUnixFS(t.Context(), bytes.NewReader(must(os.ReadFile(alone))))
+	require.NoError(t, err)
+	require.False(t, whole(aloneRoot))
+	has, err := service.Public().Has(t.Context(), folder.Root)
+	require.NoError(t, err)
+	require.False(t, has)
+	items, err := l.Items()
+	require.NoError(t, err)
+	require.Len(t, items, 1)
+	_, _, err = l.Remove(t.Context(), folder.Root, nil)
+	require.ErrorIs(t, err, mman.ErrNotFound)
+
+	// What is lent as well is announced still.
+	_, freed, err = l.Remove(t.Context(), file.Root, []mman.CID{file.Root})
+	require.NoError(t, err)
+	require.Zero(t, freed)
+	require.True(t, whole(file.Root))
+	require.Len(t, dht.gone, 1)
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
 }

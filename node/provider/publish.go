@@ -358,6 +358,25 @@ func (p *Provider) Withdraw(ctx context.Context, resource mman.CID) error {
 	return p.holdings.put(h)
 }
 
+// Keeping calls use with the roots of all public content that this provider needs: what
+// it lends, or lent and may still owe, its manifests, and the gates of its policies.
+// Nothing is published meanwhile.
+func (p *Provider) Keeping(use func(roots []mman.CID) error) error {
+	p.offering.Lock()
+	defer p.offering.Unlock()
+	var roots []mman.CID
+	for _, h := range p.holdings.all() {
+		roots = append(roots, h.Resource)
+		if !h.Private && !h.Content.IsZero() {
+			roots = append(roots, h.Content)
+		}
+		if r := h.Policy.Release; r != nil && !r.Gate.IsZero() {
+			roots = append(roots, r.Gate)
+		}
+	}
+	return use(roots)
+}
+
 // Bind makes sure that the ledger knows this node and where it is.
 func (p *Provider) Bind(ctx context.Context) error { return p.bind(ctx, p.ledger.Height()) }
 

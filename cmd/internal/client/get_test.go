@@ -88,4 +88,14 @@ func TestFolders(t *testing.T) {
 
 	// After a restart the node still has it, and says so.
 	require.Contains(t, second.says(t, "add", "--list"), root)
+
+	// It is taken back, but for what was added beside it.
+	second.json(t, 0, "add", filepath.Join(photos, "readme.txt"))
+	require.Contains(t, second.fails(t, 4, "rm", mman.SumCID(mman.CodecRaw, []byte("other")).String()), "add --list")
+	gone := second.json(t, 0, "rm", root)
+	require.InDelta(t, 1<<20, gone["freed_bytes"], 4096, "its chunks are all alike")
+	require.NotContains(t, second.says(t, "add", "--list"), root)
+	require.Contains(t, second.says(t, "add", "--list"), text)
+	require.Equal(t, "read me", me.says(t, "get", text))
+	require.Contains(t, second.fails(t, 4, "rm", root), "was not added")
 }

@@ -60,6 +60,39 @@ something on terms, write a listing: mman resource add.`,
 	return cmd
 }
 
+// takeVerb is the verb that takes back what was given.
+func (a *app) takeVerb() *cobra.Command {
+	return &cobra.Command{
+		Use: "rm CID", Short: "Give a file or folder to nobody any more",
+		Long: `Take back what mman add or mman car import gave, on the node that runs from this home.
+
+It is announced no more and listed no more, and its blocks are deleted, but for those
+that something else needs: another file or folder that was added, or what is lent.
+Whoever has fetched it keeps it, and may give it on.`,
+		Example: "  mman rm baf…",
+		Args:    console.Args(1, 1, "CID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root, err := parseCID(args[0])
+			if err != nil {
+				return err
+			}
+			n, err := a.ownNode()
+			if err != nil {
+				return err
+			}
+			var gone struct {
+				givenItem
+
+				Freed uint64 `json:"freed_bytes"`
+			}
+			if err := n.call(cmd.Context(), http.MethodDelete, "/v1/content/"+root.String(), nil, &gone); err != nil {
+				return err
+			}
+			return a.answer(gone, console.Clean(gone.Name)+" is no longer given; "+sizeAbout(gone.Freed)+" freed")
+		},
+	}
+}
+
 // give adds what is at a path, or in a CAR file.
 func (a *app) give(ctx context.Context, path string, car bool) error {
 	if _, err := os.Stat(path); err != nil {

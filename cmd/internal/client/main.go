@@ -70,7 +70,7 @@ affordable, 4 not found or not reachable.`,
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log to standard error")
 	f.DurationVar(&a.timeout, "timeout", 0, "give up after this long, for example 30s (default: never)")
 	return console.Group(root,
-		a.keys(), a.account(), a.send(), a.stake(), a.search(), a.request(), a.image(), a.giveVerb(), a.get(), a.car(), a.quote(), a.lease(), a.receipt(), a.rfp(), a.resource(), a.access(), a.offer(), a.push(), a.pull(), a.share(), a.unshare(), a.policy(),
+		a.keys(), a.account(), a.send(), a.stake(), a.search(), a.request(), a.image(), a.giveVerb(), a.takeVerb(), a.get(), a.car(), a.quote(), a.lease(), a.receipt(), a.rfp(), a.resource(), a.access(), a.offer(), a.push(), a.pull(), a.share(), a.unshare(), a.policy(),
 		a.tx(), a.status(), a.why(), a.replay(), a.version())
 }
 

@@ -56,6 +56,23 @@ func TestDataset(t *testing.T) {
 	require.NotContains(t, part(t, one, "table"), "sample", "rows of private data stay private")
 	require.Contains(t, me.fails(t, 3, "resource", "read", word(t, one, "resource")), "its owner keeps it")
 
+	// The owner is told of each resource when it was announced and whether it is reachable.
+	operator.json(t, 0, "add", filepath.Join(dir, "open.yaml"))
+	testnet.Eventually(t, "all is announced", func() (bool, error) {
+		shares, _ := operator.json(t, 0, "status")["shares"].([]any)
+		require.Len(t, shares, 3)
+		for _, share := range shares {
+			one, _ := share.(map[string]any)
+			if one["provided"] == nil {
+				return false, nil
+			}
+			require.Equal(t, "machine", one["reachable"])
+		}
+		return true, nil
+	})
+	require.Contains(t, operator.says(t, "status"), "reachable from this machine only")
+	require.NotContains(t, me.json(t, 0, "status"), "shares")
+
 	require.Equal(t, strings.Join([]string{"species", "Gentoo", "Gentoo", ""}, "\n"), me.says(t, "resource", "read", resource, "--rows", "10:12", "--columns", "species"))
 	out := filepath.Join(dir, "part.csv")
 	got := me.json(t, 0, "resource", "read", resource, "--rows", ":5", "--out", out)

@@ -73,7 +73,7 @@ without names that begin with a dot, and fetched as a folder again.`,
 			if w.MaxPrice, err = mman.ParseAmount(price); err != nil {
 				return console.Wrong("--max-price: %w", err)
 			}
-			if w.Epochs, err = a.epochs(ctx, c, duration); err != nil {
+			if w.Epochs, err = a.epochs(ctx, c, "--for", duration); err != nil {
 				return err
 			}
 			a.tick("encrypting …")
@@ -95,14 +95,14 @@ without names that begin with a dot, and fetched as a folder again.`,
 	return cmd
 }
 
-// epochs turns a duration into epochs of the chain, rounded up.
-func (a *app) epochs(ctx context.Context, c *sdk.Client, text string) (uint64, error) {
+// epochs turns the duration of a flag into epochs of the chain, rounded up.
+func (a *app) epochs(ctx context.Context, c *sdk.Client, flag, text string) (uint64, error) {
 	days, isDays := strings.CutSuffix(text, "d")
 	var d time.Duration
 	if n, err := strconv.ParseUint(days, 10, 16); isDays && err == nil {
 		d = time.Duration(n) * 24 * time.Hour
 	} else if d, err = time.ParseDuration(text); err != nil || d <= 0 {
-		return 0, console.Wrong("--for %.32q: write 12h or 30d", text)
+		return 0, console.Wrong("%s %.32q: write 12h or 30d", flag, text)
 	}
 	params, err := c.Chain().Params(ctx)
 	if err != nil {
@@ -157,9 +157,18 @@ type storedEntry struct {
 	Name    string        `json:"name,omitempty"`
 	Content mman.CID      `json:"content,omitzero"`
 	Lease   storage.Lease `json:"lease"`
-	// Ends is the height at which it ends, Expiring that its last epoch began.
+	// Ends is the height at which it ends, Left about how long that is from now, in
+	// seconds, at a block each second. Expiring says that its last epoch began.
 	Ends     uint64 `json:"ends"`
+	Left     uint64 `json:"left_s"`
 	Expiring bool   `json:"expiring"`
+}
+
+// newStoredEntry says when a lease ends.
+func newStoredEntry(l storage.Lease, epochBlocks, height uint64) storedEntry {
+	e := storedEntry{Lease: l, Content: l.Content, Ends: (l.Last + 1) * epochBlocks, Expiring: l.Noticed}
+	e.Left = (e.Ends - min(e.Ends, height)) * uint64(blockTime/time.Second)
+	return e
 }
 
 func (a *app) showStored(ctx context.Context, c *sdk.Client, s sdk.Stored) error {
@@ -171,8 +180,13 @@ func (a *app) showStored(ctx context.Context, c *sdk.Client, s sdk.Stored) error
 	if err != nil {
 		return err
 	}
-	e := storedEntry{s.Name, s.Content, l, (l.Last + 1) * params.StorageEpochBlocks, l.Noticed}
-	lines := facts("lease", l.ID.String(), "content", s.Content.String(), "held", l.Escrow.String(), "ends", fmt.Sprintf("at height %d", e.Ends), "next", "mman request fetch "+l.ID.String()+" --out FILE")
+	st, err := c.Chain().Status(ctx)
+	if err != nil {
+		return err
+	}
+	e := newStoredEntry(l, params.StorageEpochBlocks, st.Height)
+	e.Name, e.Content = s.Name, s.Content
+	lines := facts("lease", l.ID.String(), "content", s.Content.String(), "held", l.Escrow.String(), "ends", endLine(e), "next", "mman request fetch "+l.ID.String()+" --out FILE")
 	for i, r := range l.Replicas {
 		lines = append(lines, fmt.Sprintf("replica %d  %s at %s", i, r.State, r.Provider))
 	}
@@ -372,9 +386,13 @@ func (a *app) listStored() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			st, err := c.Chain().Status(ctx)
+			if err != nil {
+				return err
+			}
 			entries, rows := []storedEntry{}, [][]string{}
 			for _, l := range leases {
-				e := storedEntry{Lease: l, Ends: (l.Last + 1) * params.StorageEpochBlocks, Expiring: l.Noticed, Content: l.Content}
+				e := newStoredEntry(l, params.StorageEpochBlocks, st.Height)
 				if own, err := c.Stored(l.ID); err == nil {
 					e.Name, e.Content = own.Name, own.Content
 				}
@@ -416,10 +434,11 @@ func replicaLine(l storage.Lease) string {
 }
 
 func endLine(e storedEntry) string {
+	left := time.Duration(e.Left) * time.Second //nolint:gosec // at most storage_max_epochs
 	if e.Expiring {
-		return fmt.Sprintf("soon, at height %d: renew it", e.Ends)
+		return fmt.Sprintf("soon, at height %d, in about %s: renew it", e.Ends, left)
 	}
-	return fmt.Sprintf("at height %d", e.Ends)
+	return fmt.Sprintf("at height %d, in about %s", e.Ends, left)
 }
 
 func (a *app) endStored() *cobra.Command {
@@ -439,18 +458,28 @@ func (a *app) endStored() *cobra.Command {
 }
 
 func (a *app) renewStored() *cobra.Command {
-	duration := "30d"
+	duration, ending := "30d", ""
 	cmd := &cobra.Command{
-		Use: "renew LEASE", Short: "Let a storage lease last longer",
-		Example: "  mman request renew 4f1d… --for 30d",
-		Args:    console.Args(1, 1, "LEASE"),
+		Use: "renew [LEASE]", Short: "Let a storage lease last longer",
+		Long: `Let a storage lease last longer, or with --ending all of one's own that end within a
+time: a line for cron, so that nothing ends because nobody looked.`,
+		Example: "  mman request renew 4f1d… --for 30d\n  mman request renew --ending 3d --for 30d",
+		Args:    console.Args(0, 1, "LEASE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0 && ending == "":
+				return console.Wrong("name a LEASE, or with --ending those that end within a time")
+			case len(args) == 0:
+				return a.renewEnding(cmd.Context(), ending, duration)
+			case ending != "":
+				return console.Wrong("--ending is for all leases: leave out %q", args[0])
+			}
 			id, err := parseLease(args[0])
 			if err != nil {
 				return err
 			}
 			return a.changeStored(cmd.Context(), id, func(ctx context.Context, c *sdk.Client) error {
-				epochs, err := a.epochs(ctx, c, duration)
+				epochs, err := a.epochs(ctx, c, "--for", duration)
 				if err != nil {
 					return err
 				}
@@ -459,7 +488,65 @@ func (a *app) renewStored() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&duration, "for", duration, "how much longer, for example 12h or 30d")
+	cmd.Flags().StringVar(&ending, "ending", "", "renew all that end within this time, for example 3d")
 	return cmd
+}
+
+// renewEnding renews all leases that end within a time. One that cannot be renewed does
+// not keep the others from it.
+func (a *app) renewEnding(ctx context.Context, ending, duration string) error {
+	c, err := a.signer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }() // what was sent is sent
+	within, err := a.epochs(ctx, c, "--ending", ending)
+	if err != nil {
+		return err
+	}
+	epochs, err := a.epochs(ctx, c, "--for", duration)
+	if err != nil {
+		return err
+	}
+	params, err := c.Chain().Params(ctx)
+	if err != nil {
+		return err
+	}
+	st, err := c.Chain().Status(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := c.Submitter()
+	if err != nil {
+		return err
+	}
+	leases, err := c.Chain().StorageLeases(ctx, s.Address(), maxListed)
+	if err != nil {
+		return err
+	}
+	answer := struct {
+		Renewed []mman.LeaseID `json:"renewed"`
+	}{[]mman.LeaseID{}}
+	var errs []error
+	var lines []string
+	for _, l := range leases {
+		if l.Last > st.Height/params.StorageEpochBlocks+within {
+			continue
+		}
+		if err := c.RenewStorage(ctx, l.ID, epochs); err != nil {
+			errs = append(errs, fmt.Errorf("renew lease %s: %w", l.ID, err))
+			continue
+		}
+		answer.Renewed = append(answer.Renewed, l.ID)
+		lines = append(lines, l.ID.String()+" is renewed")
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	if len(lines) == 0 {
+		lines = []string{"Nothing ends within " + ending + "."}
+	}
+	return a.answer(answer, lines...)
 }
 
 // changeStored does something to a storage lease and shows when it ends.

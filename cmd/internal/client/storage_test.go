@@ -3,6 +3,7 @@ package client_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -12,10 +13,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/genesis"
 	"github.com/limboid/massive-man/internal/testnet"
 	"github.com/limboid/massive-man/market/storage"
+	"github.com/limboid/massive-man/node"
 	"github.com/limboid/massive-man/sdk/chain"
+	"github.com/limboid/massive-man/sdk/submit"
 )
 
 // cellar is a network of holders, and a person who stores with them.
@@ -25,6 +29,7 @@ type cellar struct {
 	chain   *chain.Client
 	me      person
 	stopped map[mman.Address]bool
+	rules   storage.Rules
 }
 
 func newCellar(t *testing.T, holders ...string) *cellar {
@@ -33,6 +38,7 @@ func newCellar(t *testing.T, holders ...string) *cellar {
 	params.StorageEpochBlocks, params.StorageWindowBlocks, params.StorageAcceptBlocks = 24, 16, 200
 	net := testnet.NewWith(t, params, 1, holders...)
 	c := &cellar{
+		rules: storage.Rules{EpochBlocks: params.StorageEpochBlocks, WindowBlocks: params.StorageWindowBlocks},
 		t: t, net: net, chain: net.Validators[0].RPC(t), stopped: map[mman.Address]bool{},
 		me: person{home: filepath.Join(t.TempDir(), "me"), node: net.Validators[0].Running.RPC},
 	}
@@ -59,6 +65,34 @@ func (c *cellar) lease(id string) (storage.Lease, bool) {
 	}
 	require.NoError(c.t, err)
 	return l, true
+}
+
+// holder returns the node of an account.
+func (c *cellar) holder(of mman.Address) *testnet.Node {
+	c.t.Helper()
+	for _, n := range c.net.Providers {
+		if n.Address == of {
+			return n
+		}
+	}
+	require.FailNow(c.t, "nobody is "+of.String())
+	return nil
+}
+
+// submit signs a message with a holder's own key, as a program of its own would, and
+// returns what it made happen.
+func (c *cellar) submit(n *testnet.Node, msg tx.Msg) (events []string) {
+	c.t.Helper()
+	ring, err := node.OpenKeyring(n.Home, true)
+	require.NoError(c.t, err)
+	key, err := ring.Get("node", nil)
+	require.NoError(c.t, err)
+	result, err := submit.New(c.chain, c.net.Genesis.ChainID, key, ring.Lock, time.After).Submit(c.t.Context(), msg)
+	require.NoError(c.t, err)
+	for _, e := range result.Events {
+		events = append(events, e.Type)
+	}
+	return events
 }
 
 // until lets blocks pass until the lease is as wanted. While a holder that runs has
@@ -152,6 +186,21 @@ func TestStorage(t *testing.T) {
 	}
 	c.until("a proof of each replica", id, proved(1))
 
+	// A short lease is announced to end, and renewed with all that end soon.
+	note := filepath.Join(dir, "note")
+	require.NoError(t, os.WriteFile(note, data[:5000], 0o600))
+	short := word(t, part(t, c.me.json(t, 0, "request", "store", note, "--replicas", "1", "--for", "30s"), "lease"), "id")
+	require.NotContains(t, c.me.says(t, "request", "ls"), "soon")
+	c.until("the notice of the end", short, func(l storage.Lease, there bool) bool {
+		require.True(t, there, "it has not ended without a notice")
+		return l.Noticed
+	})
+	require.Contains(t, c.me.says(t, "request", "ls"), "soon, at height")
+	require.Contains(t, c.me.fails(t, 2, "request", "renew"), "--ending")
+	require.Equal(t, []any{short}, c.me.json(t, 0, "request", "renew", "--ending", "10m", "--for", "1h")["renewed"])
+	require.NotContains(t, c.me.says(t, "request", "ls"), "soon")
+	require.Contains(t, c.me.says(t, "request", "renew", "--ending", "10m"), "Nothing ends")
+
 	// One holder is killed.
 	l, _ = c.lease(id)
 	gone := l.Replicas[0]
@@ -212,6 +261,45 @@ func TestStorage(t *testing.T) {
 	burned, err := c.chain.Supply(t.Context())
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, burned.Burned, before.Burned+liar.Deposit)
+
+	// Another one dropped it, and answers when it has fetched the bytes back: too late, so
+	// that its proof, which is right, is not paid, and its deposit burns.
+	l, _ = c.lease(id)
+	late := l.Replicas[2]
+	n := c.holder(late.Provider)
+	kept := filepath.Join(n.Home, "replicas", id+"-2")
+	elsewhere, err := os.ReadFile(kept)
+	require.NoError(t, err)
+	require.NoError(t, errors.Join(os.Remove(kept), os.Remove(kept+".tree")))
+	c.stopped[n.Address] = true
+	before, err = c.chain.Supply(t.Context())
+	require.NoError(t, err)
+	var drawn storage.Drawn
+	c.until("the window is over", id, func(l storage.Lease, _ bool) bool {
+		if late.Proved = max(late.Proved, l.Replicas[2].Proved); l.Replicas[2].Provider == late.Provider {
+			late.Due = l.Replicas[2].Due // it may just have proved
+		}
+		st, err := c.chain.Status(t.Context())
+		require.NoError(t, err)
+		_, err = c.chain.Query(t.Context(), "/mman/storage-challenge", &drawn)
+		return err == nil && drawn.Epoch == late.Due && drawn.Late(st.Height+1, c.rules)
+	})
+	tree, err := storage.Plant(bytes.NewReader(elsewhere))
+	require.NoError(t, err)
+	proof, err := storage.Prove(tree, bytes.NewReader(elsewhere), l.ID, 2, drawn.Value)
+	require.NoError(t, err)
+	require.NoError(t, proof.Verify(late.Root, l.Bytes, drawn.Value))
+	events := c.submit(n, tx.MsgProveStorage{Provider: n.Address, Epoch: drawn.Epoch, Proofs: [][]byte{proof.Encode()}})
+	require.Contains(t, events, "mman.storage_skip")
+	require.NotContains(t, events, "mman.storage_paid")
+	c.until("the late one is found out", id, func(l storage.Lease, _ bool) bool { return l.Replicas[2].Missed > 0 })
+	l, _ = c.lease(id)
+	require.Equal(t, late.Proved, l.Replicas[2].Proved, "nothing late was paid")
+	require.NotEqual(t, late.Provider, l.Replicas[2].Provider)
+	require.Equal(t, uint64(1), l.Replicas[0].Missed, "nobody else lost anything")
+	burned, err = c.chain.Supply(t.Context())
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, burned.Burned, before.Burned+late.Deposit)
 
 	// It lasts longer, and then it ends.
 	renewed := part(t, c.me.json(t, 0, "request", "renew", id, "--for", "1h"), "lease")
