@@ -286,20 +286,35 @@ func TestFullDisk(t *testing.T) {
 	j := serve(t, home)
 	require.NotZero(t, height(t, j, home, 2), "%s", &j.errs)
 	sent := ask(t, home, 0, "send", someone(), "3MAN")
-	run, err := node.ReadRunning(home)
+	running, err := node.ReadRunning(home)
 	require.NoError(t, err)
 
-	// Fill it by and by, as others do, with transactions going on.
 	filler, err := os.Create(filepath.Join(disk, "filler"))
 	require.NoError(t, err)
 	defer filler.Close() //nolint:errcheck // it is removed
+
+	// A file that is too large for it is refused, nothing of it is given to anybody, and
+	// the ledger has its room: the node goes on.
+	for freeMiB(t, disk) > 400 {
+		fill(t, filler)
+	}
+	large := run(t, home, "client", "add", randomFile(t, 160<<20))
+	require.NotZero(t, large.code, "%s", &large.out)
+	oneSentence(t, large.errs.String(), "disk full", "free some space")
+	listed, ok := ask(t, home, 0, "add", "--list")["items"].([]any)
+	require.True(t, ok)
+	require.Empty(t, listed)
+	at := height(t, j, home, 1)
+	require.NotZero(t, height(t, j, home, at+2), "%s", &j.errs)
+
+	// Fill it by and by, as others do, with transactions going on.
 	accepted := 3
 	for !j.ended() {
 		free := freeMiB(t, disk)
 		if free > 200 {
 			fill(t, filler)
 		}
-		if free < 320 && sendOne(t, home, run.RPC) {
+		if free < 320 && sendOne(t, home, running.RPC) {
 			accepted++
 		}
 	}

@@ -88,8 +88,8 @@ func dialled(t *testing.T, addr string) string {
 	return part[2] + ":" + part[4]
 }
 
-// file makes a file of random bytes.
-func (s *moving) file(t *testing.T, size int64) string {
+// randomFile makes a file of random bytes.
+func randomFile(t *testing.T, size int64) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")
 	f, err := os.Create(path)
@@ -164,7 +164,7 @@ func mib(n int64) string { return strconv.FormatInt(n>>20, 10) + " MiB" }
 // was under way still comes then, or the connections are gone.
 func (s *moving) isCut(t *testing.T, lost bool) {
 	t.Helper()
-	file, out := s.file(t, s.size), filepath.Join(t.TempDir(), "out")
+	file, out := randomFile(t, s.size), filepath.Join(t.TempDir(), "out")
 	root := s.give(t, s.Providers[0], file)
 	s.one.allow(s.size / 2)
 	j := s.get(t, s.home, root, out)
@@ -216,7 +216,7 @@ func (f *fibber) Unchecked(ctx context.Context, c mman.CID) ([]byte, error) {
 // isLiedTo has a peer of the network announce a file and send it with changed bytes,
 // while the honest one has sent a quarter.
 func (s *moving) isLiedTo(t *testing.T) {
-	file, out := s.file(t, s.size), filepath.Join(t.TempDir(), "out")
+	file, out := randomFile(t, s.size), filepath.Join(t.TempDir(), "out")
 	root := s.give(t, s.Providers[0], file)
 	id, err := mman.ParseCID(root)
 	require.NoError(t, err)
@@ -272,7 +272,7 @@ func (s *moving) fillsItsDisk(t *testing.T) {
 	config, err := os.ReadFile(filepath.Join(s.home, "config.yaml"))
 	require.NoError(t, err)
 	write(t, home, "config.yaml", config)
-	file, out := s.file(t, s.size), filepath.Join(t.TempDir(), "out")
+	file, out := randomFile(t, s.size), filepath.Join(t.TempDir(), "out")
 	root := s.give(t, s.Providers[1], file)
 	j := s.get(t, home, root, out)
 	require.NotZero(t, j.end(t, 2*within), "%s", &j.out)
@@ -299,7 +299,7 @@ func beside(t *testing.T, path string) []os.DirEntry {
 
 // losesAProvider kills one of two when half is there.
 func (s *moving) losesAProvider(t *testing.T) {
-	file, out := s.file(t, s.size), filepath.Join(t.TempDir(), "out")
+	file, out := randomFile(t, s.size), filepath.Join(t.TempDir(), "out")
 	root := s.give(t, s.Providers[0], file)
 	require.Equal(t, root, s.give(t, s.Providers[1], file))
 	s.one.allow(s.size * 3 / 8)
@@ -347,7 +347,7 @@ func (s *moving) crowd(t *testing.T) {
 	}
 	giver := s.running[s.Providers[1]]
 	addr := overTCP(t, giver.Running.Peers)
-	root, err := mman.ParseCID(s.give(t, s.Providers[1], s.file(t, size)))
+	root, err := mman.ParseCID(s.give(t, s.Providers[1], randomFile(t, size)))
 	require.NoError(t, err)
 	before := anonymous(t, giver.PID())
 

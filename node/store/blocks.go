@@ -193,6 +193,7 @@ func (b *Blocks) Put(ctx context.Context, block blocks.Block) error {
 func (b *Blocks) PutMany(ctx context.Context, many []blocks.Block) error {
 	batch := b.kv.NewBatch()
 	var keys, large [][]byte
+	total := int64(0)
 	for _, block := range many {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("%w: put blocks: %w", mman.ErrCanceled, err)
@@ -211,12 +212,18 @@ func (b *Blocks) PutMany(ctx context.Context, many []blocks.Block) error {
 		if ok {
 			continue
 		}
+		total += int64(len(data))
 		if len(data) >= largeBlock {
 			keys, large = append(keys, b.kv.full(c.Hash())), append(large, data)
 			continue
 		}
 		if err := batch.Set(c.Hash(), data); err != nil {
 			return fmt.Errorf("block %s: %w", c, err)
+		}
+	}
+	if total > 0 {
+		if err := b.kv.data.spare.take(total); err != nil {
+			return wrap("write blocks", err)
 		}
 	}
 	if len(large) == 0 {

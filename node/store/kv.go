@@ -45,6 +45,7 @@ const (
 type Data struct {
 	db    *badger.DB
 	room  *space
+	spare *space // for blocks, which leave some room to the ledger
 	large *segments
 }
 
@@ -53,7 +54,7 @@ func openData(cfg Config) (*Data, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Data{db: db, room: room}
+	d := &Data{db: db, room: room, spare: &space{dir: room.dir, minFree: cfg.MinFree + cfg.MinFree/4}}
 	if d.large, err = openSegments(filepath.Join(cfg.Dir, "blocks"), d); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

@@ -23,8 +23,9 @@ type Config struct {
 	// Logger gets the database library's complaints. Required.
 	Logger *slog.Logger
 	// MinFree is how many bytes must stay free on the disk: below it, writes
-	// fail with ErrDiskFull and deletions still work. Default 256 MiB, 0 to
-	// 1 TiB.
+	// fail with ErrDiskFull and deletions still work. Of blocks a quarter of it more
+	// must stay free, so that content which fills a disk does not stop the ledger.
+	// Default 256 MiB, 0 to 1 TiB.
 	MinFree int64
 	// MemTable is the size of one write buffer in bytes. Each database has one and,
 	// while it writes much, up to four more that wait to become tables, each held

@@ -99,57 +99,119 @@ type carRoots struct {
 }
 
 // ImportCAR adds the blocks of a CAR file, version 1, to the public store and
-// returns its roots. The file is read twice: nothing is written before every block
-// was compared with its CID and everything below the roots was found in the file,
-// or here. What is not below a root is left out. A file that is cut off, damaged
-// or lacks a block is mman.ErrContent; one with more than maxBytes, or whose links
-// are more than MaxCARDepth deep, is mman.ErrTooLarge. The roots are written last.
-func (s *Service) ImportCAR(ctx context.Context, r io.ReadSeeker, maxBytes uint64) ([]mman.CID, error) {
+// returns its roots, each once. The file is read twice, or three times when the roots'
+// blocks have more than 8 MiB: nothing is written before every block was compared with
+// its CID and everything below the roots was found in the file, or here. What is not
+// below a root is left out. A file that is cut off, damaged, changed meanwhile or lacks
+// a block is mman.ErrContent; one with more than maxBytes, or whose links are more than
+// MaxCARDepth deep, is mman.ErrTooLarge. The roots are written last; after an error
+// nothing of it is here that was not before.
+func (s *Service) ImportCAR(ctx context.Context, r io.ReadSeeker, maxBytes uint64) (roots []mman.CID, err error) {
+	err = s.adding(ctx, func(put func([]Block) error) (err error) {
+		roots, err = importCAR(ctx, r, maxBytes, s.public, put)
+		return err
+	})
+	return roots, err
+}
+
+func importCAR(ctx context.Context, r io.ReadSeeker, maxBytes uint64, in *PublicStore, put func([]Block) error) ([]mman.CID, error) {
 	c := &carFile{links: make(map[mman.CID][]mman.CID)}
 	if err := eachCARBlock(ctx, r, maxBytes, c.head, c.note); err != nil {
 		return nil, err
 	}
-	if err := c.reach(ctx, s.public); err != nil {
+	if err := c.reach(ctx, in); err != nil {
 		return nil, err
 	}
-	if _, err := r.Seek(0, io.SeekStart); err != nil {
-		return nil, fmt.Errorf("%w: read the CAR file again: %w", mman.ErrInvalid, err)
+	c.links = nil
+	again := func(block func(Block) error) error {
+		if _, err := r.Seek(0, io.SeekStart); err != nil {
+			return fmt.Errorf("%w: read the CAR file again: %w", mman.ErrInvalid, err)
+		}
+		return eachCARBlock(ctx, r, maxBytes, nil, func(b Block) error {
+			if !c.needed[b.cid] {
+				return nil
+			}
+			return block(b)
+		})
 	}
-	out := &batcher{put: func(batch []Block) error { return s.public.Put(ctx, batch) }}
+	out := &batcher{put: put}
+	tops, err := c.below(again, out)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.tops(again, out, tops); err != nil {
+		return nil, err
+	}
+	if len(c.needed) > 0 {
+		return nil, fmt.Errorf("%w: the CAR file changed while it was read", mman.ErrContent)
+	}
+	return c.roots, out.flush()
+}
+
+// below writes all blocks that are needed but the roots, which it returns, unless they
+// are too many to hold.
+func (c *carFile) below(again func(func(Block) error) error, out *batcher) ([]Block, error) {
 	var tops []Block
-	err := eachCARBlock(ctx, r, maxBytes, nil, func(b Block) error {
-		switch {
-		case !c.needed[b.cid]:
-			return nil
-		case slices.Contains(c.roots, b.cid):
-			tops = append(tops, b)
-			return nil
-		default:
+	held := 0
+	err := again(func(b Block) error {
+		if !c.top[b.cid] {
+			delete(c.needed, b.cid)
 			return out.add(b)
 		}
+		if held+len(b.data) <= batchBytes {
+			held += len(b.data)
+			delete(c.needed, b.cid)
+			tops = append(tops, b)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := out.flush(); err != nil {
-		return nil, err
+	err = out.flush()
+	return tops, err
+}
+
+// tops hands on the roots, those that are held and, if need be, the others.
+func (c *carFile) tops(again func(func(Block) error) error, out *batcher, held []Block) error {
+	for _, b := range held {
+		if err := out.add(b); err != nil {
+			return err
+		}
 	}
-	// Peers who wait for it hear of the roots; they ask for the rest.
-	return c.roots, s.put(ctx, tops)
+	if len(c.needed) == 0 {
+		return nil
+	}
+	return again(func(b Block) error {
+		delete(c.needed, b.cid)
+		return out.add(b)
+	})
 }
 
 // carFile is what the first reading of a CAR file found.
 type carFile struct {
 	roots  []mman.CID
+	top    map[mman.CID]bool       // the roots
 	links  map[mman.CID][]mman.CID // of each block
 	count  int                     // of all links
 	needed map[mman.CID]bool       // what is below the roots, and in the file
 }
 
-func (c *carFile) head(roots []mman.CID) { c.roots = roots }
+func (c *carFile) head(roots []mman.CID) {
+	c.top = make(map[mman.CID]bool, len(roots))
+	for _, root := range roots {
+		if !c.top[root] {
+			c.top[root] = true
+			c.roots = append(c.roots, root)
+		}
+	}
+}
 
-// note remembers a block's links.
+// note remembers a block's links, once.
 func (c *carFile) note(b Block) error {
+	if _, ok := c.links[b.cid]; ok {
+		return nil
+	}
 	if len(c.links) == maxCarBlocks {
 		return fmt.Errorf("%w: the CAR file has more than %d blocks", mman.ErrTooLarge, maxCarBlocks)
 	}
@@ -212,11 +274,11 @@ func (c *carFile) reach(ctx context.Context, in *PublicStore) error {
 				}
 				stored[id] = struct{}{}
 			}
-			next = append(next, below...)
+			if next = append(next, below...); len(next) > maxCarLinks || len(stored) > maxCarBlocks {
+				return fmt.Errorf("%w: below the roots of the CAR file are more than %d blocks", mman.ErrTooLarge, maxCarBlocks)
+			}
 		}
-		if level = next; len(level) > maxCarLinks || len(stored) > maxCarBlocks {
-			return fmt.Errorf("%w: below the roots of the CAR file are more than %d blocks", mman.ErrTooLarge, maxCarBlocks)
-		}
+		level = next
 	}
 	return nil
 }
@@ -295,8 +357,10 @@ func carSection(r *bufio.Reader, limit uint64) ([]byte, error) {
 	switch {
 	case errors.Is(err, io.EOF):
 		return nil, io.EOF
-	case err != nil:
+	case errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, fmt.Errorf("%w: the CAR file is cut off: %w", mman.ErrContent, err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: the length of a section of the CAR file cannot be read: %w", mman.ErrContent, err)
 	case n == 0 || n > limit:
 		return nil, fmt.Errorf("%w: a section of %d bytes in a CAR file, at most %d are allowed", mman.ErrContent, n, limit)
 	}

@@ -63,7 +63,7 @@ func (d *defined) next(ctx context.Context) (_ []byte, end bool, err error) {
 // AddCheckpoint adds the file r to the public store, cut by content; else it is as
 // AddPublic.
 func (s *Service) AddCheckpoint(ctx context.Context, r io.Reader) (mman.CID, uint64, error) {
-	return add(ctx, r, buildDefined, func(batch []Block) error { return s.put(ctx, batch) })
+	return s.addingFile(ctx, func(put func([]Block) error) (mman.CID, uint64, error) { return add(ctx, r, buildDefined, put) })
 }
 
 // AddCheckpointTo adds the file r to a private store, cut by content; else it is as

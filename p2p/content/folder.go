@@ -44,9 +44,14 @@ type Tree struct {
 
 // AddPublicFolder adds all regular files of a file system as a UnixFS folder to
 // the public store, several at a time. Names that begin with a dot are left out,
-// and what is neither a file nor a folder is mman.ErrUnsupported.
-func (s *Service) AddPublicFolder(ctx context.Context, fsys fs.FS) (Tree, error) {
-	return addFolder(ctx, fsys, func(batch []Block) error { return s.put(ctx, batch) })
+// and what is neither a file nor a folder is mman.ErrUnsupported. After an error nothing
+// of it is here that was not before.
+func (s *Service) AddPublicFolder(ctx context.Context, fsys fs.FS) (tree Tree, err error) {
+	err = s.adding(ctx, func(put func([]Block) error) (err error) {
+		tree, err = addFolder(ctx, fsys, put)
+		return err
+	})
+	return tree, err
 }
 
 // AddFolderTo is AddPublicFolder for a private store. Nobody is told of it.
@@ -79,11 +84,13 @@ func (b *batcher) add(block Block) error {
 	return b.put(list)
 }
 
+// flush hands on what is left; nobody adds meanwhile.
 func (b *batcher) flush() error {
-	if len(b.list) == 0 {
+	list := b.list
+	if b.list, b.held = nil, 0; len(list) == 0 {
 		return nil
 	}
-	return b.put(b.list)
+	return b.put(list)
 }
 
 type folders struct {

@@ -87,6 +87,7 @@ type Service struct {
 	public *PublicStore
 	swap   *bitswap.Bitswap
 	blocks blockservice.BlockService
+	fresh  *fresh
 	stop   func() error
 }
 
@@ -115,7 +116,7 @@ func New(ctx context.Context, host *p2p.Host, public *PublicStore, finder Finder
 		net.Stop()
 		return swap.Close()
 	})
-	return &Service{cfg, public, swap, blockservice.New(public.bs, swap), stop}, nil
+	return &Service{cfg, public, swap, blockservice.New(public.bs, swap), &fresh{of: make(map[mman.CID]*attempt)}, stop}, nil
 }
 
 // Close stops serving and fetching. It is safe twice.
@@ -126,9 +127,9 @@ func (s *Service) Public() *PublicStore { return s.public }
 
 // AddPublic adds the file r to the public store and returns its CID and size.
 // From then on everybody who knows the CID can have it; announce it with
-// discovery.Provide.
+// discovery.Provide. After an error nothing of it is here that was not before.
 func (s *Service) AddPublic(ctx context.Context, r io.Reader) (mman.CID, uint64, error) {
-	return add(ctx, r, build, func(batch []Block) error { return s.put(ctx, batch) })
+	return s.addingFile(ctx, func(put func([]Block) error) (mman.CID, uint64, error) { return add(ctx, r, build, put) })
 }
 
 func (s *Service) put(ctx context.Context, batch []Block) error {
