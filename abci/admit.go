@@ -170,24 +170,33 @@ func (b *beside) settled(verified *verifiedTxs) bool {
 // offers above that stays with the signer.
 func (g gate) fee(o opened) (mman.Amount, error) { return genesis.FeeAt(g.baseFee, o.GasLimit) }
 
-// admit checks fee, timeout, sequence and signature and charges the signer.
+// admit checks fee, timeout, sequence and signature and charges the signer. It
+// writes nothing when it refuses.
 func (g gate) admit(w state.Writer, o opened, height uint64) error {
-	fee, err := g.fee(o)
-	switch {
-	case err != nil:
-		return err
-	case o.Fee < fee:
-		return fmt.Errorf("%w: insufficient fees; got: %duman required: %duman for a gas limit of %d", mman.ErrFeeTooLow, uint64(o.Fee), uint64(fee), o.GasLimit)
-	case o.TimeoutHeight != 0 && height > o.TimeoutHeight:
-		return fmt.Errorf("%w: it was valid until height %d, this is %d: sign it again", mman.ErrTxExpired, o.TimeoutHeight, height)
-	}
-	// Charging first finds a missing account or a wrong sequence before the
-	// costly signature; the caller drops the write when that does not verify.
-	number, err := bank.Charge(w, o.Tx, fee)
+	bill, err := g.examine(w, o, height)
 	if err != nil {
 		return err
 	}
-	return g.verify(o, number)
+	return bill.Take(w)
+}
+
+// examine is admit without the charge, which the bill holds.
+func (g gate) examine(r state.Reader, o opened, height uint64) (bank.Bill, error) {
+	fee, err := g.fee(o)
+	switch {
+	case err != nil:
+		return bank.Bill{}, err
+	case o.Fee < fee:
+		return bank.Bill{}, fmt.Errorf("%w: insufficient fees; got: %duman required: %duman for a gas limit of %d", mman.ErrFeeTooLow, uint64(o.Fee), uint64(fee), o.GasLimit)
+	case o.TimeoutHeight != 0 && height > o.TimeoutHeight:
+		return bank.Bill{}, fmt.Errorf("%w: it was valid until height %d, this is %d: sign it again", mman.ErrTxExpired, o.TimeoutHeight, height)
+	}
+	// A missing account and a wrong sequence are found before the costly signature.
+	bill, err := bank.Charge(r, o.Tx, fee)
+	if err != nil {
+		return bank.Bill{}, err
+	}
+	return bill, g.verify(o, bill.Number())
 }
 
 func (g gate) verify(o opened, number uint64) error {

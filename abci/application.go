@@ -55,6 +55,9 @@ type Config struct {
 	// Flushed returns a height whose state no power cut can take back. Without
 	// it all blocks are kept.
 	Flushed func() uint64
+	// Clock tells the time since some instant, for Spent. Default: none, nothing is
+	// measured.
+	Clock func() time.Duration
 }
 
 // Application is the chain's state machine behind CometBFT's ABCI. Its methods
@@ -70,8 +73,10 @@ type Application struct {
 	// executions counts blocks and proposals.
 	executions atomic.Uint64
 
-	// consensus guards what follows.
+	// consensus guards what follows; enter takes it.
 	consensus sync.Mutex
+	running   sync.WaitGroup // what goes on beside consensus until its next call
+	ahead     *ahead
 	store     *state.Store
 	genesis   *genesis.Document // until the first commit
 	kept      []*executed
@@ -80,6 +85,8 @@ type Application struct {
 	arriving  *arrival
 	retain    retention
 	changes   changes
+	clock     func() time.Duration
+	spent     Spent
 
 	// joining guards what follows. It is taken last.
 	joining  sync.Mutex
@@ -114,7 +121,10 @@ func New(cfg Config) (*Application, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Application{log: cfg.Log, routes: r, verified: newVerifiedTxs(verifiedSize), waiting: newWaitingTxs(), store: store, beacon: cfg.Beacon, retain: retention{keep: cfg.KeepBlocks, flushed: cfg.Flushed}}
+	a := &Application{log: cfg.Log, routes: r, verified: newVerifiedTxs(verifiedSize), waiting: newWaitingTxs(), store: store, beacon: cfg.Beacon, retain: retention{keep: cfg.KeepBlocks, flushed: cfg.Flushed}, clock: cfg.Clock}
+	if a.clock == nil {
+		a.clock = func() time.Duration { return 0 }
+	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -176,9 +186,8 @@ func (a *Application) Executions() uint64 { return a.executions.Load() }
 // DropCaches forgets every cache and every kept proposal. Results do not
 // change; tests prove it.
 func (a *Application) DropCaches() {
-	a.consensus.Lock()
-	defer a.consensus.Unlock()
-	a.kept = nil
+	defer a.enter()()
+	a.kept, a.ahead = nil, nil
 	a.verified.drop()
 	a.waiting.drop()
 	for _, m := range a.routes.modules {
@@ -236,8 +245,7 @@ func (a *Application) Info(context.Context, *types.RequestInfo) (*types.Response
 // InitChain reads the genesis document and answers the first validators and
 // consensus parameters. It persists nothing.
 func (a *Application) InitChain(_ context.Context, req *types.RequestInitChain) (*types.ResponseInitChain, error) {
-	a.consensus.Lock()
-	defer a.consensus.Unlock()
+	defer a.enter()()
 	if h := a.store.Height(); h > 0 {
 		return nil, fmt.Errorf("%w: the state is already at height %d: the data folder belongs to another chain or lost its blocks", mman.ErrGenesis, h)
 	}
@@ -249,7 +257,7 @@ func (a *Application) InitChain(_ context.Context, req *types.RequestInitChain) 
 		return nil, fmt.Errorf("%w: CometBFT starts %q at height %d, the document says %q at %d",
 			mman.ErrGenesis, req.ChainId, req.InitialHeight, doc.ChainID, doc.InitialHeight)
 	}
-	a.genesis, a.kept = &doc, nil
+	a.genesis, a.kept, a.ahead = &doc, nil, nil
 	o, err := a.begin()
 	if err != nil {
 		a.genesis = nil
@@ -318,12 +326,8 @@ func (a *Application) CheckTx(_ context.Context, req *types.RequestCheckTx) (*ty
 	if err != nil {
 		return checkFailed(err), nil
 	}
-	admission := a.check.state.Nest()
-	if err := a.check.gate.admit(admission, o, a.check.height); err != nil {
+	if err := a.check.gate.admit(a.check.state, o, a.check.height); err != nil {
 		return checkFailed(err), nil
-	}
-	if err := admission.Commit(); err != nil {
-		return nil, err
 	}
 	a.waiting.add(o)
 	return &types.ResponseCheckTx{Code: types.CodeTypeOK, GasWanted: wireInt(o.GasLimit), GasUsed: wireInt(o.gas)}, nil
@@ -336,8 +340,7 @@ func checkFailed(err error) *types.ResponseCheckTx {
 // FinalizeBlock answers the results of a decided block, kept from its proposal
 // or executed now. It persists nothing. An error halts the node.
 func (a *Application) FinalizeBlock(_ context.Context, req *types.RequestFinalizeBlock) (*types.ResponseFinalizeBlock, error) {
-	a.consensus.Lock()
-	defer a.consensus.Unlock()
+	defer a.enter()()
 	var done *executed
 	for _, k := range a.kept {
 		if k.hash == string(req.Hash) && wireInt(k.height) == req.Height {
@@ -352,9 +355,12 @@ func (a *Application) FinalizeBlock(_ context.Context, req *types.RequestFinaliz
 			return nil, fmt.Errorf("execute decided block %d: %w", req.Height, err)
 		}
 	}
-	staged, err := a.store.Stage(done.overlay)
-	if err != nil {
-		return nil, fmt.Errorf("stage decided block %d: %w", req.Height, err)
+	staged := done.staged
+	if staged == nil {
+		var err error
+		if staged, err = a.stage(done); err != nil {
+			return nil, fmt.Errorf("stage decided block %d: %w", req.Height, err)
+		}
 	}
 	a.decided, a.staged = done, staged
 	root := staged.Root()
@@ -383,8 +389,7 @@ func (a *Application) Commit(context.Context, *types.RequestCommit) (*types.Resp
 }
 
 func (a *Application) commit() (height, retain uint64, err error) {
-	a.consensus.Lock()
-	defer a.consensus.Unlock()
+	defer a.enter()()
 	if a.decided == nil {
 		return 0, 0, fmt.Errorf("%w: commit without a decided block", mman.ErrInternal)
 	}
@@ -399,7 +404,7 @@ func (a *Application) commit() (height, retain uint64, err error) {
 	at := a.decided.at
 	retain = a.retain.below(params, height, at)
 	a.waiting.remove(a.decided.taken)
-	a.genesis, a.kept, a.decided, a.staged = nil, nil, nil, nil
+	a.genesis, a.kept, a.ahead, a.decided, a.staged = nil, nil, nil, nil, nil
 	a.publish()
 	return height, retain, errors.Join(a.archive(a.store.Latest(), at), a.resetCheck())
 }

@@ -213,8 +213,7 @@ func (a *Application) OfferSnapshot(_ context.Context, req *types.RequestOfferSn
 	if s.Height == 0 || s.Chunks == 0 || s.Chunks > maxArchiveChunks || len(s.Metadata) != int(s.Chunks)*hashSize || !bytes.Equal(hash[:], s.Hash) {
 		return answer(types.ResponseOfferSnapshot_REJECT_SENDER, fmt.Errorf("%w: the offered state of height %d in %d chunks has %d bytes of hashes, or another hash", mman.ErrInvalid, s.Height, s.Chunks, len(s.Metadata)))
 	}
-	a.consensus.Lock()
-	defer a.consensus.Unlock()
+	defer a.enter()()
 	restore, err := a.store.Restore()
 	if err != nil {
 		return answer(types.ResponseOfferSnapshot_ABORT, err)
@@ -226,8 +225,7 @@ func (a *Application) OfferSnapshot(_ context.Context, req *types.RequestOfferSn
 // ApplySnapshotChunk takes the next chunk. One that is not what its hash says is
 // fetched again from somebody else; after the last one the root decides.
 func (a *Application) ApplySnapshotChunk(_ context.Context, req *types.RequestApplySnapshotChunk) (*types.ResponseApplySnapshotChunk, error) {
-	a.consensus.Lock()
-	defer a.consensus.Unlock()
+	defer a.enter()()
 	in := a.arriving
 	if in == nil || req.Index != in.next {
 		return &types.ResponseApplySnapshotChunk{Result: types.ResponseApplySnapshotChunk_ABORT}, nil

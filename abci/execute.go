@@ -26,6 +26,7 @@ type executed struct {
 	// that changes none.
 	version uint64
 	overlay *state.Overlay
+	staged  *state.Staged // nil until its root is computed
 	results []*types.ExecTxResult
 	events  []types.Event
 	// updates and aside are what package block calls so in Consensus.
@@ -99,12 +100,8 @@ func (e *execution) inOrder(before *state.Overlay) error {
 		if t.err != nil {
 			return t.err
 		}
-		admission := before.Nest()
-		if err := e.gate.admit(admission, t.opened, e.header.Height); err != nil {
+		if err := e.gate.admit(before, t.opened, e.header.Height); err != nil {
 			return fmt.Errorf("transaction %d of the proposal: %w", i, err)
-		}
-		if err := admission.Commit(); err != nil {
-			return err
 		}
 	}
 	return nil
@@ -123,16 +120,12 @@ func (e *execution) deliver(t entry) (*types.ExecTxResult, error) {
 		return failed(err, o.GasLimit, 0), nil
 	}
 	e.gas -= o.GasLimit
-	admission := e.state.Nest()
-	if err := e.gate.admit(admission, o, e.header.Height); err != nil {
+	if err := e.gate.admit(e.state, o, e.header.Height); err != nil {
 		e.doubtful = true
 		if errors.Is(err, mman.ErrBadSignature) {
 			e.refuse(err)
 		}
 		return failed(err, o.GasLimit, 0), fatal(err)
-	}
-	if err := admission.Commit(); err != nil {
-		return nil, err
 	}
 	fee, err := e.gate.fee(o)
 	if err != nil {
@@ -142,7 +135,7 @@ func (e *execution) deliver(t entry) (*types.ExecTxResult, error) {
 		return nil, err
 	}
 	e.used += o.GasLimit
-	signer := o.Signer.Address().String()
+	signer := o.Address().String()
 	events := []block.Event{{Type: "tx", Attributes: []block.Attribute{{Key: "fee", Value: block.Coins(fee)}, {Key: "fee_payer", Value: signer}}}}
 	after, used, err := e.messages(o, signer, events)
 	if err != nil {

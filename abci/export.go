@@ -17,8 +17,7 @@ import (
 // last committed height; before the first block it is what the genesis said.
 // State.Time is 0 unless the chain began with it: only blocks know the time.
 func (a *Application) Export() (genesis.Document, error) {
-	a.consensus.Lock()
-	defer a.consensus.Unlock()
+	defer a.enter()()
 	snapshot, height, s := a.store.Latest(), a.store.Height(), &genesis.State{Aside: a.aside()}
 	if height == 0 {
 		o, err := a.begin()

@@ -1,9 +1,12 @@
 package abci_test
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/cometbft/cometbft/abci/types"
+	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
@@ -112,5 +115,64 @@ func TestOneBadSignature(t *testing.T) {
 		}
 		require.Positive(t, c.App.Executions()-executed)
 		require.NoError(t, c.App.Invariants())
+	}
+}
+
+// TestForeseen: what a node executes while its own proposal is on its way counts for
+// that proposal alone. One that differs in anything that execution sees is executed
+// by itself, with its own result.
+func TestForeseen(t *testing.T) {
+	t.Parallel()
+	a, b := abcitest.NewActor(t, "a"), abcitest.NewActor(t, "b")
+	for _, tt := range []struct {
+		name   string
+		same   bool
+		change func(req *types.RequestFinalizeBlock)
+	}{
+		{"the same", true, func(*types.RequestFinalizeBlock) {}},
+		{"another hash", true, func(req *types.RequestFinalizeBlock) { req.Hash = []byte("another") }},
+		{"another time", false, func(req *types.RequestFinalizeBlock) { req.Time = req.Time.Add(time.Second) }},
+		{"fewer transactions", false, func(req *types.RequestFinalizeBlock) { req.Txs = req.Txs[:1] }},
+		{"another order", false, func(req *types.RequestFinalizeBlock) { req.Txs = [][]byte{req.Txs[1], req.Txs[0]} }},
+		{"another proposer", false, func(req *types.RequestFinalizeBlock) { req.ProposerAddress = make([]byte, 20) }},
+		{"another last commit", false, func(req *types.RequestFinalizeBlock) {
+			votes := slices.Clone(req.DecidedLastCommit.Votes)
+			votes[0].BlockIdFlag = cmtproto.BlockIDFlagAbsent
+			req.DecidedLastCommit.Votes = votes
+		}},
+		{"evidence", false, func(req *types.RequestFinalizeBlock) {
+			req.Misbehavior = []types.Misbehavior{{Type: types.MisbehaviorType_DUPLICATE_VOTE, Validator: req.DecidedLastCommit.Votes[0].Validator, Height: 1}}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := abcitest.New(t, abcitest.Genesis(t, 100*mman.MAN, a, b))
+			c.Pass(2)
+			pay := func(from, to abcitest.Actor) []byte {
+				return c.Sign(from, []tx.Msg{tx.MsgSend{From: from.Address, To: to.Address, Amount: 1}})
+			}
+			req := c.Request(pay(a, b), pay(b, a))
+			before := c.App.Executions()
+			prepared, err := c.App.PrepareProposal(t.Context(), c.Preparation(req))
+			require.NoError(t, err)
+			require.Equal(t, req.Txs, prepared.Txs)
+			tt.change(&req)
+			answer, err := c.App.ProcessProposal(t.Context(), abcitest.Proposal(req))
+			require.NoError(t, err)
+			require.True(t, answer.IsAccepted())
+			got, err := c.App.FinalizeBlock(t.Context(), &req)
+			require.NoError(t, err)
+			want := uint64(2)
+			if tt.same {
+				want = 1
+			}
+			require.Equal(t, want, c.App.Executions()-before)
+
+			// A node that saw no proposal.
+			c.App.DropCaches()
+			again, err := c.App.FinalizeBlock(t.Context(), &req)
+			require.NoError(t, err)
+			require.Equal(t, again, got)
+		})
 	}
 }

@@ -19,11 +19,10 @@ import (
 )
 
 // PrepareProposal selects, in the mempool's order, the transactions that would
-// be admitted one after the other and fit the block's bytes and gas. It fails
-// only where this program must not go on, mman.ErrUpgrade.
+// be admitted one after the other and fit the block's bytes and gas, and begins to
+// execute them. It fails only where this program must not go on, mman.ErrUpgrade.
 func (a *Application) PrepareProposal(_ context.Context, req *types.RequestPrepareProposal) (answer *types.ResponsePrepareProposal, _ error) {
-	a.consensus.Lock()
-	defer a.consensus.Unlock()
+	defer a.enter()()
 	answer = &types.ResponsePrepareProposal{}
 	defer func() {
 		if r := recover(); r != nil {
@@ -41,6 +40,9 @@ func (a *Application) PrepareProposal(_ context.Context, req *types.RequestPrepa
 		return answer, nil
 	}
 	answer.Txs = txs
+	a.executeAhead(proposal{
+		height: req.Height, at: req.Time, txs: txs, proposer: req.ProposerAddress, commit: lastCommit(req.LocalLastCommit), misbehavior: req.Misbehavior,
+	})
 	return answer, nil
 }
 
@@ -83,14 +85,14 @@ func (a *Application) selectTxs(req *types.RequestPrepareProposal) ([][]byte, er
 		if t.Tx == nil || t.err != nil || t.GasLimit > s.gas || wireSize(t.raw) > s.room {
 			continue
 		}
-		admission := o.Nest()
-		if g.admit(admission, t.opened, height) != nil {
+		bill, err := g.examine(o, t.opened, height)
+		if err != nil {
 			continue
 		}
 		if draws(t.msgs) && (!s.needBeacon(a.log) || wireSize(t.raw) > s.room) {
 			continue
 		}
-		if err := admission.Commit(); err != nil {
+		if err := bill.Take(o); err != nil {
 			return nil, err
 		}
 		due = due || draws(t.msgs)
@@ -126,14 +128,13 @@ func (s *selection) needBeacon(log *slog.Logger) bool {
 // length, bytes.
 func wireSize(raw []byte) int64 { return int64(1 + protowire.SizeBytes(len(raw))) }
 
-// ProcessProposal executes the block on an overlay and keeps the result. It
-// rejects what no honest proposer makes: bytes that are no transaction, a
+// ProcessProposal executes the block on an overlay, unless this node did when it
+// proposed the same, and keeps the result. It rejects what no honest proposer makes: bytes that are no transaction, a
 // signature that does not verify, transactions that cannot be admitted in their
 // order, more gas than a block has, and whatever panics. It fails as
 // PrepareProposal does.
 func (a *Application) ProcessProposal(_ context.Context, req *types.RequestProcessProposal) (answer *types.ResponseProcessProposal, _ error) {
-	a.consensus.Lock()
-	defer a.consensus.Unlock()
+	defer a.enter()()
 	answer = &types.ResponseProcessProposal{Status: types.ResponseProcessProposal_REJECT}
 	defer func() {
 		if r := recover(); r != nil {
@@ -142,7 +143,7 @@ func (a *Application) ProcessProposal(_ context.Context, req *types.RequestProce
 			answer = &types.ResponseProcessProposal{Status: types.ResponseProcessProposal_REJECT}
 		}
 	}()
-	done, err := a.execute(proposal{
+	done, err := a.foreseenOr(proposal{
 		hash: req.Hash, height: req.Height, at: req.Time, txs: req.Txs, proposer: req.ProposerAddress, commit: req.ProposedLastCommit, misbehavior: req.Misbehavior,
 	})
 	if err == nil {
@@ -159,6 +160,7 @@ func (a *Application) ProcessProposal(_ context.Context, req *types.RequestProce
 		a.kept = slices.Delete(a.kept, 0, 1)
 	}
 	a.kept = append(a.kept, done)
+	a.stageAhead(done)
 	answer.Status = types.ResponseProcessProposal_ACCEPT
 	return answer, nil
 }
@@ -196,6 +198,8 @@ func consensusAddress(address []byte) (a block.ConsensusAddress) {
 
 // execute runs a block on a new overlay above the last commit.
 func (a *Application) execute(p proposal) (*executed, error) {
+	begun := a.clock()
+	defer func() { a.spent.Executing += a.clock() - begun }()
 	if p.height < 1 || uint64(p.height) != a.next() {
 		return nil, fmt.Errorf("%w: block %d where %d is due", mman.ErrInvalid, p.height, a.next())
 	}

@@ -80,7 +80,7 @@ func (a *Application) simulate(s state.Reader, height uint64, data []byte) ([]by
 	if gas > g.params.MaxGasPerTx {
 		return nil, fmt.Errorf("%w: %d gas are needed, at most %d are allowed: split the transaction", mman.ErrOutOfGas, gas, g.params.MaxGasPerTx)
 	}
-	signer := t.Signer.Address()
+	signer := t.Address()
 	_, ok, err := bank.Lookup(s, signer)
 	switch {
 	case err != nil:

@@ -208,6 +208,21 @@ func Proposal(req types.RequestFinalizeBlock) *types.RequestProcessProposal {
 	}
 }
 
+// Preparation asks for a proposal of the block's transactions, with all that the block
+// says beside them.
+func (c *Chain) Preparation(req types.RequestFinalizeBlock) *types.RequestPrepareProposal {
+	const rest = 4096 // what a block holds beside its transactions
+	out := &types.RequestPrepareProposal{
+		MaxTxBytes: int64(c.Doc.Params.BlockMaxBytes) - rest, Txs: req.Txs, Height: req.Height, Time: req.Time,
+		ProposerAddress: req.ProposerAddress, Misbehavior: req.Misbehavior,
+		LocalLastCommit: types.ExtendedCommitInfo{Round: req.DecidedLastCommit.Round},
+	}
+	for _, v := range req.DecidedLastCommit.Votes {
+		out.LocalLastCommit.Votes = append(out.LocalLastCommit.Votes, types.ExtendedVoteInfo{Validator: v.Validator, BlockIdFlag: v.BlockIdFlag})
+	}
+	return out
+}
+
 func blockHash(height int64, txs [][]byte) []byte {
 	hashes := make([][]byte, 0, len(txs)+1)
 	for _, t := range txs {
@@ -234,10 +249,8 @@ func (c *Chain) Block(txs ...[]byte) Block {
 			pool = append(pool, raw)
 		}
 	}
-	next := c.Request()
-	prepared, err := c.App.PrepareProposal(ctx, &types.RequestPrepareProposal{
-		MaxTxBytes: int64(c.Doc.Params.BlockMaxBytes) - 4096, Txs: pool, Height: next.Height, Time: next.Time, ProposerAddress: next.ProposerAddress,
-	})
+	next := c.Request(pool...)
+	prepared, err := c.App.PrepareProposal(ctx, c.Preparation(next))
 	require.NoError(c.tb, err)
 	req := c.Request(prepared.Txs...)
 	processed, err := c.App.ProcessProposal(ctx, Proposal(req))

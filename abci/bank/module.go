@@ -116,29 +116,40 @@ func (m Module) Key(r state.Reader, a mman.Address) (sig.PublicKey, error) {
 	return account.Key, err
 }
 
-// Charge takes the fee from the signer and uses up the sequence. It is the
-// first thing that a transaction does and stays when its messages fail; Collect
+// Bill is a charge that was found to be in order and is not taken yet.
+type Bill struct {
+	address mman.Address
+	account Account // after the charge
+}
+
+// Number returns the account's number, which the signature covers.
+func (b Bill) Number() uint64 { return b.account.Number }
+
+// Take writes the charge to the state on which Charge found it.
+func (b Bill) Take(w state.Writer) error { return put(w, b.address, b.account) }
+
+// Charge makes out the fee to the signer and uses up the sequence. Taking the bill is
+// the first thing that a transaction does and stays when its messages fail; Collect
 // says where the fees of a block go. The transaction's own fee is the most that
 // the signer pays, and the account must hold it. The sequence must be the
-// account's, ErrSequence; the account must exist and hold the fee, ErrFunds. It
-// returns the account's number, which the signature covers.
-func Charge(w state.Writer, t *tx.Tx, fee mman.Amount) (number uint64, err error) {
-	address := t.Signer.Address()
-	account, ok, err := Lookup(w, address)
+// account's, ErrSequence; the account must exist and hold the fee, ErrFunds.
+func Charge(r state.Reader, t *tx.Tx, fee mman.Amount) (Bill, error) {
+	address := t.Address()
+	account, ok, err := Lookup(r, address)
 	switch {
 	case err != nil:
-		return 0, err
+		return Bill{}, err
 	case !ok:
-		return 0, fmt.Errorf("%w: account %s has never received coins", mman.ErrFunds, address)
+		return Bill{}, fmt.Errorf("%w: account %s has never received coins", mman.ErrFunds, address)
 	case t.Sequence != account.Sequence:
-		return 0, fmt.Errorf("%w: account sequence mismatch, expected %d, got %d", mman.ErrSequence, account.Sequence, t.Sequence)
+		return Bill{}, fmt.Errorf("%w: account sequence mismatch, expected %d, got %d", mman.ErrSequence, account.Sequence, t.Sequence)
 	case max(t.Fee, fee) > account.Balance:
-		return 0, fmt.Errorf("%w: the fee is %s, account %s has %s", mman.ErrFunds, max(t.Fee, fee), address, account.Balance)
+		return Bill{}, fmt.Errorf("%w: the fee is %s, account %s has %s", mman.ErrFunds, max(t.Fee, fee), address, account.Balance)
 	}
 	account.Balance -= fee
 	account.Sequence++
 	account.Key = t.Signer
-	return account.Number, put(w, address, account)
+	return Bill{address, account}, nil
 }
 
 // Stake moves coins of an account into stake; ErrFunds when it has too few.

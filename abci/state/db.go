@@ -64,14 +64,21 @@ type DB interface {
 
 // flatKey checks a store's name and a key and joins them.
 func flatKey(store string, key []byte) (string, error) {
+	var room [MaxStoreName + 1 + MaxKey]byte
+	flat, err := appendFlat(room[:0], store, key)
+	return string(flat), err
+}
+
+// appendFlat is flatKey into a buffer.
+func appendFlat(b []byte, store string, key []byte) ([]byte, error) {
 	if err := checkStore(store); err != nil {
-		return "", err
+		return nil, err
 	}
 	if len(key) == 0 || len(key) > MaxKey {
-		return "", fmt.Errorf("%w: key %.40x… of store %s has %d bytes, 1 to %d are allowed",
+		return nil, fmt.Errorf("%w: key %.40x… of store %s has %d bytes, 1 to %d are allowed",
 			mman.ErrInvalid, key, store, len(key), MaxKey)
 	}
-	return store + "/" + string(key), nil
+	return append(append(append(b, store...), '/'), key...), nil
 }
 
 // checkFlat checks a key that flatKey is to have made.

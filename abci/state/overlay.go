@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/google/btree"
-
 	mman "github.com/limboid/massive-man"
 )
 
@@ -37,12 +35,16 @@ type Writer interface {
 	Delete(store string, key []byte) error
 }
 
-// Degrees of the ordered indexes: wide for the whole state, narrow for the few
-// keys that one transaction writes.
+// Degrees of the ordered indexes: wide for the whole state, narrow for what a block
+// writes.
 const (
 	indexDegree   = 16
 	overlayDegree = 8
 )
+
+// maxSeen bounds what an Overlay remembers of its Snapshot: the one that the mempool's
+// transactions are checked on stands for as long as there is no block.
+const maxSeen = 1 << 17
 
 // Overlay buffers writes above a Reader: a block above a Snapshot, a
 // transaction above the block. Dropping an Overlay drops its writes. It is for
@@ -50,24 +52,26 @@ const (
 type Overlay struct {
 	base   Reader
 	parent *Overlay // the base when it is an Overlay, else nil
-	dirty  *btree.BTreeG[Change]
-	free   *btree.FreeListG[Change] // of nodes, for those nested in it too
+	writes writes
+
+	snapshot *Snapshot // the base when it is a Snapshot, else nil
+	// seen is what was read of the Snapshot, nil for what is not there: most of it
+	// is read again, and compared with what was written.
+	seen map[string]*entry
 }
 
 // NewOverlay returns an empty Overlay above the base. Stage it when the base is
 // the store's latest Snapshot; otherwise it can only be read and dropped.
 func NewOverlay(base Reader) *Overlay {
-	return newOverlay(base, nil, btree.NewFreeListG[Change](btree.DefaultFreeListSize))
+	o := &Overlay{base: base}
+	if s, ok := base.(*Snapshot); ok {
+		o.snapshot, o.seen = s, map[string]*entry{}
+	}
+	return o
 }
-
-func newOverlay(base Reader, parent *Overlay, free *btree.FreeListG[Change]) *Overlay {
-	return &Overlay{base: base, parent: parent, dirty: btree.NewWithFreeListG(overlayDegree, lessChange, free), free: free}
-}
-
-func lessChange(a, b Change) bool { return a.Key < b.Key }
 
 // Nest returns an empty Overlay above o, whose Commit writes into o.
-func (o *Overlay) Nest() *Overlay { return newOverlay(o, o, o.free) }
+func (o *Overlay) Nest() *Overlay { return &Overlay{base: o, parent: o} }
 
 // Commit moves the writes into the Overlay that Nest was called on and leaves
 // o empty. An Overlay from NewOverlay has no such parent: ErrInvalid.
@@ -75,31 +79,62 @@ func (o *Overlay) Commit() error {
 	if o.parent == nil {
 		return fmt.Errorf("%w: commit an overlay without a parent: stage it in the store instead", mman.ErrInvalid)
 	}
-	o.dirty.Ascend(func(c Change) bool {
-		o.parent.dirty.ReplaceOrInsert(c)
-		return true
-	})
-	o.dirty.Clear(true)
+	o.writes.each(o.parent.writes.set)
+	o.writes = writes{}
 	return nil
 }
 
 // Len returns how many keys o itself has set or deleted.
-func (o *Overlay) Len() int { return o.dirty.Len() }
+func (o *Overlay) Len() int { return o.writes.len() }
 
 // Get implements Reader.
 func (o *Overlay) Get(store string, key []byte) ([]byte, bool, error) {
-	flat, err := flatKey(store, key)
+	var room [MaxStoreName + 1 + MaxKey]byte
+	flat, err := appendFlat(room[:0], store, key)
 	if err != nil {
 		return nil, false, err
 	}
 	for p := o; ; p = p.parent {
-		if c, ok := p.dirty.Get(Change{Key: flat}); ok {
+		if c, ok := p.writes.get(flat); ok {
 			return c.Value, c.Value != nil, nil
 		}
-		if p.parent == nil {
+		if p.parent != nil {
+			continue
+		}
+		if p.snapshot == nil {
 			return p.base.Get(store, key)
 		}
+		e, ok := p.seen[string(flat)]
+		if !ok {
+			e = p.see(string(flat))
+		}
+		if e == nil {
+			return nil, false, nil
+		}
+		return e.value, true, nil
 	}
+}
+
+// see looks a flat key up in the Snapshot and remembers what is there.
+func (o *Overlay) see(flat string) *entry {
+	e := o.snapshot.find(flat)
+	if e != nil {
+		flat = e.flat
+	}
+	if len(o.seen) >= maxSeen {
+		clear(o.seen)
+	}
+	o.seen[flat] = e
+	return e
+}
+
+// below returns the entry of a flat key in the Snapshot, nil when there is none. It
+// changes nothing.
+func (o *Overlay) below(flat string) *entry {
+	if e, ok := o.seen[flat]; ok {
+		return e
+	}
+	return o.snapshot.find(flat)
 }
 
 // Set implements Writer.
@@ -111,7 +146,7 @@ func (o *Overlay) Set(store string, key, value []byte) error {
 	if err := checkValue(flat, value); err != nil {
 		return err
 	}
-	o.dirty.ReplaceOrInsert(Change{Key: flat, Value: bytes.Clone(value)})
+	o.writes.set(Change{Key: flat, Value: bytes.Clone(value)})
 	return nil
 }
 
@@ -121,7 +156,7 @@ func (o *Overlay) Delete(store string, key []byte) error {
 	if err != nil {
 		return err
 	}
-	o.dirty.ReplaceOrInsert(Change{Key: flat})
+	o.writes.set(Change{Key: flat})
 	return nil
 }
 
@@ -133,7 +168,7 @@ func (o *Overlay) Iterate(store string, prefix, from []byte, limit int) ([]Pair,
 	}
 	m := merge{
 		out: nil, limit: limit, skip: len(store) + 1,
-		dirty: o.dirty, within: store + "/" + string(prefix),
+		dirty: &o.writes, within: store + "/" + string(prefix),
 	}
 	m.seek(start)
 	next := []byte(start[m.skip:])
@@ -180,18 +215,15 @@ type merge struct {
 	limit  int
 	skip   int // length of store ‖ '/'
 	within string
-	dirty  *btree.BTreeG[Change]
+	dirty  *writes
 	head   Change // the next change, when more
 	more   bool
 }
 
 // seek moves to the first change at or after the flat key.
 func (m *merge) seek(flat string) {
-	m.more = false
-	m.dirty.AscendGreaterOrEqual(Change{Key: flat}, func(c Change) bool {
-		m.head, m.more = c, strings.HasPrefix(c.Key, m.within)
-		return false
-	})
+	m.head, m.more = m.dirty.from(flat)
+	m.more = m.more && strings.HasPrefix(m.head.Key, m.within)
 }
 
 // take emits the next change and moves on.

@@ -17,15 +17,15 @@ func (s *Snapshot) Prove(store string, key []byte) (*ics23.CommitmentProof, erro
 	if err != nil {
 		return nil, err
 	}
-	if s.tree == nil {
+	if s.tree.empty() {
 		return nil, fmt.Errorf("%w: proof for key %.40x of store %s: the state is empty", mman.ErrNotFound, key, store)
 	}
 	path := newEntry(flat, nil).path
-	if e, ok := s.index.Get(&entry{flat: flat}); ok {
+	if e := s.find(flat); e != nil {
 		return &ics23.CommitmentProof{Proof: &ics23.CommitmentProof_Exist{Exist: s.presence(e)}}, nil
 	}
 	absent := &ics23.NonExistenceProof{Key: []byte(flat)}
-	left, right := neighbours(s.tree, path)
+	left, right := neighbours(&s.tree, path)
 	if left != nil {
 		absent.Left = s.presence(left)
 	}
@@ -38,17 +38,15 @@ func (s *Snapshot) Prove(store string, key []byte) (*ics23.CommitmentProof, erro
 // presence returns the proof of an entry that is in the tree.
 func (s *Snapshot) presence(e *entry) *ics23.ExistenceProof {
 	var fromTop []*ics23.InnerOp
-	n := s.tree
-	for depth := 0; n.entry == nil; depth++ {
+	at := &s.tree
+	for depth := 0; at.entry == nil; depth++ {
 		op := &ics23.InnerOp{Hash: ics23.HashOp_SHA256, Prefix: []byte{1}}
 		if bit(&e.path, depth) == 0 {
-			sibling := rootOf(n.right)
-			op.Suffix = sibling[:]
-			n = n.left
+			op.Suffix = bytes.Clone(at.node.right.hash[:])
+			at = &at.node.left
 		} else {
-			sibling := rootOf(n.left)
-			op.Prefix = append(op.Prefix, sibling[:]...)
-			n = n.right
+			op.Prefix = append(op.Prefix, at.node.left.hash[:]...)
+			at = &at.node.right
 		}
 		fromTop = append(fromTop, op)
 	}
@@ -68,42 +66,42 @@ func (s *Snapshot) presence(e *entry) *ics23.ExistenceProof {
 }
 
 // neighbours returns the entries next to an absent path, nil at the tree's ends.
-func neighbours(n *node, path mman.Hash) (left, right *entry) {
-	var below, above *node // the nearest subtrees on either side
-	for depth := 0; n != nil && n.entry == nil; depth++ {
+func neighbours(at *subtree, path mman.Hash) (left, right *entry) {
+	below, above := &subtree{}, &subtree{} // the nearest on either side
+	for depth := 0; at.node != nil; depth++ {
+		n := at.node
 		if bit(&path, depth) == 0 {
-			if n.right != nil {
-				above = n.right
+			if !n.right.empty() {
+				above = &n.right
 			}
-			n = n.left
+			at = &n.left
 		} else {
-			if n.left != nil {
-				below = n.left
+			if !n.left.empty() {
+				below = &n.left
 			}
-			n = n.right
+			at = &n.right
 		}
 	}
-	if n != nil {
-		if bytes.Compare(n.entry.path[:], path[:]) < 0 {
-			below = n
+	if at.entry != nil {
+		if bytes.Compare(at.entry.path[:], path[:]) < 0 {
+			below = at
 		} else {
-			above = n
+			above = at
 		}
 	}
 	return edge(below, true), edge(above, false)
 }
 
 // edge returns the last or the first entry of a subtree, nil of an empty one.
-func edge(n *node, last bool) *entry {
-	for n != nil && n.entry == nil {
-		if next := n.left; (last && n.right != nil) || next == nil {
-			n = n.right
-		} else {
-			n = next
+func edge(at *subtree, last bool) *entry {
+	for at.node != nil {
+		first, second := &at.node.left, &at.node.right
+		if last {
+			first, second = second, first
+		}
+		if at = first; at.empty() {
+			at = second
 		}
 	}
-	if n == nil {
-		return nil
-	}
-	return n.entry
+	return at.entry
 }

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 
-	"github.com/google/btree"
-
 	mman "github.com/limboid/massive-man"
 )
 
@@ -23,7 +21,7 @@ func (s *Store) Restore() (*Restore, error) {
 	if h := s.Height(); h > 0 {
 		return nil, fmt.Errorf("%w: restore a state into a store at height %d: only an empty one takes it", mman.ErrExists, h)
 	}
-	return &Restore{store: s, next: &Snapshot{index: btree.NewG(indexDegree, lessEntry)}}, nil
+	return &Restore{store: s, next: &Snapshot{index: newIndex()}}, nil
 }
 
 // Add takes the next pair by flat key. Keys must ascend; a pair that the store
@@ -39,7 +37,7 @@ func (r *Restore) Add(flat string, value []byte) error {
 		return err
 	}
 	e := newEntry(flat, bytes.Clone(value))
-	r.next.index.ReplaceOrInsert(e)
+	r.next.index.ReplaceOrInsert(indexed{flat, e})
 	r.edits = append(r.edits, edit{e.path, e})
 	r.changes = append(r.changes, Change{flat, e.value})
 	return nil

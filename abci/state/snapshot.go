@@ -13,17 +13,32 @@ import (
 // concurrent use.
 type Snapshot struct {
 	marker Marker
-	tree   *node
-	index  *btree.BTreeG[*entry]
+	tree   subtree
+	index  *btree.BTreeG[indexed]
 }
 
-func lessEntry(a, b *entry) bool { return a.flat < b.flat }
+// indexed is an entry in the order of keys. The key stands beside the pointer,
+// since a search compares some twenty of them.
+type indexed struct {
+	flat string
+	*entry
+}
+
+func newIndex() *btree.BTreeG[indexed] {
+	return btree.NewG(indexDegree, func(a, b indexed) bool { return a.flat < b.flat })
+}
+
+// find returns the entry of a flat key, nil when there is none.
+func (s *Snapshot) find(flat string) *entry {
+	found, _ := s.index.Get(indexed{flat: flat})
+	return found.entry
+}
 
 // Height returns the block's height, 0 before the first commit.
 func (s *Snapshot) Height() uint64 { return s.marker.Height }
 
 // Root returns the root of the tree.
-func (s *Snapshot) Root() mman.Hash { return rootOf(s.tree) }
+func (s *Snapshot) Root() mman.Hash { return s.tree.hash }
 
 // Data returns the application's data of the marker. Read, do not change.
 func (s *Snapshot) Data() []byte { return s.marker.Data }
@@ -37,7 +52,7 @@ func (s *Snapshot) Get(store string, key []byte) ([]byte, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
-	if e, ok := s.index.Get(&entry{flat: flat}); ok {
+	if e := s.find(flat); e != nil {
 		return e.value, true, nil
 	}
 	return nil, false, nil
@@ -51,7 +66,7 @@ func (s *Snapshot) Iterate(store string, prefix, from []byte, limit int) ([]Pair
 	}
 	within, skip := store+"/"+string(prefix), len(store)+1
 	var out []Pair
-	s.index.AscendGreaterOrEqual(&entry{flat: start}, func(e *entry) bool {
+	s.index.AscendGreaterOrEqual(indexed{flat: start}, func(e indexed) bool {
 		if !strings.HasPrefix(e.flat, within) {
 			return false
 		}
@@ -66,7 +81,7 @@ func (s *Snapshot) Iterate(store string, prefix, from []byte, limit int) ([]Pair
 // uses it: two nodes with one root walk over the same bytes. fn must not change
 // the value.
 func (s *Snapshot) Walk(from string, fn func(flat string, value []byte) (more bool)) {
-	s.index.AscendGreaterOrEqual(&entry{flat: from}, func(e *entry) bool { return fn(e.flat, e.value) })
+	s.index.AscendGreaterOrEqual(indexed{flat: from}, func(e indexed) bool { return fn(e.flat, e.value) })
 }
 
 // Recent is the snapshots of the last KeepHeights heights. It never changes and

@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/google/btree"
-
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/beside"
 )
 
 // Store is the committed state and the way to change it. One goroutine calls
@@ -76,7 +75,7 @@ func Open(db DB) (*Store, error) {
 
 // load builds the snapshot of a marker.
 func load(db DB, m Marker) (*Snapshot, error) {
-	s := &Snapshot{marker: m, index: btree.NewG(indexDegree, lessEntry)}
+	s := &Snapshot{marker: m, index: newIndex()}
 	if m.Height == 0 {
 		return s, nil
 	}
@@ -86,7 +85,7 @@ func load(db DB, m Marker) (*Snapshot, error) {
 			return fmt.Errorf("%w: %w", mman.ErrCorrupt, err)
 		}
 		e := newEntry(string(key), bytes.Clone(value))
-		s.index.ReplaceOrInsert(e)
+		s.index.ReplaceOrInsert(indexed{e.flat, e})
 		edits = append(edits, edit{e.path, e})
 		return nil
 	})
@@ -135,31 +134,42 @@ func (s *Store) Stage(block *Overlay) (*Staged, error) {
 	if block.base != Reader(base) {
 		return nil, fmt.Errorf("%w: staged block is not above height %d: begin a new overlay after each commit", mman.ErrInvalid, base.Height())
 	}
-	next := &Snapshot{index: base.index.Clone()}
-	staged := &Staged{base: base, next: next}
-	var edits []edit
-	block.dirty.Ascend(func(c Change) bool {
-		old, had := base.index.Get(&entry{flat: c.Key})
+	staged := &Staged{base: base, next: &Snapshot{index: base.index.Clone()}}
+	changes := block.writes.sorted()
+	edits := make([]edit, 0, len(changes))
+	for _, c := range changes {
+		old := block.below(c.Key)
 		switch {
-		case c.Value == nil && had:
-			next.index.Delete(old)
+		case c.Value == nil && old != nil:
 			edits = append(edits, edit{path: old.path})
-		case c.Value != nil && !had:
+		case c.Value != nil && old == nil:
 			e := newEntry(c.Key, c.Value)
-			next.index.ReplaceOrInsert(e)
 			edits = append(edits, edit{e.path, e})
 		case c.Value != nil && !bytes.Equal(c.Value, old.value):
 			e := &entry{flat: old.flat, value: c.Value, path: old.path}
-			next.index.ReplaceOrInsert(e)
 			edits = append(edits, edit{e.path, e})
 		default:
-			return true
+			continue
 		}
 		staged.changes = append(staged.changes, c)
-		return true
+	}
+	entries := make([]*entry, len(edits)) // in the order of keys
+	for i, e := range edits {
+		entries[i] = e.entry
+	}
+	wait := beside.Start(func() struct{} {
+		for i, c := range staged.changes {
+			if entries[i] == nil {
+				staged.next.index.Delete(indexed{flat: c.Key})
+			} else {
+				staged.next.index.ReplaceOrInsert(indexed{entries[i].flat, entries[i]})
+			}
+		}
+		return struct{}{}
 	})
 	sortEdits(edits)
-	next.tree = applyEdits(base.tree, 0, edits)
+	staged.next.tree = applyEdits(&base.tree, 0, edits)
+	wait()
 	return staged, nil
 }
 

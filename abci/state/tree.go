@@ -2,11 +2,14 @@ package state
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
+	"encoding/binary"
 	"slices"
 	"sort"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/beside"
 )
 
 // entry is one pair with its path in the tree. It never changes once made, so
@@ -21,44 +24,42 @@ func newEntry(flat string, value []byte) *entry {
 	return &entry{flat: flat, value: value, path: sha256.Sum256([]byte(flat))}
 }
 
-// node is a leaf (entry set) or an inner node with at least two leaves under
-// it. A nil node is an empty subtree. It never changes once made.
-type node struct {
-	left, right *node
-	entry       *entry
-	hash        mman.Hash
+// subtree is empty (neither set), a leaf (entry) or an inner node with at least two
+// leaves under it. It is held by its parent together with its hash, so that hashing
+// a parent reads nothing of the half that did not change.
+type subtree struct {
+	node  *node
+	entry *entry
+	hash  mman.Hash // zero when empty
 }
 
-func leafNode(e *entry) *node {
+// node is an inner node. It never changes once made.
+type node struct{ left, right subtree }
+
+func (s *subtree) empty() bool { return s.node == nil && s.entry == nil }
+
+func leaf(e *entry) subtree {
 	value := sha256.Sum256(e.value)
 	var buf [65]byte
 	copy(buf[1:33], e.path[:])
 	copy(buf[33:], value[:])
-	return &node{entry: e, hash: sha256.Sum256(buf[:])}
+	return subtree{entry: e, hash: sha256.Sum256(buf[:])}
 }
 
 // join returns the subtree with the two halves: nothing, a leaf that rises, or
 // an inner node.
-func join(left, right *node) *node {
+func join(left, right *subtree) subtree {
 	switch {
-	case left == nil && (right == nil || right.entry != nil):
-		return right
-	case right == nil && left.entry != nil:
-		return left
+	case left.empty() && right.node == nil:
+		return *right
+	case right.empty() && left.node == nil:
+		return *left
 	}
 	var buf [65]byte
 	buf[0] = 1
-	l, r := rootOf(left), rootOf(right)
-	copy(buf[1:33], l[:])
-	copy(buf[33:], r[:])
-	return &node{left: left, right: right, hash: sha256.Sum256(buf[:])}
-}
-
-func rootOf(n *node) mman.Hash {
-	if n == nil {
-		return mman.Hash{}
-	}
-	return n.hash
+	copy(buf[1:33], left.hash[:])
+	copy(buf[33:], right.hash[:])
+	return subtree{node: &node{left: *left, right: *right}, hash: sha256.Sum256(buf[:])}
 }
 
 // edit is one change of the tree; a nil entry removes the path.
@@ -68,7 +69,13 @@ type edit struct {
 }
 
 func sortEdits(edits []edit) {
-	slices.SortFunc(edits, func(a, b edit) int { return bytes.Compare(a.path[:], b.path[:]) })
+	slices.SortFunc(edits, func(a, b edit) int {
+		// Eight bytes at once tell nearly all apart.
+		if c := cmp.Compare(binary.BigEndian.Uint64(a.path[:]), binary.BigEndian.Uint64(b.path[:])); c != 0 {
+			return c
+		}
+		return bytes.Compare(a.path[:], b.path[:])
+	})
 }
 
 // bit returns bit depth of the path, counted from the most significant.
@@ -81,57 +88,75 @@ func cut(edits []edit, depth int) int {
 	return sort.Search(len(edits), func(i int) bool { return bit(&edits[i].path, depth) == 1 })
 }
 
+// besideLeast is from how many edits on the two halves of a subtree are made at the
+// same time: fewer cost less than handing them over.
+const besideLeast = 512
+
 // applyEdits returns the subtree at depth with the edits made. Edits are
 // sorted by path and name each path once. Every node on a changed path is made
 // and hashed exactly once for all edits together; the rest is shared.
-func applyEdits(n *node, depth int, edits []edit) *node {
+func applyEdits(s *subtree, depth int, edits []edit) subtree {
 	if len(edits) == 0 {
-		return n
+		return *s
 	}
-	if n == nil || n.entry != nil {
-		return build(withLeaf(n, edits), depth)
+	if s.node == nil {
+		return build(withLeaf(s.entry, edits), depth)
 	}
-	i := cut(edits, depth)
-	left := applyEdits(n.left, depth+1, edits[:i])
-	right := applyEdits(n.right, depth+1, edits[i:])
+	n, i := s.node, cut(edits, depth)
+	var left, right subtree
+	if len(edits) < besideLeast {
+		left, right = applyEdits(&n.left, depth+1, edits[:i]), applyEdits(&n.right, depth+1, edits[i:])
+	} else {
+		wait := beside.Start(func() subtree { return applyEdits(&n.left, depth+1, edits[:i]) })
+		right = applyEdits(&n.right, depth+1, edits[i:])
+		left = wait()
+	}
 	if left == n.left && right == n.right {
-		return n
+		return *s
 	}
-	return join(left, right)
+	return join(&left, &right)
 }
 
-// withLeaf returns the edits that set something, with the leaf n among them
-// unless an edit replaces it.
-func withLeaf(n *node, edits []edit) []edit {
+// withLeaf returns the edits that set something, with the leaf old among them
+// unless an edit replaces it; nil when there is none.
+func withLeaf(old *entry, edits []edit) []edit {
 	live := make([]edit, 0, len(edits)+1)
 	for _, e := range edits {
-		if n != nil {
-			switch order := bytes.Compare(n.entry.path[:], e.path[:]); {
+		if old != nil {
+			switch order := bytes.Compare(old.path[:], e.path[:]); {
 			case order == 0:
-				n = nil
+				old = nil
 			case order < 0:
-				live = append(live, edit{n.entry.path, n.entry})
-				n = nil
+				live = append(live, edit{old.path, old})
+				old = nil
 			}
 		}
 		if e.entry != nil {
 			live = append(live, e)
 		}
 	}
-	if n != nil {
-		live = append(live, edit{n.entry.path, n.entry})
+	if old != nil {
+		live = append(live, edit{old.path, old})
 	}
 	return live
 }
 
 // build makes the subtree of the given leaves from nothing.
-func build(live []edit, depth int) *node {
+func build(live []edit, depth int) subtree {
 	switch len(live) {
 	case 0:
-		return nil
+		return subtree{}
 	case 1:
-		return leafNode(live[0].entry)
+		return leaf(live[0].entry)
 	}
 	i := cut(live, depth)
-	return join(build(live[:i], depth+1), build(live[i:], depth+1))
+	var left, right subtree
+	if len(live) < besideLeast {
+		left, right = build(live[:i], depth+1), build(live[i:], depth+1)
+	} else {
+		wait := beside.Start(func() subtree { return build(live[:i], depth+1) })
+		right = build(live[i:], depth+1)
+		left = wait()
+	}
+	return join(&left, &right)
 }

@@ -29,6 +29,7 @@ type Tx struct {
 	Signature     []byte        // 64 bytes; nil while it is not signed
 
 	raw, body, authInfo []byte
+	address             mman.Address // the signer's
 }
 
 // Decode reads a transaction of at most MaxTxBytes. It fails with ErrTxDecode
@@ -75,6 +76,7 @@ func (t *Tx) open(r *reader, draft bool) (*Tx, error) {
 	if err := t.decodeAuthInfo(draft); err != nil {
 		return nil, err
 	}
+	t.address = t.Signer.Address()
 	return t, nil
 }
 
@@ -200,6 +202,9 @@ func (t *Tx) decodeFee(b []byte) error {
 // must not change them.
 func (t *Tx) Raw() []byte { return t.raw }
 
+// Address returns the signer's account.
+func (t *Tx) Address() mman.Address { return t.address }
+
 // Hash returns SHA-256 of the transaction's bytes, its name in CometBFT. It
 // computes it anew each time.
 func (t *Tx) Hash() mman.Hash { return mman.Sum256(t.raw) }
@@ -208,7 +213,7 @@ func (t *Tx) Hash() mman.Hash { return mman.Sum256(t.raw) }
 // message that does not decode, and with ErrDenied for one that another account
 // than the signer's must sign.
 func (t *Tx) Msgs() ([]Msg, error) {
-	signer := t.Signer.Address()
+	signer := t.address
 	msgs := make([]Msg, 0, len(t.Messages))
 	for i, a := range t.Messages {
 		m, err := DecodeMsg(a.TypeURL, a.Value)

@@ -28,7 +28,7 @@ type Distance struct {
 }
 
 // Leaves may be imported by every package above them.
-func Leaves() []string { return []string{".", "internal/dagcbor", "internal/feed", "internal/sig"} }
+func Leaves() []string { return []string{".", "internal/beside", "internal/dagcbor", "internal/feed", "internal/sig"} }
 
 // Law returns the rows; the first row that covers a package decides.
 func Law() []Room {
@@ -38,6 +38,7 @@ func Law() []Room {
 		{In: "internal/dagcbor", May: []string{"."}, Why: "the codec under everything"},
 		{In: "internal/sig", May: []string{"."}, Why: "keys and signatures"},
 		{In: "internal/alarm", Why: "an instant; knows nothing of what it wakes"},
+		{In: "internal/beside", Why: "another processor; knows nothing of what runs there"},
 		{In: "internal/feed", Why: "a writer before a reader; knows nothing of either"},
 
 		// Pure layers, bottom up.

@@ -76,7 +76,7 @@ func (b *chainBench) again(ctx context.Context, doc genesis.Document, blocks []*
 		return 0, err
 	}
 	start, n := time.Now(), 0
-	for _, req := range blocks {
+	for i, req := range blocks {
 		if _, err := app.FinalizeBlock(ctx, req); err != nil {
 			return 0, err
 		}
@@ -84,6 +84,9 @@ func (b *chainBench) again(ctx context.Context, doc genesis.Document, blocks []*
 			return 0, err
 		}
 		n += len(req.Txs)
+		if i == 0 {
+			start, n = time.Now(), 0 // it holds the genesis, and is left out of the live rate too
+		}
 	}
 	return float64(n) / time.Since(start).Seconds(), nil
 }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -44,11 +45,16 @@ func (b *chainBench) crowded(ctx context.Context, alone float64) error {
 			for i := range transfers {
 				sent[i%len(sent)]++
 			}
+			app, ok := t.counter.Application.(settled)
+			if !ok {
+				return fmt.Errorf("%w: the application with a crowd is another", mman.ErrInternal)
+			}
+			before := app.Spent()
 			rate, err := t.flood(ctx, transfers, waiting)
 			if err != nil {
 				return err
 			}
-			rates, shares = append(rates, rate), append(shares, t.counter.rootShare())
+			rates, shares = append(rates, rate), append(shares, rootShare(before, app.Spent()))
 		}
 		b.report.tell("%d transactions of %d payments", packs, packOutputs)
 		many, err := b.packs(sent)
@@ -65,6 +71,12 @@ func (b *chainBench) crowded(ctx context.Context, alone float64) error {
 	b.report.set("root_share_"+count(b.Crowd)+"_accounts", "%", median(shares), rootShareMost)
 	b.report.set("payments_per_second_packed", "1/s", packed, alone)
 	return nil
+}
+
+// rootShare returns the root's part of executing blocks, in percent.
+func rootShare(before, after abci.Spent) float64 {
+	root, rest := after.Rooting-before.Rooting, after.Executing-before.Executing
+	return 100 * float64(root) / float64(max(root+rest, 1))
 }
 
 // packs signs transactions of many payments, by accounts that have sent so many.
@@ -133,7 +145,8 @@ func (b *chainBench) settle(ctx context.Context, db state.DB, doc *genesis.Docum
 		return nil, err
 	}
 	b.report.tell("open the state of %d accounts", len(b.keys)+b.Crowd)
-	if app, err = abci.New(abci.Config{DB: db}); err != nil {
+	start := time.Now()
+	if app, err = abci.New(abci.Config{DB: db, Clock: func() time.Duration { return time.Since(start) }}); err != nil {
 		return nil, err
 	}
 	info, err := app.Info(ctx, &types.RequestInfo{})

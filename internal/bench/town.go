@@ -31,9 +31,6 @@ type counter struct {
 	blocks []*types.RequestFinalizeBlock // all of them, in order
 	begun  func()                        // closes first
 	first  chan struct{}                 // closed when the first block is committed
-	// executing and rooting are how long blocks were executed as proposals, and
-	// decided afterwards, which computes the root.
-	executing, rooting time.Duration
 }
 
 func newCounter(app types.Application) *counter {
@@ -53,16 +50,6 @@ func (c *counter) Commit(ctx context.Context, req *types.RequestCommit) (*types.
 	return answer, err
 }
 
-// ProcessProposal implements abci.Application.
-func (c *counter) ProcessProposal(ctx context.Context, req *types.RequestProcessProposal) (*types.ResponseProcessProposal, error) {
-	start := time.Now()
-	answer, err := c.Application.ProcessProposal(ctx, req)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.executing += time.Since(start)
-	return answer, err
-}
-
 // decided returns the blocks so far.
 func (c *counter) decided() []*types.RequestFinalizeBlock {
 	c.mu.Lock()
@@ -70,20 +57,11 @@ func (c *counter) decided() []*types.RequestFinalizeBlock {
 	return slices.Clone(c.blocks)
 }
 
-// rootShare returns the root's part of executing and deciding, in percent.
-func (c *counter) rootShare() float64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return 100 * float64(c.rooting) / float64(max(c.executing+c.rooting, 1))
-}
-
 // FinalizeBlock implements abci.Application.
 func (c *counter) FinalizeBlock(ctx context.Context, req *types.RequestFinalizeBlock) (*types.ResponseFinalizeBlock, error) {
-	start := time.Now()
 	answer, err := c.Application.FinalizeBlock(ctx, req)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.rooting += time.Since(start)
 	c.blocks = append(c.blocks, req)
 	if err != nil || len(req.Txs) == 0 {
 		return answer, err
@@ -112,7 +90,7 @@ func (c *counter) FinalizeBlock(ctx context.Context, req *types.RequestFinalizeB
 func (c *counter) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.done, c.took, c.executing, c.rooting = 0, nil, 0, 0
+	c.done, c.took = 0, nil
 }
 
 // await waits until so many are in blocks, and returns when the last one was.
