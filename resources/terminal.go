@@ -125,3 +125,55 @@ func (r *Records) Push(p []byte, each func(kind RecordKind, body []byte) error) 
 	r.rest = append([]byte(nil), p...)
 	return nil
 }
+
+// RecordOrder checks that what a consumer sends in records is what may come then. The
+// zero value is at the beginning of a run without a terminal. For one goroutine.
+type RecordOrder struct {
+	// Terminal says that the run has a terminal.
+	Terminal bool
+
+	ended, putting bool
+	late           int
+}
+
+// Next refuses a record that may not come now, wrapping mman.ErrProtocol, mman.ErrInvalid
+// or mman.ErrTooLarge.
+func (o *RecordOrder) Next(kind RecordKind, body []byte) error {
+	switch kind {
+	case RecordTyped:
+		if o.ended {
+			return fmt.Errorf("%w: something is typed after the end", mman.ErrProtocol)
+		}
+		return nil
+	case RecordTypedEnd:
+		o.ended = true
+		return nil
+	case RecordSize:
+		if !o.Terminal {
+			return fmt.Errorf("%w: the size of a terminal of a run without any", mman.ErrProtocol)
+		}
+		_, err := ParseSize(body)
+		return err
+	case RecordPut:
+		if o.putting {
+			return fmt.Errorf("%w: a file begins within another", mman.ErrProtocol)
+		}
+		o.putting = true
+		return ValidFilePath(string(body))
+	case RecordPutData, RecordPutEnd:
+		if !o.putting {
+			return fmt.Errorf("%w: bytes or the end of no file", mman.ErrProtocol)
+		}
+		o.putting = kind == RecordPutData
+		return nil
+	case RecordGetAtEnd:
+		if o.late++; o.late > FilesAtEnd {
+			return fmt.Errorf("%w: more than %d files are asked for at the end", mman.ErrTooLarge, FilesAtEnd)
+		}
+		return ValidFilePath(string(body))
+	case RecordGet:
+		return ValidFilePath(string(body))
+	case RecordFile, RecordDone: // only the program's side says that
+	}
+	return fmt.Errorf("%w: a record of kind %d", mman.ErrProtocol, kind)
+}

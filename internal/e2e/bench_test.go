@@ -27,3 +27,16 @@ func TestBenchREPL(t *testing.T) {
 		require.Positive(t, value(name), name)
 	}
 }
+
+// TestBenchEnv is the short form of bench env: environments over a real network, paid by
+// the step.
+func TestBenchEnv(t *testing.T) {
+	t.Parallel()
+	j := begin(t, t.TempDir(), "bench", "env", "-o", "json", "--batches", "1,8", "--calls", "5", "--rounds", "1")
+	require.Zero(t, j.end(t, 2*within), "%s", &j.errs)
+	metrics, ok := object(t, j.out.Bytes())["metrics"].(map[string]any)
+	require.True(t, ok, "%s", &j.out)
+	for _, name := range []string{"steps_1", "steps_8", "call_1", "call_8"} {
+		require.Contains(t, metrics, name)
+	}
+}

@@ -321,6 +321,14 @@ func notFound(err error) bool { return errors.Is(err, mman.ErrNotFound) }
 // its runs are held in.
 const AttributeSandbox = "sandbox"
 
+// AttributeGPU is the key of the attribute of a compute offer that says which graphics
+// processor programs are given, and gpuNone its only value: no sandbox of this node has
+// one.
+const (
+	AttributeGPU = "gpu"
+	gpuNone      = "none"
+)
+
 // capable refuses to lend what this node cannot do, or not as it says. What an
 // engine can do may change between two starts.
 func (p *Provider) capable(kind resources.Kind, facet resources.Facet, attributes []resources.Attribute) error {
@@ -337,6 +345,9 @@ func (p *Provider) capable(kind resources.Kind, facet resources.Facet, attribute
 	for _, a := range attributes {
 		if facet == resources.FacetContainer && a.Key == AttributeSandbox && a.Value != p.sandbox {
 			return fmt.Errorf("%w: %s=%s is offered, and this node's containers run in %s", mman.ErrUnsupported, a.Key, a.Value, p.sandbox)
+		}
+		if a.Key == AttributeGPU && a.Value != gpuNone {
+			return fmt.Errorf("%w: %s=%s is offered, and no sandbox of this node gives programs a graphics processor: leave it out or say %s", mman.ErrUnsupported, a.Key, a.Value, gpuNone)
 		}
 	}
 	return nil

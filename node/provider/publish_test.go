@@ -122,6 +122,11 @@ func TestPublishThatFails(t *testing.T) {
 		_, err := l.Publish(t.Context(), bad)
 		require.Error(t, err, name)
 	}
+	claim := listing(t, resources.KindCompute, "fast", false, nil)
+	claim.Manifest.Attributes = []resources.Attribute{{Key: provider.AttributeGPU, Value: "nvidia"}}
+	_, err = l.Publish(t.Context(), claim)
+	require.ErrorIs(t, err, mman.ErrUnsupported, "what no program is given is not offered")
+	require.ErrorContains(t, err, "gpu=nvidia is offered")
 }
 
 func TestOffersAreRenewedAtHalfLife(t *testing.T) {

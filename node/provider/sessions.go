@@ -184,8 +184,8 @@ func (v *visit) Missing(ctx context.Context, run session.Run) ([]mman.CID, error
 	if err := v.usable(); err != nil {
 		return nil, err
 	}
-	if facet := v.lease.Compute().Facet; run.Framed && facet != resources.FacetContainer {
-		return nil, fmt.Errorf("lease %s: %w: terminals and files are of containers, its compute is %s", v.lease.ID, mman.ErrUnsupported, facet)
+	if err := v.framable(run); err != nil {
+		return nil, err
 	}
 	if isEnvironment(v.lease) && !run.Interactive {
 		return nil, fmt.Errorf("lease %s: %w: its algorithm is an environment, which is reset and stepped while it runs: use mman request env", v.lease.ID, mman.ErrUnsupported)
@@ -214,6 +214,20 @@ func (v *visit) Missing(ctx context.Context, run session.Run) ([]mman.CID, error
 		return nil, err
 	}
 	return v.p.contents(v.lease).missing(ctx, run)
+}
+
+// framable refuses a terminal and files where there are none: containers have both,
+// WebAssembly has files.
+func (v *visit) framable(run session.Run) error {
+	facet := v.lease.Compute().Facet
+	switch {
+	case !run.Framed, facet == resources.FacetContainer:
+		return nil
+	case facet == resources.FacetWasm && run.Terminal == nil && !isEnvironment(v.lease):
+		return nil
+	default:
+		return fmt.Errorf("lease %s: %w: it runs in %s, which has no terminals, and files only in conversations with WebAssembly", v.lease.ID, mman.ErrUnsupported, facet)
+	}
 }
 
 // Supply stores a content that the consumer brings.

@@ -20,7 +20,7 @@ type desk struct {
 	r       *run
 	conn    client.HijackedResponse // to the program
 	records resources.Records
-	ended   bool // nothing more is typed
+	order   resources.RecordOrder
 	gone    bool // the program does not read
 	put     *copying
 }
@@ -46,44 +46,34 @@ func (d *desk) end() error {
 }
 
 func (d *desk) record(ctx context.Context, kind resources.RecordKind, body []byte) error {
+	if err := d.order.Next(kind, body); err != nil {
+		return err
+	}
 	switch kind {
 	case resources.RecordTyped:
 		return d.typed(body)
 	case resources.RecordTypedEnd:
-		d.ended = true
 		_ = d.conn.CloseWrite() // the program may have ended
-		return nil
 	case resources.RecordSize:
 		return d.resize(ctx, body)
 	case resources.RecordPut:
 		return d.putBegins(ctx, body)
 	case resources.RecordPutData:
-		return d.putGoesOn(body)
+		d.putGoesOn(body)
 	case resources.RecordPutEnd:
 		return d.putEnds(ctx)
 	case resources.RecordGet:
-		name, err := filePath(body)
-		if err != nil {
-			return err
-		}
-		return d.r.send(ctx, name)
+		return d.r.send(ctx, filePath(body))
 	case resources.RecordGetAtEnd:
-		name, err := filePath(body)
-		if err != nil {
-			return err
-		}
-		return d.r.sendLate(name)
-	case resources.RecordFile, resources.RecordDone: // only we say that
+		d.r.sendLate(filePath(body))
+	case resources.RecordFile, resources.RecordDone: // the order has none
 	}
-	return fmt.Errorf("%w: a record of kind %d", mman.ErrProtocol, kind)
+	return nil
 }
 
 // typed passes bytes to the program. When it does not read any more the records go
 // on: files may be asked for.
 func (d *desk) typed(body []byte) error {
-	if d.ended {
-		return fmt.Errorf("%w: something is typed after the end", mman.ErrProtocol)
-	}
 	if d.gone {
 		return nil
 	}
@@ -99,9 +89,6 @@ func (d *desk) resize(ctx context.Context, body []byte) error {
 	size, err := resources.ParseSize(body)
 	if err != nil {
 		return err
-	}
-	if d.r.streams.Terminal == nil {
-		return fmt.Errorf("%w: the size of a terminal of a run without any", mman.ErrProtocol)
 	}
 	_ = d.r.resize(ctx, size) // the program may have ended
 	return nil
@@ -148,15 +135,12 @@ func term(t resources.Terminal) []string {
 }
 
 // filePath reads the path of a file; a relative one is below the folder for files.
-func filePath(body []byte) (string, error) {
+func filePath(body []byte) string {
 	name := string(body)
-	if err := resources.ValidFilePath(name); err != nil {
-		return "", err
-	}
 	if !path.IsAbs(name) {
 		name = path.Join(ScratchDir, name)
 	}
-	return name, nil
+	return name
 }
 
 // copying is a file on its way into the container or out of it: our own program
@@ -212,34 +196,20 @@ func (r *run) copied(ctx context.Context, c *copying) (byte, error) {
 }
 
 func (d *desk) putBegins(ctx context.Context, body []byte) (err error) {
-	name, err := filePath(body)
-	if err != nil {
-		return err
-	}
-	if d.put != nil {
-		return fmt.Errorf("%w: a file begins within another", mman.ErrProtocol)
-	}
-	d.put, err = d.r.copying(ctx, copyIn, name)
+	d.put, err = d.r.copying(ctx, copyIn, filePath(body))
 	return err
 }
 
-func (d *desk) putGoesOn(body []byte) error {
-	if d.put == nil {
-		return fmt.Errorf("%w: bytes of no file", mman.ErrProtocol)
-	}
+func (d *desk) putGoesOn(body []byte) {
 	if d.put.bytes += len(body); d.put.bytes > resources.FileMaxBytes {
 		d.put.errno = byte(syscall.EFBIG)
-		return nil
+		return
 	}
 	_, _ = d.put.conn.Conn.Write(body) // it says in the end why it does not take more
-	return nil
 }
 
 func (d *desk) putEnds(ctx context.Context) error {
 	c := d.put
-	if c == nil {
-		return fmt.Errorf("%w: the end of no file", mman.ErrProtocol)
-	}
 	d.put = nil
 	defer c.conn.Close()
 	_ = c.conn.CloseWrite() // it may have ended
@@ -302,14 +272,10 @@ func (s *sent) Write(p []byte) (int, error) {
 }
 
 // sendLate notes a file that is asked for at the end.
-func (r *run) sendLate(name string) error {
+func (r *run) sendLate(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.late) >= resources.FilesAtEnd {
-		return fmt.Errorf("%w: more than %d files are asked for at the end", mman.ErrTooLarge, resources.FilesAtEnd)
-	}
 	r.late = append(r.late, name)
-	return nil
 }
 
 // answerLate sends the files that were asked for at the end. The program has ended.

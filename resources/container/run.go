@@ -397,7 +397,7 @@ func (p pipe) Write(b []byte) (int, error) {
 // talks is not idle.
 func (r *run) pass(ctx context.Context, conn client.HijackedResponse) error {
 	b := make([]byte, pieceBytes)
-	desk := desk{r: r, conn: conn}
+	desk := desk{r: r, conn: conn, order: resources.RecordOrder{Terminal: r.streams.Terminal != nil}}
 	for {
 		before := r.out.passed()
 		n, err := r.streams.Stdin.Read(ctx, b)

@@ -104,7 +104,11 @@ func (r *run) openFiles() {
 		next += uint64(len(r.folders[i]))
 	}
 	r.mount(DataDir, data)
-	r.mount(ScratchDir, newFolder(inodeTmp, &scratch{memory: &r.memory, inodes: inodeScratch}))
+	top := newFolder(inodeTmp, &scratch{memory: &r.memory, inodes: inodeScratch})
+	r.mount(ScratchDir, top)
+	if r.desk != nil {
+		r.desk.top = top
+	}
 }
 
 // unpacked is the folder of a pack, whose entries have inodes from next on.

@@ -61,6 +61,7 @@ type run struct {
 	live   resources.Input      // of an interactive run, nil for another
 	talk   *talk                // as live
 	umpire *environment.Referee // of an environment, nil for another
+	desk   *desk                // of a framed run, nil for another
 	watch  stopwatch
 	meter  atomic.Pointer[gauge] // gauge, once there is one
 
@@ -246,6 +247,9 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 	if p.task.Environment && streams.Stdin == nil {
 		return resources.Result{}, fmt.Errorf("%w: an environment is reset and stepped while it runs, and this run has no input", mman.ErrInvalid)
 	}
+	if streams.Framed && (p.task.Environment || streams.Stdin == nil) || streams.Terminal != nil {
+		return resources.Result{}, fmt.Errorf("%w: files are put and asked for in a conversation, and terminals are of containers", mman.ErrUnsupported)
+	}
 	if err := p.Take(); err != nil {
 		return resources.Result{}, err
 	}
@@ -294,6 +298,11 @@ func (e *Executor) Run(ctx context.Context, prepared resources.Prepared, streams
 	stopProgress := e.progress(streams.Progress, usage)
 	err = p.module.call(ctx, r)
 	stopProgress()
+	if r.desk != nil && (err == nil || r.exited) && ctx.Err() == nil {
+		if lerr := r.answerLate(); lerr != nil && !errors.Is(lerr, stopped{}) {
+			r.exited, r.stop, err = false, lerr, lerr
+		}
+	}
 	result := resources.Result{ExitCode: r.code, Usage: usage()}
 	result.Usage.Fuel = r.fuelUsed(ctx, err)
 	// The place is free, and the executor may close, once nothing of the run is
@@ -339,6 +348,10 @@ func newRun(ctx context.Context, p *preparedTask, streams resources.IO) *run {
 	if r.live = streams.Stdin; p.task.Environment {
 		r.umpire = environment.NewReferee(streams.Stdin)
 		r.live = r.umpire
+	}
+	if streams.Framed {
+		r.desk = &desk{in: streams.Stdin, aside: newOutput(streams.Aside), now: r.now}
+		r.live = r.desk
 	}
 	r.openFiles()
 	r.mountScript(p)

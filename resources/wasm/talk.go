@@ -119,7 +119,16 @@ func (r *run) listen(f *file, mem guestMemory, args []uint64) errno {
 	return mem.putU32(args[3], i32(scatter(buffers, b[:n])))
 }
 
-func (r *run) hear(f *file, b []byte) (n int) {
+// hear waits for input. In a framed run files may come and go before it does.
+func (r *run) hear(f *file, b []byte) int {
+	for {
+		if n, over := r.hearOnce(f, b); n > 0 || over || r.desk == nil {
+			return n
+		}
+	}
+}
+
+func (r *run) hearOnce(f *file, b []byte) (n int, over bool) {
 	n, err := r.heard(f, b)
 	for refusal := (*environment.RefusalError)(nil); errors.As(err, &refusal); n, err = r.heard(f, b) {
 		if err := r.await(func() error { return writeAll(r.stdout.w, refusal.Frame) }); err != nil {
@@ -128,17 +137,24 @@ func (r *run) hear(f *file, b []byte) (n int) {
 	}
 	switch {
 	case errors.Is(err, io.EOF):
-		return 0
+		return 0, true
 	case err != nil:
 		r.checkDone()
 		r.fail(err)
 	}
-	if in := r.inBytes.Add(uint64(n)); in > r.inLimit { //nolint:gosec // readers count upwards
+	cost := uint64(n) //nolint:gosec // readers count upwards
+	if r.desk != nil {
+		cost = r.desk.cost()
+	}
+	if in := r.inBytes.Add(cost); in > r.inLimit {
 		r.fail(fmt.Errorf("%w: %d bytes", mman.ErrInputLimit, r.inLimit))
 	}
-	r.gauge.charge(uint64(n)) //nolint:gosec // as above
+	r.gauge.charge(cost)
 	r.pay()
-	return n
+	if r.desk != nil {
+		r.answer()
+	}
+	return n, false
 }
 
 // heard takes what is there, or waits for it.

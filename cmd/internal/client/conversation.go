@@ -127,8 +127,18 @@ func (a *app) images(ctx context.Context, c *sdk.Client, word string, w *work, d
 // choicesMost is how many images are tried at their own nodes.
 const choicesMost = 3
 
-// withPrompts is the argument by which such a script prints prompts.
-const withPrompts = "-i"
+// prompting returns the arguments by which such a script talks with a person, line by
+// line, with prompts and with colours.
+func prompting(plain bool) []string {
+	if plain {
+		return []string{"-i"}
+	}
+	return []string{"-i", "-c"}
+}
+
+// dropLine is the line by which a person gives up what was begun; only our own scripts
+// know it.
+const dropLine = "\x03\n"
 
 // conversation turns the name of a language into the file of a script that talks
 // in it, which lies in this home so that a receipt can be looked into later. Every

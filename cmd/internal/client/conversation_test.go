@@ -5,6 +5,8 @@ import (
 	"context"
 	"io"
 	"os"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,6 +72,9 @@ func TestConversationInJavaScript(t *testing.T) {
 		{"new Uint8Array(200).fill(7)", ""},
 		{"(1,", ""},
 		{"", "SyntaxError"}, // an empty line gives up
+		{"function never() {", ""},
+		{"\x03", "\n(Ctrl-C again or Ctrl-D ends)\n"},
+		{"typeof never", `"undefined"` + "\n"},
 		{"std.loadFile('/script/main.js').length > 100", "true\n"},
 		{"std.exit(5)", ""},
 	}
@@ -77,16 +82,21 @@ func TestConversationInJavaScript(t *testing.T) {
 	for _, a := range asked {
 		d.lines = append(d.lines, a[0])
 	}
-	task := resources.Task{Algorithm: content.Add(script), Facet: resources.FacetJS, Limits: resources.DefaultLimits(), Content: content}
+	task := resources.Task{Algorithm: content.Add(script), Facet: resources.FacetJS, Args: []string{"-i"}, Limits: resources.DefaultLimits(), Content: content}
 	prepared, err := executor.Prepare(t.Context(), task)
 	require.NoError(t, err)
 	result, err := executor.Run(t.Context(), prepared, resources.IO{Stdin: d, Stdout: &d.out, Stderr: &d.out})
 	require.NoError(t, err)
 	require.NoError(t, prepared.Close())
 	require.EqualValues(t, 5, result.ExitCode)
-	require.Empty(t, d.answers[0], "no prompts unless they are asked for")
+	require.Contains(t, d.answers[0], "QuickJS")
 	for i, a := range asked[:len(asked)-1] {
-		switch got := d.answers[i+1]; a[0] {
+		got, ready := strings.CutSuffix(d.answers[i+1], "> ")
+		if !ready {
+			got, ready = strings.CutSuffix(d.answers[i+1], "… ")
+		}
+		require.True(t, ready, "a prompt after line %d: %q", i, d.answers[i+1])
+		switch a[0] {
 		case "":
 			require.Contains(t, got, a[1], "line %d", i)
 		case "new Uint8Array(200).fill(7)":
@@ -94,5 +104,54 @@ func TestConversationInJavaScript(t *testing.T) {
 		default:
 			require.Equal(t, a[1], got, "line %d, %s", i, a[0])
 		}
+	}
+}
+
+// TestConversationInPython has the script that is Python's talk with a usual Python: a
+// script and its end, and line by line.
+func TestConversationInPython(t *testing.T) {
+	t.Parallel()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("python3 is missing: on Debian, apt-get install python3")
+	}
+	for name, c := range map[string]struct {
+		args []string
+		in   string
+		out  string // after the first line with -i
+		errs string
+		code int
+	}{
+		"a script": {
+			in:  "class A:\n    x = 1\n\n    y = 2\nimport pickle\n1 + 1\nprint(pickle.loads(pickle.dumps(A)).y, __name__)",
+			out: "2 __main__\n",
+		},
+		"its error":     {in: "print(1)\ndef f():\n    return 1 / 0\nf()\nprint(2)", out: "1\n", errs: "File \"<stdin>\", line 4, in <module>", code: 1},
+		"its syntax":    {in: "print(1)\n(", errs: "SyntaxError", code: 1},
+		"its exit code": {in: "import sys; sys.exit(7)", code: 7},
+		"arguments":     {args: []string{"-i", "a", "-c"}, in: "import sys; sys.argv[1:]\n", out: ">>> ['a', '-c']\n>>> \n"},
+		"line by line": {
+			args: []string{"-i"}, in: "for n in range(2):\n    print(n + 5)\n\n6 * 7\n",
+			out: ">>> ... ... 5\n6\n>>> 42\n>>> \n",
+		},
+		"Ctrl-C": {
+			args: []string{"-i"}, in: "def never():\n\x03\n'never' in dir()\n",
+			out: ">>> ... \nKeyboardInterrupt\n>>> False\n>>> \n",
+		},
+		"colours": {args: []string{"-i", "-c"}, in: "null.x\n", out: "\x1b[32m>>> \x1b[0m\x1b[32m>>> \x1b[0m\n", errs: "\x1b[31mTraceback"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.CommandContext(t.Context(), python, append([]string{"-I", "-B", "-X", "utf8", "conversation/repl.py"}, c.args...)...)
+			var errs bytes.Buffer
+			cmd.Stdin, cmd.Stderr = strings.NewReader(c.in), &errs
+			out, _ := cmd.Output() // its code is looked at
+			require.Equal(t, c.code, cmd.ProcessState.ExitCode(), "%s", &errs)
+			if len(c.args) > 0 {
+				_, out, _ = bytes.Cut(out, []byte("\n"))
+			}
+			require.Equal(t, c.out, string(out))
+			require.Contains(t, errs.String(), c.errs)
+		})
 	}
 }

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
@@ -33,6 +31,7 @@ type talk struct {
 	plain bool
 	puts  []string
 	gets  []string
+	ours  bool // the program is a script of ours, with prompts
 }
 
 func (a *app) requestREPL() *cobra.Command {
@@ -50,15 +49,15 @@ python and js run as WebAssembly, and so does node as js; --sandbox wasm asks fo
 that. ALGORITHM and --data may also be as for request run.
 
 On a terminal a program in a container has a terminal of its own, as large as yours:
-its line editing, history, colours and Ctrl-C are its own. At the start of a line, ~.
-ends the session, ~c opens a line for put FILE, get FILE and cost, ~? says what there
-is. Everything else has an editor of lines here: the arrows bring earlier ones back,
-Ctrl-D ends the input, Ctrl-C drops the line, and twice ends the run.
+its line editing, history, colours and Ctrl-C are its own. Everything else has an editor
+of lines here: the arrows bring earlier ones back, Ctrl-D ends the input, Ctrl-C drops
+the line and what was begun, and twice ends the run. At the start of a line, ~. ends the
+session, ~c opens a line for put FILE, get FILE and cost, ~? says what there is.
 
 Away from a terminal standard input is the script, and mman exits with the program's
-exit code. --put copies files into the folder in which the program begins, before it
-reads anything; --get copies files from there when it has ended. Both are for
-containers, and a file may have 64 MiB.
+exit code. With -- -i python and js answer line by line all the same. --put copies files
+into /tmp, where python, js and programs in containers begin, before anything is read;
+--get copies files from there when it has ended. A file may have 64 MiB.
 
 It is paid a window ahead, 2 % of --max; what was not used comes back at the end.
 The program rests while a window is empty, at no cost. When the connection breaks it
@@ -88,7 +87,7 @@ meanwhile is kept, up to 128 KiB, and then it waits.`,
 	w.flags(cmd.Flags())
 	f := cmd.Flags()
 	f.DurationVar(&t.idle, "idle", t.idle, "how long nothing may be typed and said")
-	f.BoolVar(&t.meter, "meter", false, "show what it has cost, at most once a second: in the title of a terminal that the program has, otherwise on standard error")
+	f.BoolVar(&t.meter, "meter", false, "show what it has cost, at most once a second: in the title of a terminal, otherwise on standard error")
 	f.BoolVar(&t.plain, "plain", false, "no colours (default when NO_COLOR is set or TERM is dumb)")
 	f.StringArrayVar(&t.puts, "put", nil, "file that the program finds in its folder; repeatable")
 	f.StringArrayVar(&t.gets, "get", nil, "file to copy here when the program has ended; repeatable")
@@ -98,7 +97,7 @@ meanwhile is kept, up to 128 KiB, and then it waits.`,
 // repl does the whole of request repl.
 func (a *app) repl(ctx context.Context, algorithm string, w work, t talk) (err error) {
 	begun := a.now()
-	c, lease, params, err := a.partner(ctx, algorithm, &w)
+	c, lease, params, err := a.partner(ctx, algorithm, &w, &t)
 	if c != nil {
 		defer func() { err = errors.Join(err, c.Close()) }()
 	}
@@ -107,15 +106,18 @@ func (a *app) repl(ctx context.Context, algorithm string, w work, t talk) (err e
 	}
 	ctx, interrupt := context.WithCancelCause(ctx)
 	defer interrupt(nil)
-	end := func() { interrupt(context.Canceled) }
+	inside := lease.Lease.Algorithm().Facet == resources.FacetContainer
 	var desk *desk
-	switch inside := lease.Lease.Algorithm().Facet == resources.FacetContainer; {
-	case inside:
-		desk, err = a.newConsole(ctx, t, interrupt)
-	case len(t.puts)+len(t.gets) > 0:
-		err = console.Wrong("--put and --get are for containers, and this is %s", lease.Lease.Algorithm().Facet)
+	switch in, ok := a.keyboard(); {
+	case ok && inside:
+		desk, err = a.sitDown(ctx, t, in, interrupt)
+	case ok:
+		desk, err = a.editLines(ctx, t, in, interrupt)
+	case inside || len(t.puts)+len(t.gets) > 0:
+		desk = a.newConsole(t, interrupt)
 	default:
-		desk, err = a.newDesk(end)
+		desk = a.newDeskStreams()
+		desk.in, desk.out, desk.err = a.streams.In, console.Tame(desk.out), console.Tame(desk.err)
 	}
 	if err != nil {
 		return err
@@ -145,7 +147,7 @@ func (a *app) repl(ctx context.Context, algorithm string, w work, t talk) (err e
 }
 
 // partner leases what talks: what a word stands for, or what is named.
-func (a *app) partner(ctx context.Context, algorithm string, w *work) (*sdk.Client, *sdk.Lease, genesis.Params, error) {
+func (a *app) partner(ctx context.Context, algorithm string, w *work, t *talk) (*sdk.Client, *sdk.Lease, genesis.Params, error) {
 	var params genesis.Params
 	word := isWord(algorithm)
 	if !word { // what was typed is checked before a key is asked for
@@ -164,8 +166,9 @@ func (a *app) partner(ctx context.Context, algorithm string, w *work) (*sdk.Clie
 		}
 	}
 	for i, one := range choices {
-		if one.prompts && console.Terminal(a.streams.In) && console.Terminal(a.streams.Out) {
-			w.args = append([]string{withPrompts}, w.args...)
+		if _, ok := a.keyboard(); ok && one.prompts {
+			t.ours = true
+			w.args = append(prompting(t.plain), w.args...)
 		}
 		w.where, w.sandbox = one.where, one.sandbox
 		wanted, err := w.wanted(one.algorithm)
@@ -226,15 +229,14 @@ func (a *app) taximeter(d *desk, on bool) func(mman.Amount) {
 	}
 }
 
-// desk is where a conversation takes place: this program's streams, or a terminal
-// with an editor of lines.
+// desk is where a conversation takes place: this program's streams, or a terminal.
 type desk struct {
 	in       io.Reader
 	console  *sdk.Console // instead of in, for a container
 	out, err io.Writer
 	restore  func()       // the terminal; safe twice
 	finish   func() error // after the run
-	screen   *room        // of a terminal that the program has
+	screen   stage        // of a terminal, nil away from one
 }
 
 // say tells the person something that is not the program's.
@@ -253,83 +255,4 @@ func (d *desk) cost(paid mman.Amount) {
 		return
 	}
 	d.say(fmt.Sprintf("%s so far", paid))
-}
-
-// newDesk sits down at the terminal, if there is one. With -o json the answers go
-// to standard error: standard output is for facts.
-func (a *app) newDesk(interrupt func()) (*desk, error) {
-	plain := a.newDeskStreams()
-	out := plain.out
-	plain.in, plain.out, plain.err = a.streams.In, console.Tame(out), console.Tame(a.streams.Err)
-	in, ok := a.streams.In.(*os.File)
-	if !ok || !console.Terminal(in) || !console.Terminal(out) {
-		return plain, nil
-	}
-	fd := int(in.Fd())
-	before, err := term.MakeRaw(fd)
-	if err != nil {
-		return nil, fmt.Errorf("%w: the terminal: %w", mman.ErrInternal, err)
-	}
-	screen := term.NewTerminal(struct {
-		io.Reader
-		io.Writer
-	}{&keys{r: in, interrupt: interrupt}, out}, "")
-	if width, height, err := term.GetSize(fd); err == nil && width > 0 && height > 0 {
-		_ = screen.SetSize(width, height) // lines wrap elsewhere then
-	}
-	tame := console.TameTerminal(screen)
-	return &desk{in: &lines{next: screen.ReadLine}, out: tame, err: tame, finish: plain.finish, restore: func() {
-		_ = term.Restore(fd, before) // nothing can be done
-	}}, nil
-}
-
-// lines reads what a person typed, a line at a time.
-type lines struct {
-	next func() (string, error)
-	left []byte
-}
-
-// Read returns the rest of a line, or waits for the next.
-func (l *lines) Read(p []byte) (int, error) {
-	if len(l.left) == 0 {
-		line, err := l.next()
-		if err != nil && !errors.Is(err, term.ErrPasteIndicator) {
-			return 0, err
-		}
-		l.left = append([]byte(line), '\n')
-	}
-	n := copy(p, l.left)
-	l.left = l.left[n:]
-	return n, nil
-}
-
-// Keys that mean something to the terminal's editor.
-const (
-	keyCtrlC = 0x03
-	keyCtrlU = 0x15
-)
-
-// keys are what a person presses. Ctrl-C drops the line, which the editor calls
-// Ctrl-U; a second one at once ends the run.
-type keys struct {
-	r         io.Reader
-	interrupt func()
-	armed     bool
-}
-
-// Read reads keys.
-func (k *keys) Read(p []byte) (int, error) {
-	n, err := k.r.Read(p)
-	for i, b := range p[:n] {
-		if b != keyCtrlC {
-			k.armed = false
-			continue
-		}
-		if k.armed {
-			k.interrupt()
-		}
-		k.armed = true
-		p[i] = keyCtrlU
-	}
-	return n, err
 }

@@ -52,20 +52,21 @@ func (t *talk) check() error {
 	return nil
 }
 
-// newConsole sits down at a program in a container: with a terminal when there is one
-// here, otherwise with a script. interrupt ends the session.
-func (a *app) newConsole(ctx context.Context, t talk, interrupt context.CancelCauseFunc) (*desk, error) {
+// newConsole talks to a program by a script: what is on standard input, and files.
+func (a *app) newConsole(t talk, interrupt context.CancelCauseFunc) *desk {
 	d := a.newDeskStreams()
+	d.out, d.err = console.Tame(d.out), console.Tame(d.err)
+	d.console = sdk.NewConsole(nil)
+	s := &script{app: a, talk: t, console: d.console}
+	d.finish = s.finish
+	go s.run(interrupt)
+	return d
+}
+
+// keyboard is the terminal of this program's input and output, if both are one.
+func (a *app) keyboard() (*os.File, bool) {
 	in, ok := a.streams.In.(*os.File)
-	if !ok || !console.Terminal(in) || !console.Terminal(d.out) {
-		d.out, d.err = console.Tame(d.out), console.Tame(d.err)
-		d.console = sdk.NewConsole(nil)
-		s := &script{app: a, talk: t, console: d.console}
-		d.finish = s.finish
-		go s.run(interrupt)
-		return d, nil
-	}
-	return a.sitDown(ctx, t, in, d.out, interrupt)
+	return in, ok && console.Terminal(in) && console.Terminal(a.newDeskStreams().out)
 }
 
 // newDeskStreams are this program's streams. With -o json the answers go to standard
@@ -175,16 +176,28 @@ func (f *fetched) finish() error {
 	return nil
 }
 
-// room is where a person and a program with a terminal of its own are together.
-type room struct {
+// clerk does what a person at a terminal wants beside the program.
+type clerk struct {
 	app       *app
 	talk      talk
 	console   *sdk.Console
-	keys      io.Reader
 	fd        int
 	interrupt context.CancelCauseFunc
+	answer    func(string) // says something to the person
 	paid      atomic.Uint64
 	lively    atomic.Int64 // when something was typed or said last, in ms of Unix time
+}
+
+func (c *clerk) alive() { c.lively.Store(c.app.now().UnixMilli()) }
+
+// help is what there is beside the program.
+const help = "~. ends the session, ~c opens a line for put FILE [NAME], get NAME [FILE], cost and end, ~~ is a tilde"
+
+// room is where a person and a program with a terminal of its own are together.
+type room struct {
+	*clerk
+
+	keys io.Reader
 
 	writing sync.Mutex // what the program says, or we
 	out     io.Writer
@@ -198,8 +211,6 @@ func (r *room) Write(p []byte) (int, error) {
 	defer r.writing.Unlock()
 	return r.screen.Write(p)
 }
-
-func (r *room) alive() { r.lively.Store(r.app.now().UnixMilli()) }
 
 // say tells the person something that is not the program's.
 func (r *room) say(text string) {
@@ -221,45 +232,77 @@ func (r *room) title(paid mman.Amount) {
 	}
 	r.writing.Lock()
 	defer r.writing.Unlock()
-	_, _ = fmt.Fprintf(r.out, "\x1b]2;mman: %s so far\a", paid) // only a courtesy
+	showCost(r.out, paid)
+}
+
+// showCost is the title of a terminal, hideCost an empty one.
+func showCost(out io.Writer, paid mman.Amount) {
+	_, _ = fmt.Fprintf(out, "\x1b]2;mman: %s so far\a", paid) // only a courtesy
+}
+
+func hideCost(out io.Writer) {
+	_, _ = io.WriteString(out, "\x1b]2;\a") // only a courtesy
 }
 
 // sitDown gives the program a terminal as large as this one.
-func (a *app) sitDown(ctx context.Context, t talk, in *os.File, out io.Writer, interrupt context.CancelCauseFunc) (*desk, error) {
+func (a *app) sitDown(ctx context.Context, t talk, in *os.File, interrupt context.CancelCauseFunc) (*desk, error) {
+	out := a.newDeskStreams().out
 	fd := int(in.Fd())
-	size, ok := sizeOf(fd)
-	if !ok {
-		size = resources.Terminal{Columns: 80, Rows: 24}
-	}
+	size := firstSize(fd)
 	size.Plain = t.plain
-	r := &room{app: a, talk: t, console: sdk.NewConsole(&size), keys: in, fd: fd, interrupt: interrupt, out: out, screen: console.NewScreen(out, t.plain)}
-	r.alive()
-	a.note("~? at the start of a line tells what there is beside the program")
-	before, err := term.MakeRaw(fd)
-	if err != nil {
-		return nil, fmt.Errorf("%w: the terminal: %w", mman.ErrInternal, err)
-	}
-	s := &script{app: a, talk: t, console: r.console}
-	go func() {
-		if err := s.begin(); err != nil {
-			interrupt(err)
-			return
-		}
-		r.listen()
-	}()
-	over, done := context.WithCancel(ctx)
-	go r.look(over, size)
-	restore := sync.OnceFunc(func() {
-		done()
+	r := &room{clerk: &clerk{app: a, talk: t, console: sdk.NewConsole(&size), fd: fd, interrupt: interrupt}, keys: in, out: out, screen: console.NewScreen(out, t.plain)}
+	r.answer = r.say
+	return r.open(ctx, size, r.listen, r.console.Resize, r, func() {
 		r.writing.Lock()
 		defer r.writing.Unlock()
 		_ = r.screen.Close() // nothing can be done
 		if t.meter {
-			_, _ = io.WriteString(out, "\x1b]2;\a") // only a courtesy
+			hideCost(out)
 		}
-		_ = term.Restore(fd, before) // nothing can be done
 	})
-	return &desk{console: r.console, out: r, err: r, restore: restore, finish: s.finish, screen: r}, nil
+}
+
+// stage is where a program plays: a terminal.
+type stage interface {
+	io.Writer
+
+	say(text string)
+	title(paid mman.Amount)
+}
+
+// open takes the terminal over until the desk's restore is called, which calls leave:
+// listen reads what is typed once the files are put, resized is told of another size.
+func (c *clerk) open(ctx context.Context, size resources.Terminal, listen func(), resized func(resources.Terminal) error, on stage, leave func()) (*desk, error) {
+	c.alive()
+	c.app.note("~? at the start of a line tells what there is beside the program")
+	before, err := term.MakeRaw(c.fd)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the terminal: %w", mman.ErrInternal, err)
+	}
+	s := &script{app: c.app, talk: c.talk, console: c.console}
+	go func() {
+		if err := s.begin(); err != nil {
+			c.interrupt(err)
+			return
+		}
+		listen()
+	}()
+	over, done := context.WithCancel(ctx)
+	go c.look(over, size, resized)
+	restore := sync.OnceFunc(func() {
+		done()
+		leave()
+		_ = term.Restore(c.fd, before) // nothing can be done
+	})
+	return &desk{console: c.console, out: on, err: on, restore: restore, finish: s.finish, screen: on}, nil
+}
+
+// firstSize is a terminal's size, or the usual one.
+func firstSize(fd int) resources.Terminal {
+	if size, ok := sizeOf(fd); ok {
+		return size
+	}
+	return resources.Terminal{Columns: 80, Rows: 24}
 }
 
 func sizeOf(fd int) (t resources.Terminal, ok bool) {
@@ -271,27 +314,27 @@ func sizeOf(fd int) (t resources.Terminal, ok bool) {
 	return t, t.Validate() == nil
 }
 
-// look tells the program when the terminal has another size, and the person when
-// nobody has typed for long.
-func (r *room) look(ctx context.Context, size resources.Terminal) {
+// look tells when the terminal has another size, and the person when nobody has typed
+// for long.
+func (c *clerk) look(ctx context.Context, size resources.Terminal, resized func(resources.Terminal) error) {
 	warned := int64(0)
-	ahead := min(r.talk.idle/5, time.Minute)
+	ahead := min(c.talk.idle/5, time.Minute)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.app.after(lookPeriod):
+		case <-c.app.after(lookPeriod):
 		}
-		if now, ok := sizeOf(r.fd); ok && (now.Columns != size.Columns || now.Rows != size.Rows) {
+		if now, ok := sizeOf(c.fd); ok && (now.Columns != size.Columns || now.Rows != size.Rows) {
 			size = now
-			if r.console.Resize(now) != nil {
+			if resized(now) != nil {
 				return // the run is over
 			}
 		}
-		last := r.lively.Load()
-		if quiet := time.Duration(r.app.now().UnixMilli()-last) * time.Millisecond; quiet >= r.talk.idle-ahead && warned != last {
+		last := c.lively.Load()
+		if quiet := time.Duration(c.app.now().UnixMilli()-last) * time.Millisecond; quiet >= c.talk.idle-ahead && warned != last {
 			warned = last
-			r.say(fmt.Sprintf("nothing was typed or said for %s; the session ends in %s unless something is, or raise --idle", quiet.Truncate(time.Second), ahead))
+			c.answer(fmt.Sprintf("nothing was typed or said for %s; the session ends in %s unless something is, or raise --idle", quiet.Truncate(time.Second), ahead))
 		}
 	}
 }
@@ -365,7 +408,7 @@ func (r *room) command(key byte, at *int, typed []byte) []byte {
 	case '.':
 		r.interrupt(context.Canceled)
 	case '?':
-		r.say("~. ends the session, ~c opens a line for put FILE [NAME], get NAME [FILE], cost and end, ~~ is a tilde")
+		r.say(help)
 	case 'c':
 		line, rest := r.line(typed[*at+1:])
 		*at = len(typed)
@@ -415,7 +458,7 @@ func (r *room) line(typed []byte) (line string, rest []byte) {
 }
 
 // do carries out a line of ours.
-func (r *room) do(words []string) {
+func (c *clerk) do(words []string) {
 	if len(words) == 0 {
 		return
 	}
@@ -427,17 +470,17 @@ func (r *room) do(words []string) {
 		if len(words) == 3 {
 			name = words[2]
 		}
-		err, done = putFile(r.console, words[1], name), "put "+name
+		err, done = putFile(c.console, words[1], name), "put "+name
 	case verb == "get" && (len(words) == 2 || len(words) == 3):
 		to := path.Base(words[1])
 		if len(words) == 3 {
 			to = words[2]
 		}
-		err, done = r.get(words[1], to), "got "+to
+		err, done = c.get(words[1], to), "got "+to
 	case verb == "cost" && len(words) == 1:
-		done = fmt.Sprintf("%s so far", mman.Amount(r.paid.Load()))
+		done = fmt.Sprintf("%s so far", mman.Amount(c.paid.Load()))
 	case verb == "end" && len(words) == 1:
-		r.interrupt(context.Canceled)
+		c.interrupt(context.Canceled)
 		return
 	default:
 		done = "there are put FILE [NAME], get NAME [FILE], cost and end"
@@ -445,13 +488,13 @@ func (r *room) do(words []string) {
 	if err != nil {
 		done = err.Error()
 	}
-	r.say(done)
+	c.answer(done)
 }
 
-func (r *room) get(name, to string) error {
+func (c *clerk) get(name, to string) error {
 	f, err := fetch(to, func(w io.Writer) (<-chan error, error) {
 		done := make(chan error, 1)
-		done <- r.console.Get(name, w)
+		done <- c.console.Get(name, w)
 		return done, nil
 	})
 	if err != nil {

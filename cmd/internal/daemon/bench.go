@@ -13,7 +13,7 @@ import (
 
 func (p *program) bench() *cobra.Command {
 	cmd := &cobra.Command{Use: "bench", Short: "Measure what this machine reaches", Example: "  mman-node bench request -o json"}
-	return console.Group(cmd, p.benchRequest(), p.benchWASM(), p.benchMatch(), p.benchChain(), p.benchContent(), p.benchREPL(), p.benchHold(), p.benchFetch(), p.benchStorage())
+	return console.Group(cmd, p.benchRequest(), p.benchWASM(), p.benchMatch(), p.benchChain(), p.benchContent(), p.benchREPL(), p.benchEnv(), p.benchHold(), p.benchFetch(), p.benchStorage())
 }
 
 // show prints a report.
@@ -165,5 +165,24 @@ network for a while.`,
 	cmd.Flags().IntVar(&o.Starts, "starts", 10, "first prompts of each kind to time")
 	cmd.Flags().IntVar(&o.Sessions, "sessions", 50, "conversations at once, 1 to 64")
 	cmd.Flags().DurationVar(&o.Cut, "cut", 30*time.Second, "how long the consumer is off the network; 0 for not at all, up to 1m")
+	return cmd
+}
+
+func (p *program) benchEnv() *cobra.Command {
+	var o bench.EnvOptions
+	cmd := &cobra.Command{
+		Use: "env", Short: "Measure environments: steps a second, in batches, each paid", Args: console.Args(0, 0, ""),
+		Long: `bench env runs a validator that lends compute by the step as one process and is the
+consumer itself. CartPole-v1 is stepped there in batches of different sizes, in turns
+with the same module in the same executor here.`,
+		Example: "  mman-node bench env -o json\n  mman-node bench env --batches 1,256 --calls 1000",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Progress = p.progress()
+			return p.show(bench.Env(cmd.Context(), o))
+		},
+	}
+	cmd.Flags().IntSliceVar(&o.Batches, "batches", []int{1, 64, 1024}, "environments that are stepped at once")
+	cmd.Flags().IntVar(&o.Calls, "calls", 300, "how often a batch is stepped in a round")
+	cmd.Flags().IntVar(&o.Rounds, "rounds", 5, "rounds of each size, of which the median counts")
 	return cmd
 }

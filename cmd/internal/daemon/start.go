@@ -284,10 +284,6 @@ func (p *program) graphics() {
 	}
 }
 
-// attributeGPU is the key of the attribute that says which graphics processor programs
-// are given.
-const attributeGPU = "gpu"
-
 // ownContainers lends this machine's container engine to everybody on a local
 // network, without a network of its own.
 func ownContainers(sandbox string) provider.Listing {
@@ -295,7 +291,7 @@ func ownContainers(sandbox string) provider.Listing {
 		Manifest: resources.Manifest{
 			Version: 1, Kind: resources.KindCompute, Facet: resources.FacetContainer, Name: "Container compute",
 			Summary:    "Runs and hosts images, without network",
-			Attributes: resources.SortedAttributes(map[string]string{provider.AttributeSandbox: sandbox, attributeGPU: "none"}),
+			Attributes: resources.SortedAttributes(map[string]string{provider.AttributeSandbox: sandbox, provider.AttributeGPU: "none"}),
 		},
 		// A day is for what is hosted; all of it is paid.
 		Policy: policy.Policy{Default: policy.Allow, Limits: policy.Limits{WallMs: 24 * 3_600_000, MemoryBytes: 1 << 30, InputBytes: 4 << 30, OutputBytes: 4 << 30, Network: "none"}},

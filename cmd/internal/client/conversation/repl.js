@@ -1,6 +1,10 @@
-// A conversation in JavaScript: each line that is a whole program is run, and its
-// value is shown. With -i there are prompts.
-const prompts = scriptArgs[1] === "-i";
+// JavaScript on standard input: a script, or with -i a conversation, in which each line
+// that is a whole program is run and its value is shown. -c is for colours.
+const flags = [];
+while (["-i", "-c"].includes(scriptArgs[flags.length + 1])) flags.push(scriptArgs[flags.length + 1]);
+scriptArgs.splice(1, flags.length);
+const paint = (number, text) => (flags.includes("-c") ? `\x1b[${number}m${text}\x1b[0m` : text);
+if (os.chdir) os.chdir("/tmp"); // where files are put
 
 const most = 100; // elements of one value that are shown
 
@@ -60,12 +64,17 @@ const run = async (code) => {
 };
 
 const talk = async () => {
-  if (prompts) std.out.puts("JavaScript, QuickJS-NG 0.11.0 with std and os; Ctrl-D ends.\n");
+  std.out.puts("JavaScript, QuickJS-NG 0.11.0 with std and os; Ctrl-D ends.\n");
   for (let code = ""; ; ) {
-    if (prompts) std.out.puts(code === "" ? "> " : "… ");
+    std.out.puts(paint(32, code === "" ? "> " : "… "));
     std.out.flush();
     const line = std.in.getline();
     if (line === null && code === "") break;
+    if (line === "\x03") { // Ctrl-C
+      code = "";
+      std.out.puts("\n(Ctrl-C again or Ctrl-D ends)\n");
+      continue;
+    }
     code += `${line ?? ""}\n`;
     try {
       const value = await run(code);
@@ -73,11 +82,22 @@ const talk = async () => {
       globalThis._ = value;
     } catch (error) {
       if (line !== null && line !== "" && unfinished(error, code)) continue;
-      std.err.puts(`${show(error)}\n`);
+      std.err.puts(`${paint(31, show(error))}\n`);
       std.err.flush();
     }
     code = "";
   }
-  if (prompts) std.out.puts("\n");
+  std.out.puts("\n");
 };
-talk();
+
+const script = async () => {
+  try {
+    await run(std.in.readAsString());
+  } catch (error) {
+    std.out.flush();
+    std.err.puts(`${show(error)}\n`);
+    std.exit(1);
+  }
+};
+
+flags.includes("-i") ? talk() : script();
