@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +37,9 @@ type ContentOptions struct {
 	Finds int
 	// Dir is where the files and databases are; they are removed.
 	Dir string
+	// Memory moves the file once, in bulk over TCP, and measures nothing else but the
+	// memory of both processes in each quarter of it.
+	Memory bool
 }
 
 // The hidden verbs of the two processes.
@@ -77,6 +81,8 @@ const (
 //	bulk_tcp_of_raw, …          bulk beside the raw stream
 //	rss_tcp, rss_quic           MiB that the receiver's process took at most while
 //	                            it fetched in bulk, files mapped not counted
+//	rss_tcp_quarter_1 to _4, …  the same in each quarter of the file
+//	sender_rss_tcp_quarter_1, … and of the sender's process
 //	add                         MB/s of one file added and synced; the reference
 //	                            is the same file copied and synced
 //	add_files                   files of 4 KiB a second added as a folder, and
@@ -98,6 +104,15 @@ func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, h.stop()) }()
+	if o.Memory {
+		got, err := h.fetch(ctx, filepath.Join(dir, "memory"), "tcp", howBulk)
+		if err != nil {
+			return nil, err
+		}
+		r.set("bulk_tcp", "MB/s", got.Rate, 0)
+		r.memory("tcp", got)
+		return r, nil
+	}
 	r.set("add", "MB/s", h.told.Add, h.told.Copy)
 	r.set("add_files", "1/s", h.told.AddFiles, h.told.CopyFiles)
 	for _, wire := range []string{"tcp", "quic"} {
@@ -115,7 +130,7 @@ func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
 		r.set("bulk_"+wire+"_of_stock", "MB/s", rate[howBulk].Rate, rate[howStock].Rate)
 		r.set("raw_"+wire, "MB/s", rate[howRaw].Rate, 0)
 		r.set("bulk_"+wire+"_of_raw", "MB/s", rate[howBulk].Rate, rate[howRaw].Rate)
-		r.set("rss_"+wire, "MiB", rate[howBulk].Peak, 0)
+		r.memory(wire, rate[howBulk])
 	}
 	found, err := findable(ctx, o.Finds)
 	if err != nil {
@@ -142,7 +157,30 @@ type told struct {
 // fetched is what a fetcher prints.
 type fetched struct {
 	Rate float64 `json:"rate"`
-	Peak float64 `json:"peak"`
+	// Here and There are the most memory of the receiver and the sender in each quarter
+	// of what moved in bulk, in MiB.
+	Here  [quarters]float64 `json:"here"`
+	There [quarters]float64 `json:"there"`
+}
+
+// watch notes the memory of this process and another one.
+func (f *fetched) watch(p content.Progress, other int) {
+	if p.Total == 0 {
+		return
+	}
+	i := min(int(quarters*p.Done/p.Total), quarters-1) //nolint:gosec // at most quarters
+	f.Here[i] = max(f.Here[i], anonymousMiB(os.Getpid()))
+	f.There[i] = max(f.There[i], anonymousMiB(other))
+}
+
+// memory tells what both sides took.
+func (r *Report) memory(wire string, got fetched) {
+	r.set("rss_"+wire, "MiB", slices.Max(got.Here[:]), 0)
+	for i := range quarters {
+		nth := "_quarter_" + strconv.Itoa(i+1)
+		r.set("rss_"+wire+nth, "MiB", got.Here[i], got.Here[0])
+		r.set("sender_rss_"+wire+nth, "MiB", got.There[i], got.There[0])
+	}
 }
 
 type holder struct {
@@ -159,7 +197,7 @@ func startHolder(ctx context.Context, dir string, o ContentOptions) (*holder, er
 		return nil, fmt.Errorf("%w: %w", mman.ErrInternal, err)
 	}
 	h := &holder{program: program, bytes: o.Bytes}
-	h.cmd = exec.CommandContext(ctx, program, "bench", VerbHold, "--dir", filepath.Join(dir, "holder"), "--size", strconv.FormatUint(o.Bytes, 10), "--files", strconv.Itoa(o.Files)) //nolint:gosec // this very program
+	h.cmd = exec.CommandContext(ctx, program, "bench", VerbHold, "--dir", filepath.Join(dir, "holder"), "--size", strconv.FormatUint(o.Bytes, 10), "--files", strconv.Itoa(o.Files), "--memory="+strconv.FormatBool(o.Memory)) //nolint:gosec // this very program
 	h.cmd.Stderr = os.Stderr
 	stdin, err := h.cmd.StdinPipe()
 	if err != nil {
@@ -198,7 +236,7 @@ func (h *holder) fetch(ctx context.Context, dir, wire, how string) (fetched, err
 			addr = a
 		}
 	}
-	cmd := exec.CommandContext(ctx, h.program, "bench", VerbFetch, "--dir", dir, "--from", addr, "--root", h.told.Root.String(), "--how", how, "--size", strconv.FormatUint(h.bytes, 10)) //nolint:gosec // this very program
+	cmd := exec.CommandContext(ctx, h.program, "bench", VerbFetch, "--dir", dir, "--from", addr, "--root", h.told.Root.String(), "--how", how, "--size", strconv.FormatUint(h.bytes, 10), "--sender", strconv.Itoa(h.cmd.Process.Pid)) //nolint:gosec // this very program
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -307,10 +345,7 @@ func Hold(ctx context.Context, o ContentOptions, stdin io.Reader, stdout io.Writ
 		return err
 	}
 	t := told{Addrs: p.host.Addrs(), Stock: stock.host.Addrs()}
-	if err := p.addFile(ctx, o, &t); err != nil {
-		return err
-	}
-	if err := p.addFiles(ctx, o, &t); err != nil {
+	if err := p.add(ctx, o, &t); err != nil {
 		return err
 	}
 	if err := blocks.Serve(ctx, p.host, everybody{p.public}, transfers()); err != nil {
@@ -336,6 +371,21 @@ func sendRaw(s p2p.Stream, n uint64) {
 }
 
 func rate(n uint64, took time.Duration) float64 { return float64(n) / 1e6 / took.Seconds() }
+
+// add adds the file and the many small ones. For a look at memory no file is needed.
+func (p *party) add(ctx context.Context, o ContentOptions, t *told) error {
+	if !o.Memory {
+		return errors.Join(p.addFile(ctx, o, t), p.addFiles(ctx, o, t))
+	}
+	data, err := random(o.Bytes)
+	if err != nil {
+		return err
+	}
+	if t.Root, _, err = p.swap.AddPublic(ctx, data); err != nil {
+		return err
+	}
+	return p.public.Sync()
+}
 
 func (p *party) addFile(ctx context.Context, o ContentOptions, t *told) (err error) {
 	path := filepath.Join(o.Dir, "file")
@@ -366,14 +416,23 @@ func writeRandom(path string, n uint64) (err error) {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	var seed [32]byte
-	if _, err := rand.Read(seed[:]); err != nil {
-		return fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	data, err := random(n)
+	if err != nil {
+		return err
 	}
-	if _, err := io.Copy(f, io.LimitReader(mathrand.NewChaCha8(seed), int64(n))); err != nil { //nolint:gosec // sizes of files
+	if _, err := io.Copy(f, data); err != nil {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
 	return nil
+}
+
+// random returns so many random bytes.
+func random(n uint64) (io.Reader, error) {
+	var seed [32]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return nil, fmt.Errorf("%w: %w", mman.ErrInternal, err)
+	}
+	return io.LimitReader(mathrand.NewChaCha8(seed), int64(n)), nil //nolint:gosec // sizes of files
 }
 
 // copyFile copies a file and syncs it.
@@ -428,6 +487,8 @@ func (p *party) addFiles(ctx context.Context, o ContentOptions, t *told) error {
 type FetchOptions struct {
 	Dir, From, Root, How string
 	Bytes                uint64
+	// Sender is the holder's process.
+	Sender int
 }
 
 // Fetch is the fetcher's process: it fetches what Content asks for, and prints how
@@ -446,7 +507,7 @@ func Fetch(ctx context.Context, o FetchOptions, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	var peak float64
+	var got fetched
 	begin := time.Now()
 	switch o.How {
 	case howRaw:
@@ -454,7 +515,7 @@ func Fetch(ctx context.Context, o FetchOptions, stdout io.Writer) (err error) {
 	case howBulk:
 		_, err = blocks.Fetch(ctx, p.host, blocks.Job{
 			Sources: []blocks.Source{{Peer: from, Request: blocks.Public(p.host.ID(), root)}}, Into: p.public, MaxBytes: manyBytes,
-			Progress: func(content.Progress) { peak = max(peak, anonymousMiB(os.Getpid())) },
+			Progress: func(p content.Progress) { got.watch(p, o.Sender) },
 		}, transfers())
 	case howBitswap, howStock:
 		err = p.fetchBitswap(ctx, root)
@@ -464,7 +525,8 @@ func Fetch(ctx context.Context, o FetchOptions, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(stdout).Encode(fetched{rate(o.Bytes, time.Since(begin)), peak})
+	got.Rate = rate(o.Bytes, time.Since(begin))
+	return json.NewEncoder(stdout).Encode(got)
 }
 
 func (p *party) fetchRaw(ctx context.Context, from mman.PeerID, n uint64) error {

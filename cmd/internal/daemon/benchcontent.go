@@ -13,10 +13,13 @@ func (p *program) benchContent() *cobra.Command {
 		Use: "content", Short: "Measure content: adding, finding, and moving a file between two processes", Args: console.Args(0, 0, ""),
 		Long: `bench content adds a file of random bytes and many small ones, and moves the file
 from one process to another over TCP and over QUIC: in bulk, by Bitswap through a
-DagReader, with our settings and with its own, and as a raw stream. The receiver hashes what it gets, stores it in a
-database on disk and syncs it within the time. It needs four times the size of the
-file on the disk of --dir.`,
-		Example: "  mman-node bench content -o json\n  mman-node bench content --size 67108864 --files 1000",
+DagReader, with our settings and with its own, and as a raw stream. The receiver hashes what it
+gets, stores it in a database on disk and syncs it within the time. It needs four times
+the size of the file on the disk of --dir.
+
+With --memory the file moves once, in bulk over TCP, and the memory of both processes
+is told for each quarter of it; that needs twice its size.`,
+		Example: "  mman-node bench content -o json\n  mman-node bench content --size 67108864 --files 1000\n  mman-node bench content --size 10737418240 --memory",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.show(bench.Content(cmd.Context(), o))
 		},
@@ -25,6 +28,7 @@ file on the disk of --dir.`,
 	cmd.Flags().IntVar(&o.Files, "files", 10_000, "files of 4 KiB to add")
 	cmd.Flags().IntVar(&o.Finds, "finds", 50, "announcements to time")
 	cmd.Flags().StringVar(&o.Dir, "dir", "", "folder for files and databases, which are removed (default the system's for temporary files)")
+	cmd.Flags().BoolVar(&o.Memory, "memory", false, "move the file once and tell the memory of both sides only")
 	return cmd
 }
 
@@ -40,6 +44,7 @@ func (p *program) benchHold() *cobra.Command {
 	cmd.Flags().Uint64Var(&o.Bytes, "size", 1<<30, "bytes of the file")
 	cmd.Flags().IntVar(&o.Files, "files", 10_000, "files of 4 KiB to add")
 	cmd.Flags().StringVar(&o.Dir, "dir", "", "folder of the database")
+	cmd.Flags().BoolVar(&o.Memory, "memory", false, "add the file only")
 	return cmd
 }
 
@@ -57,5 +62,6 @@ func (p *program) benchFetch() *cobra.Command {
 	cmd.Flags().StringVar(&o.Root, "root", "", "the file's CID")
 	cmd.Flags().StringVar(&o.How, "how", "", "bulk, bitswap, stock or raw")
 	cmd.Flags().Uint64Var(&o.Bytes, "size", 1<<30, "bytes of the file")
+	cmd.Flags().IntVar(&o.Sender, "sender", 0, "process of the holder")
 	return cmd
 }
