@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"slices"
-	"strings"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market"
@@ -190,105 +188,6 @@ func (s *stall) try(r market.Request) (match.Decision, []market.Leg, error) {
 			return d, a.Fit.Legs, nil
 		}
 	}
-}
-
-// relax tries single changes, the cheapest for the consumer first.
-func (s *stall) relax(r market.Request) (string, error) {
-	for _, change := range s.changes(r) {
-		d, _, err := s.try(change.request)
-		if err != nil {
-			return "", err
-		}
-		if d.Outcome == match.Matched {
-			return change.says, nil
-		}
-	}
-	return "", nil
-}
-
-// change is a request that differs in one thing.
-type change struct {
-	says    string
-	request market.Request
-}
-
-func (s *stall) changes(r market.Request) []change {
-	var out []change
-	add := func(says string, edit func(r *market.Request)) {
-		other := r
-		other.Legs = slices.Clone(r.Legs)
-		edit(&other)
-		out = append(out, change{says, other})
-	}
-	for _, list := range s.obligations() {
-		names := make([]string, len(list))
-		for i, o := range list {
-			names[i] = "--accept " + o.String()
-		}
-		add("Take on the provider's obligations: "+strings.Join(names, " ")+".", func(r *market.Request) { r.Accepts = list })
-	}
-	for _, purpose := range s.purposes() {
-		add("Say what it is for: --purpose "+purpose+".", func(r *market.Request) { r.Purpose = purpose })
-	}
-	if r.Network {
-		add("Do without a network: leave --network out.", func(r *market.Request) { r.Network = false })
-	}
-	for _, part := range []uint64{2, 10, 100} {
-		wall := max(1, r.Limits.WallMs/part)
-		add(fmt.Sprintf("Ask for a shorter run: --wall %dms.", wall), func(r *market.Request) { r.Limits.WallMs = wall })
-		memory := max(1<<16, r.Limits.MemoryBytes/part)
-		add(fmt.Sprintf("Ask for less memory: --memory %dB.", memory), func(r *market.Request) { r.Limits.MemoryBytes = memory })
-	}
-	for _, e := range s.entries {
-		for _, algorithm := range e.Offer.Policy.Algorithms {
-			add("Use the algorithm that the data's owner lists: "+algorithm.String()+".", func(r *market.Request) {
-				r.Legs[0].Resource, r.Legs[0].Supplied, r.Legs[0].Offers = algorithm, false, nil
-			})
-		}
-	}
-	amount := r.Cap
-	for range 4 {
-		if amount > mman.MaxSupply/10 {
-			break
-		}
-		amount *= 10
-		add("Raise the cap: --max "+amount.String()+".", func(r *market.Request) { r.Cap = amount })
-	}
-	return out[:min(len(out), maxChanges)]
-}
-
-const (
-	// maxChanges bounds how many changes a quote tries.
-	maxChanges = 64
-	// maxPurposes bounds how many words it takes for a purpose.
-	maxPurposes = 8
-)
-
-// obligations are the lists that the offers ask for, each once.
-func (s *stall) obligations() [][]policy.Obligation {
-	var out [][]policy.Obligation
-	for _, e := range s.entries {
-		list := e.Offer.Policy.Obligations
-		if len(list) > 0 && !slices.ContainsFunc(out, func(has []policy.Obligation) bool { return slices.Equal(has, list) }) {
-			out = append(out, list)
-		}
-	}
-	return out
-}
-
-// purposes are the words in quotes in conditions that read the purpose.
-func (s *stall) purposes() []string {
-	var out []string
-	for _, e := range s.entries {
-		for _, rule := range e.Offer.Policy.Rules {
-			for _, word := range policy.Purposes(rule.When) {
-				if len(out) < maxPurposes && !slices.Contains(out, word) {
-					out = append(out, word)
-				}
-			}
-		}
-	}
-	return out
 }
 
 // Offer implements match.Book.

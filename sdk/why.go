@@ -61,8 +61,10 @@ func (c *Client) Replay(ctx context.Context, r chain.RequestRecord) (looks int, 
 }
 
 // Why says in plain sentences, the most telling first, why a request stands as
-// it does: what the decision says, and of a policy's rule what it read. Offers
-// that cannot be had any more are spoken of by their ids only.
+// it does: what the decision says, which offers it chose, of a policy's rule that
+// denied what it read, and, when none was chosen, the smallest change after which one
+// that stands now would be. Offers that cannot be had any more are spoken of by their
+// ids only.
 func (c *Client) Why(ctx context.Context, r chain.RequestRecord) ([]string, error) {
 	var out []string
 	if r.RFP != nil {
@@ -77,6 +79,13 @@ func (c *Client) Why(ctx context.Context, r chain.RequestRecord) ([]string, erro
 		return out, nil
 	}
 	out = append(out, sentence(r.Decision.Outline()))
+	for _, id := range r.Decision.Chosen {
+		said, err := c.chosen(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, sentence(said))
+	}
 	for _, reason := range r.Decision.Reasons() {
 		said := reason.Explain()
 		if reason.Code == mman.ErrPolicy.Code && policy.ByRule(reason.Rule) {
@@ -88,7 +97,53 @@ func (c *Client) Why(ctx context.Context, r chain.RequestRecord) ([]string, erro
 		}
 		out = append(out, sentence(said))
 	}
-	return out, nil
+	if r.RFP != nil || r.Decision.Outcome == match.Matched || len(r.Decision.Rejections) == 0 {
+		return out, nil
+	}
+	helps, err := c.helps(ctx, r.Request)
+	if err == nil && helps != "" {
+		out = append(out, helps)
+	}
+	return out, err
+}
+
+// chosen says which offer serves.
+func (c *Client) chosen(ctx context.Context, id mman.CID) (string, error) {
+	o, err := c.offer(ctx, id)
+	if errors.Is(err, mman.ErrNotFound) {
+		return fmt.Sprintf("offer %s was chosen", id), nil
+	}
+	return fmt.Sprintf("offer %s of %s was chosen: %s for %s", id, o.Provider, o.Kind, o.Price), err
+}
+
+// next is what policies read of the chain if a block is made now.
+func (c *Client) next(ctx context.Context) (policy.Chain, error) {
+	st, err := c.chain.Status(ctx)
+	return policy.Chain{Height: st.Height + 1, Time: c.cfg.Now().Unix()}, err
+}
+
+// helps says what would have to change for a request to be matched by what stands now,
+// in a sentence; "" when no single change is known.
+func (c *Client) helps(ctx context.Context, r market.Request) (string, error) {
+	s, err := c.stall(ctx, r.Legs, r.Consumer)
+	if err != nil {
+		return "", err
+	}
+	if s.at, err = c.next(ctx); err != nil {
+		return "", err
+	}
+	d, _, err := s.try(r)
+	if err != nil {
+		return "", err
+	}
+	if d.Outcome == match.Matched {
+		return "It would be matched by what is offered now: send it again.", nil
+	}
+	change, err := s.relax(r)
+	if err != nil || change == "" {
+		return "", err
+	}
+	return "With one change it would be matched: " + change, nil
 }
 
 // read tells which words the rule that denied read, with their values, as far as

@@ -119,8 +119,8 @@ func TestMarket(t *testing.T) {
 	})
 	t.Run("price", func(t *testing.T) {
 		lend(policy.Policy{Default: policy.Allow}, func(l *provider.Listing) { l.Price.PerLease = 2 * mman.MAN })
-		ask(t, wanted(), "raise --max")
-		require.Contains(t, quote(t, wanted()).Change, "--max 10MAN")
+		ask(t, wanted(), "raise --max", "With one change it would be matched: Raise the cap: --max 2MAN.")
+		require.Contains(t, quote(t, wanted()).Change, "--max 2MAN.")
 	})
 	t.Run("capacity", func(t *testing.T) {
 		lend(policy.Policy{Default: policy.Allow}, nil)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/resources"
@@ -40,6 +41,24 @@ type UnitPrice struct {
 	Unit resources.Unit `cbor:"unit" json:"unit"`
 	Per  uint64         `cbor:"per"  json:"per"`
 	UMan mman.Amount    `cbor:"uman" json:"uman"`
+}
+
+// String says a price in words.
+func (p Price) String() string {
+	var parts []string
+	if p.PerLease > 0 {
+		parts = append(parts, p.PerLease.String()+" per lease")
+	}
+	if p.Share > 0 {
+		parts = append(parts, fmt.Sprintf("%d.%02d %% of the run", p.Share/100, p.Share%100))
+	}
+	for _, u := range p.Units {
+		parts = append(parts, fmt.Sprintf("%s per %d %s", u.UMan, u.Per, u.Unit))
+	}
+	if len(parts) == 0 {
+		return "free"
+	}
+	return strings.Join(parts, " + ")
 }
 
 // Validate checks bounds, and that a leg charges only for what its kind can

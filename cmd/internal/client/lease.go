@@ -153,7 +153,7 @@ func legLine(leg market.Leg) string {
 	if leg.Supplied {
 		return fmt.Sprintf("%s %s, brought by the consumer", leg.Role, leg.Resource)
 	}
-	return fmt.Sprintf("%s %s from %s, %s", leg.Role, leg.Resource, leg.Provider, priceLine(leg.Price))
+	return fmt.Sprintf("%s %s from %s, %s", leg.Role, leg.Resource, leg.Provider, leg.Price.String())
 }
 
 // decisionsAnswer is what a provider's policies decided on a lane.

@@ -66,8 +66,8 @@ func TestWhyNotServed(t *testing.T) {
 		code          int
 		says          []string
 	}{
-		{"price", open, "2MAN", nil, 3, []string{"raise --max"}},
-		{"policy rule", rule("research-only", `request.purpose != "research"`), cheap, nil, 3, []string{`rule "research-only"`, `request.purpose is ""`}},
+		{"price", open, "2MAN", nil, 3, []string{"raise --max", "With one change it would be matched: Raise the cap: --max 2MAN."}},
+		{"policy rule", rule("research-only", `request.purpose != "research"`), cheap, nil, 3, []string{`rule "research-only"`, `request.purpose is ""`, "--purpose research"}},
 		{"region", rule("eu-only", `!compute.region.startsWith("eu")`), cheap, nil, 3, []string{`rule "eu-only"`, `compute.region is "us-east"`}},
 		{"reputation", rule("known", "consumer.reputation < 60"), cheap, nil, 3, []string{`rule "known"`, "consumer.reputation is 0"}},
 		{"budget", open, cheap, []string{"--max", "5000MAN"}, 3, []string{"are needed"}},
@@ -79,7 +79,7 @@ func TestWhyNotServed(t *testing.T) {
 			defer forget()
 			said := s.me.fails(t, tc.code, append(run, tc.args...)...)
 			t.Log(strings.TrimSpace(said))
-			if _, rest, ok := strings.Cut(said, "mman: request "); ok && strings.Contains(said, "rule") { // and what the rule read
+			if _, rest, ok := strings.Cut(said, "mman: request "); ok { // and what a rule read, and what would help
 				why := s.me.says(t, "why", rest[:40])
 				s.me.says(t, "why", "--replay", rest[:40])
 				said += why
@@ -134,7 +134,7 @@ func TestQuoteAndSearch(t *testing.T) {
 	require.InDelta(t, 0, refused["eligible"], 0)
 	_, forget := s.lend(t, "{default: allow}", "2MAN")
 	refused = nobody.json(t, 3, "quote", s.module)
-	require.Contains(t, word(t, refused, "change"), "--max 10MAN", "the smallest change")
+	require.Contains(t, word(t, refused, "change"), "--max 2MAN.", "the smallest change")
 	require.Contains(t, fmt.Sprint(refused["blockers"]), "raise --max")
 	forget()
 	s.lend(t, "{default: allow, obligations: [attribution]}", "3000uman")

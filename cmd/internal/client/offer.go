@@ -44,24 +44,6 @@ func newOfferEntry(id mman.CID, o market.Offer) offerEntry {
 	return offerEntry{id, o.Resource, o.Kind, o.Facet, o.Provider, o.Peer, o.Sealed, o.Region, o.Price, o.Capacity, o.Expires, nil}
 }
 
-// priceLine says a price in words.
-func priceLine(p price.Price) string {
-	var parts []string
-	if p.PerLease > 0 {
-		parts = append(parts, p.PerLease.String()+" per lease")
-	}
-	if p.Share > 0 {
-		parts = append(parts, fmt.Sprintf("%d.%02d %% of the run", p.Share/100, p.Share%100))
-	}
-	for _, u := range p.Units {
-		parts = append(parts, fmt.Sprintf("%s per %d %s", u.UMan, u.Per, u.Unit))
-	}
-	if len(parts) == 0 {
-		return "free"
-	}
-	return strings.Join(parts, " + ")
-}
-
 // offers lists standing offers whose signatures verify.
 func (a *app) offers(ctx context.Context, filter chain.OfferFilter, limit int) ([]chain.OfferRecord, error) {
 	c, err := a.reader(ctx)
@@ -135,7 +117,7 @@ func (a *app) listOffers(ctx context.Context, filter chain.OfferFilter, limit in
 			below = append(below, e.Use.lines(e)...)
 		}
 		answer.Offers = append(answer.Offers, e)
-		rows = append(rows, []string{e.Offer.String(), string(e.Kind) + "/" + string(e.Facet), e.Provider.String(), priceLine(e.Price), strconv.FormatUint(e.Expires, 10), leases, paid})
+		rows = append(rows, []string{e.Offer.String(), string(e.Kind) + "/" + string(e.Facet), e.Provider.String(), e.Price.String(), strconv.FormatUint(e.Expires, 10), leases, paid})
 	}
 	if len(rows) == 0 {
 		return a.answer(answer, "No offer stands now.")
@@ -176,7 +158,7 @@ func (a *app) offerShow() *cobra.Command {
 				Open  uint64       `json:"open"`
 			}{id, o, r.Open}
 			lines := facts("offer", id.String(), "resource", o.Resource.String(), "kind", string(o.Kind)+"/"+string(o.Facet), "provider", o.Provider.String(),
-				"price", priceLine(o.Price), "leases", fmt.Sprintf("%d of %d open", r.Open, o.Capacity), "expires", fmt.Sprintf("at height %d", o.Expires), "region", o.Region,
+				"price", o.Price.String(), "leases", fmt.Sprintf("%d of %d open", r.Open, o.Capacity), "expires", fmt.Sprintf("at height %d", o.Expires), "region", o.Region,
 				"policy", "default "+string(o.Policy.Default), "about", attributes(o.Attributes))
 			for _, rule := range o.Policy.Rules {
 				line := fmt.Sprintf("rule %s: %s", rule.ID, rule.Effect)

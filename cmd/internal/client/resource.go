@@ -213,7 +213,7 @@ func (a *app) showResource(ctx context.Context, id mman.CID) error {
 		}
 	}
 	for _, o := range answer.Offers {
-		lines = append(lines, fmt.Sprintf("offer %s from %s, %s", o.Offer, o.Provider, priceLine(o.Price)))
+		lines = append(lines, fmt.Sprintf("offer %s from %s, %s", o.Offer, o.Provider, o.Price.String()))
 	}
 	return a.answer(answer, lines...)
 }

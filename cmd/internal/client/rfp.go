@@ -83,7 +83,7 @@ func rfpLines(one rfp.RFP, answer rfpAnswer) []string {
 	for _, b := range answer.Bids {
 		terms := "sealed"
 		if b.Price != nil {
-			terms = priceLine(*b.Price)
+			terms = b.Price.String()
 		}
 		rows = append(rows, []string{b.Bidder.String(), string(b.State), terms})
 	}

@@ -71,7 +71,7 @@ of one that cannot be reached only what its offer says is searched.`,
 					continue
 				}
 				answer.Found = append(answer.Found, f)
-				rows = append(rows, []string{f.Resource.String(), string(f.Kind) + "/" + string(f.Facet), f.Name, priceLine(f.Price)})
+				rows = append(rows, []string{f.Resource.String(), string(f.Kind) + "/" + string(f.Facet), f.Name, f.Price.String()})
 			}
 			if len(rows) == 0 {
 				return a.answer(answer, "Nothing that is offered now fits.")
