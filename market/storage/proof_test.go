@@ -102,3 +102,42 @@ func BenchmarkVerify(b *testing.B) {
 		_ = p.Verify(mman.Hash{}, 1<<30, mman.Hash{}) // it fails after all hashes
 	}
 }
+
+// TestFits: a replica goes where the tier, the room and the price fit, to an account and
+// a node that have no other of the lease, and with Spread into another region.
+func TestFits(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		offer func(o *storage.Offer)
+		lease func(l *storage.Lease)
+		want  bool
+	}{
+		"another account, node and region": {want: true},
+		"the same account":                 {offer: func(o *storage.Offer) { o.Provider = mman.Address{1} }},
+		"the same node":                    {offer: func(o *storage.Offer) { o.Peer = mman.PeerID{1} }},
+		"the same region":                  {offer: func(o *storage.Offer) { o.Region = "eu" }},
+		"the same region, not spread":      {offer: func(o *storage.Offer) { o.Region = "eu" }, lease: func(l *storage.Lease) { l.Spread = false }, want: true},
+		"the same as one that was lost":    {offer: func(o *storage.Offer) { o.Provider, o.Region = mman.Address{1}, "eu" }, lease: func(l *storage.Lease) { l.Replicas[0].State = storage.Lost }, want: true},
+		"the other tier":                   {offer: func(o *storage.Offer) { o.Tier = storage.Slow }},
+		"too dear":                         {offer: func(o *storage.Offer) { o.Price = 11 }},
+		"no room":                          {offer: func(o *storage.Offer) { o.Used = 9 }},
+		"suspended":                        {offer: func(o *storage.Offer) { o.Suspended = true }},
+		"not one of those that are named":  {lease: func(l *storage.Lease) { l.Providers = []mman.Address{{3}} }},
+		"one of those that are named":      {lease: func(l *storage.Lease) { l.Providers = []mman.Address{{3}, {2}} }, want: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := storage.Lease{Tier: storage.Fast, Bytes: 2 << 20, MaxPrice: 10, Spread: true, Replicas: []storage.Replica{
+				{State: storage.Held, Provider: mman.Address{1}, Peer: mman.PeerID{1}, Region: "eu"}, {State: storage.Unplaced},
+			}}
+			o := storage.Offer{Provider: mman.Address{2}, Peer: mman.PeerID{2}, Tier: storage.Fast, Region: "us", Price: 10, Capacity: 10}
+			if tc.offer != nil {
+				tc.offer(&o)
+			}
+			if tc.lease != nil {
+				tc.lease(&l)
+			}
+			require.Equal(t, tc.want, l.Fits(1, o))
+		})
+	}
+}

@@ -3,6 +3,7 @@ package client_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -29,6 +30,12 @@ const dataListing = `
 resource: {kind: dataset, facet: file, name: Penguins, summary: Birds of Palmer station, content: penguins.csv, private: true}
 policy: {default: allow, algorithms: [%s]}
 price: {per_lease: 0.02MAN}
+`
+
+const checkpointListing = `
+resource: {kind: dataset, facet: checkpoint, name: Tuned, content: model2.bin, parents: [{resource: %s, owner: %s, share_bp: 1000}]}
+policy: {default: allow}
+price: {per_lease: 0.1MAN}
 `
 
 // TestFlow types what a new user would, on a real network in this process: a
@@ -200,6 +207,18 @@ func TestFlow(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, examples.Penguins(), got)
 	require.Contains(t, me.fails(t, 2, "request", "fetch", word(t, stored, "id"), "--out", again), "already")
+
+	// A checkpoint that derives from another pays the other's owner.
+	author := person{home: filepath.Join(dir, "author"), node: me.node}
+	owner := word(t, author.json(t, 0, "keys", "new", "author", "--unencrypted"), "address")
+	tuned := operator.json(t, 0, "resource", "add", write("tuned.yaml", fmt.Sprintf(checkpointListing, word(t, v1, "resource"), owner)))
+	require.Contains(t, author.fails(t, 4, "account"), "never received anything")
+	me.json(t, 0, "request", "run", module, "--close", "--data", word(t, tuned, "resource"), "--input", text)
+	testnet.Eventually(t, "the parent's owner is paid", func() (bool, error) {
+		code, _, _ := author.types(t, "account")
+		return code == 0, nil
+	})
+	require.InDelta(t, 9800, author.json(t, 0, "account")["balance_uman"], 0, "a tenth of 0.1MAN, of which 2 % is burned")
 
 	closed := me.json(t, 0, "lease", "close", lease)
 	require.Equal(t, true, closed["closed"])

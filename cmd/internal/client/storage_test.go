@@ -3,13 +3,17 @@ package client_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
@@ -18,6 +22,7 @@ import (
 	"github.com/limboid/massive-man/internal/testnet"
 	"github.com/limboid/massive-man/market/storage"
 	"github.com/limboid/massive-man/node"
+	"github.com/limboid/massive-man/sdk"
 	"github.com/limboid/massive-man/sdk/chain"
 	"github.com/limboid/massive-man/sdk/submit"
 )
@@ -150,15 +155,33 @@ func TestStorage(t *testing.T) {
 		require.Equal(t, storage.Held, r.State)
 	}
 	require.Contains(t, c.me.says(t, "request", "ls"), "3 held")
-	for _, n := range c.net.Providers {
-		kept, err := filepath.Glob(filepath.Join(n.Home, "replicas", "*"))
+	// Encrypted in the format of age, each replica under a key of its own, which is here.
+	keys, err := os.ReadFile(filepath.Join(c.me.home, "storage", id, "lease.json"))
+	require.NoError(t, err)
+	var own sdk.Stored
+	require.NoError(t, json.Unmarshal(keys, &own))
+	regions, roots := map[string]bool{}, map[mman.Hash]bool{}
+	for i, r := range l.Replicas {
+		regions[r.Region], roots[r.Root] = true, true
+		sealed, err := os.ReadFile(filepath.Join(c.holder(r.Provider).Home, "replicas", fmt.Sprintf("%s-%d", id, i)))
 		require.NoError(t, err)
-		for _, path := range kept {
-			b, err := os.ReadFile(path)
+		require.False(t, bytes.Contains(sealed, data[1000:1100]), "replica %d is encrypted", i)
+		for k := range own.Replicas {
+			identity, err := age.ParseX25519Identity(own.Replicas[k].Identity)
 			require.NoError(t, err)
-			require.False(t, bytes.Contains(b, data[1000:1100]), "%s is encrypted", path)
+			plain, err := age.Decrypt(bytes.NewReader(sealed), identity)
+			if k != i {
+				require.Error(t, err, "replica %d opens with the key of replica %d", i, k)
+				continue
+			}
+			require.NoError(t, err)
+			opened, err := io.ReadAll(plain)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(data, opened))
 		}
 	}
+	require.Len(t, regions, 3)
+	require.Len(t, roots, 3)
 
 	fetch := func(what string, args ...string) {
 		t.Helper()
