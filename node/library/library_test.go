@@ -41,22 +41,27 @@ func (d *told) Withdraw(c mman.CID) {
 
 func (d *told) Provided(mman.CID) time.Time { return time.Unix(1, 0) }
 
-func TestLibrary(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
+// shelf is a store on disk, and what opens its library as after a restart.
+func shelf(t *testing.T, dir string, dht *told) (*content.Service, func() *library.Library) {
+	t.Helper()
 	db, err := store.Open(store.DefaultConfig(filepath.Join(dir, "db"), slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	p2ptest.Closing(t, db)
 	cfg := content.Default()
 	cfg.After = time.After
-	public := content.NewPublicStore(db.Data().PublicBlocks())
-	service, err := content.New(t.Context(), p2ptest.Start(t, 0), public, nil, cfg)
+	service, err := content.New(t.Context(), p2ptest.Start(t, 0), content.NewPublicStore(db.Data().PublicBlocks()), nil, cfg)
 	require.NoError(t, err)
 	p2ptest.Closing(t, service)
-	dht := &told{}
-	open := func() *library.Library {
+	return service, func() *library.Library {
 		return library.New(service, dht, db.Data().Namespace(store.NamespacePins), time.Now)
 	}
+}
+
+func TestLibrary(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	dht := &told{}
+	service, open := shelf(t, dir, dht)
 	l := open()
 	name := strings.Repeat("ü", 100)
 	file := filepath.Join(dir, name)
@@ -101,16 +106,9 @@ func TestLibrary(t *testing.T) {
 func TestRemove(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	db, err := store.Open(store.DefaultConfig(filepath.Join(dir, "db"), slog.New(slog.DiscardHandler)))
-	require.NoError(t, err)
-	p2ptest.Closing(t, db)
-	cfg := content.Default()
-	cfg.After = time.After
-	service, err := content.New(t.Context(), p2ptest.Start(t, 0), content.NewPublicStore(db.Data().PublicBlocks()), nil, cfg)
-	require.NoError(t, err)
-	p2ptest.Closing(t, service)
 	dht := &told{}
-	l := library.New(service, dht, db.Data().Namespace(store.NamespacePins), time.Now)
+	service, open := shelf(t, dir, dht)
+	l := open()
 	write := func(name string, b byte) string {
 		path := filepath.Join(dir, "folder", name)
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))

@@ -83,6 +83,16 @@ func openParquet(r io.ReaderAt, size uint64) (*footer, error) {
 	return f, f.schema()
 }
 
+// openColumns opens a file and finds the wanted columns in it.
+func openColumns(r io.ReaderAt, size uint64, wanted []string) (*footer, []int, error) {
+	f, err := openParquet(r, size)
+	if err != nil {
+		return nil, nil, err
+	}
+	at, err := pick(f.names(), wanted)
+	return f, at, err
+}
+
 // schema reads the tree of columns, which is written depth first.
 func (f *footer) schema() error {
 	list := f.root.get(fileSchema).items
@@ -191,11 +201,7 @@ func describeParquet(r io.ReaderAt, size uint64, sample int) (resources.Table, e
 // readParquet copies the chunks of the wanted columns in the row groups that hold the
 // wanted rows, and writes a footer that says so.
 func readParquet(r io.ReaderAt, size uint64, q Query, w io.Writer) (Answer, error) {
-	f, err := openParquet(r, size)
-	if err != nil {
-		return Answer{}, err
-	}
-	at, err := pick(f.names(), q.Columns)
+	f, at, err := openColumns(r, size, q.Columns)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -311,11 +311,7 @@ func (w *rowWriter) drop(n *node) error {
 
 // readRows writes the wanted rows of the wanted columns as JSON lines.
 func readRows(r io.ReaderAt, size uint64, q Query, w io.Writer) (Answer, error) {
-	f, err := openParquet(r, size)
-	if err != nil {
-		return Answer{}, err
-	}
-	at, err := pick(f.names(), q.Columns)
+	f, at, err := openColumns(r, size, q.Columns)
 	if err != nil {
 		return Answer{}, err
 	}

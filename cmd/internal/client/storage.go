@@ -165,10 +165,36 @@ type storedEntry struct {
 }
 
 // newStoredEntry says when a lease ends.
-func newStoredEntry(l storage.Lease, epochBlocks, height uint64) storedEntry {
-	e := storedEntry{Lease: l, Content: l.Content, Ends: (l.Last + 1) * epochBlocks, Expiring: l.Noticed}
-	e.Left = (e.Ends - min(e.Ends, height)) * uint64(blockTime/time.Second)
+func newStoredEntry(l storage.Lease, now clock) storedEntry {
+	e := storedEntry{Lease: l, Content: l.Content, Ends: (l.Last + 1) * now.epochBlocks, Expiring: l.Noticed}
+	e.Left = (e.Ends - min(e.Ends, now.height)) * uint64(blockTime/time.Second)
 	return e
+}
+
+// clock is the chain's height, and how many blocks an epoch of storage has.
+type clock struct{ height, epochBlocks uint64 }
+
+func readClock(ctx context.Context, c *sdk.Client) (clock, error) {
+	params, err := c.Chain().Params(ctx)
+	if err != nil {
+		return clock{}, err
+	}
+	st, err := c.Chain().Status(ctx)
+	return clock{st.Height, params.StorageEpochBlocks}, err
+}
+
+// ownLeases returns the storage leases of the account that signs.
+func ownLeases(ctx context.Context, c *sdk.Client) ([]storage.Lease, clock, error) {
+	s, err := c.Submitter()
+	if err != nil {
+		return nil, clock{}, err
+	}
+	leases, err := c.Chain().StorageLeases(ctx, s.Address(), maxListed)
+	if err != nil {
+		return nil, clock{}, err
+	}
+	now, err := readClock(ctx, c)
+	return leases, now, err
 }
 
 func (a *app) showStored(ctx context.Context, c *sdk.Client, s sdk.Stored) error {
@@ -176,15 +202,11 @@ func (a *app) showStored(ctx context.Context, c *sdk.Client, s sdk.Stored) error
 	if err != nil {
 		return err
 	}
-	params, err := c.Chain().Params(ctx)
+	now, err := readClock(ctx, c)
 	if err != nil {
 		return err
 	}
-	st, err := c.Chain().Status(ctx)
-	if err != nil {
-		return err
-	}
-	e := newStoredEntry(l, params.StorageEpochBlocks, st.Height)
+	e := newStoredEntry(l, now)
 	e.Name, e.Content = s.Name, s.Content
 	lines := facts("lease", l.ID.String(), "content", s.Content.String(), "held", l.Escrow.String(), "ends", endLine(e), "next", "mman request fetch "+l.ID.String()+" --out FILE")
 	for i, r := range l.Replicas {
@@ -374,25 +396,13 @@ func (a *app) listStored() *cobra.Command {
 				return err
 			}
 			defer func() { _ = c.Close() }() // nothing was written
-			s, err := c.Submitter()
-			if err != nil {
-				return err
-			}
-			leases, err := c.Chain().StorageLeases(ctx, s.Address(), maxListed)
-			if err != nil {
-				return err
-			}
-			params, err := c.Chain().Params(ctx)
-			if err != nil {
-				return err
-			}
-			st, err := c.Chain().Status(ctx)
+			leases, now, err := ownLeases(ctx, c)
 			if err != nil {
 				return err
 			}
 			entries, rows := []storedEntry{}, [][]string{}
 			for _, l := range leases {
-				e := newStoredEntry(l, params.StorageEpochBlocks, st.Height)
+				e := newStoredEntry(l, now)
 				if own, err := c.Stored(l.ID); err == nil {
 					e.Name, e.Content = own.Name, own.Content
 				}
@@ -508,19 +518,7 @@ func (a *app) renewEnding(ctx context.Context, ending, duration string) error {
 	if err != nil {
 		return err
 	}
-	params, err := c.Chain().Params(ctx)
-	if err != nil {
-		return err
-	}
-	st, err := c.Chain().Status(ctx)
-	if err != nil {
-		return err
-	}
-	s, err := c.Submitter()
-	if err != nil {
-		return err
-	}
-	leases, err := c.Chain().StorageLeases(ctx, s.Address(), maxListed)
+	leases, now, err := ownLeases(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -530,7 +528,7 @@ func (a *app) renewEnding(ctx context.Context, ending, duration string) error {
 	var errs []error
 	var lines []string
 	for _, l := range leases {
-		if l.Last > st.Height/params.StorageEpochBlocks+within {
+		if l.Last > now.height/now.epochBlocks+within {
 			continue
 		}
 		if err := c.RenewStorage(ctx, l.ID, epochs); err != nil {
