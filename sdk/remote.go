@@ -86,14 +86,14 @@ func (r *Remote) Moved() uint64 { return r.moved.Load() }
 func (r *Remote) ReadAt(p []byte, off int64) (n int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if uint64(max(off, 0)) >= r.size { //nolint:gosec // not negative
+	if uint64(max(off, 0)) >= r.size {
 		return 0, io.EOF
 	}
 	if off != r.at {
 		r.run = 0
 	}
 	if r.run < oneGo {
-		n, err = r.read(p, uint64(max(off, 0))) //nolint:gosec // not negative
+		n, err = r.read(p, uint64(max(off, 0)))
 	} else {
 		n, err = r.ahead(p, off)
 	}

@@ -101,8 +101,8 @@ func (s *Server) takeBack(w http.ResponseWriter, r *http.Request) {
 	var out takenBack
 	root, err := mman.ParseCID(r.PathValue("root"))
 	if err == nil {
-		err = s.cfg.Provider.Keeping(func(kept []mman.CID) (err error) {
-			out.Item, out.Freed, err = s.cfg.Library.Remove(r.Context(), root, kept)
+		err = s.cfg.Provider.Keeping(r.Context(), func(ctx context.Context, kept []mman.CID) (err error) {
+			out.Item, out.Freed, err = s.cfg.Library.Remove(ctx, root, kept)
 			return err
 		})
 	}

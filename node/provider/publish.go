@@ -361,7 +361,7 @@ func (p *Provider) Withdraw(ctx context.Context, resource mman.CID) error {
 // Keeping calls use with the roots of all public content that this provider needs: what
 // it lends, or lent and may still owe, its manifests, and the gates of its policies.
 // Nothing is published meanwhile.
-func (p *Provider) Keeping(use func(roots []mman.CID) error) error {
+func (p *Provider) Keeping(ctx context.Context, use func(ctx context.Context, roots []mman.CID) error) error {
 	p.offering.Lock()
 	defer p.offering.Unlock()
 	var roots []mman.CID
@@ -374,7 +374,7 @@ func (p *Provider) Keeping(use func(roots []mman.CID) error) error {
 			roots = append(roots, r.Gate)
 		}
 	}
-	return use(roots)
+	return use(ctx, roots)
 }
 
 // Bind makes sure that the ledger knows this node and where it is.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	mman "github.com/limboid/massive-man"
 )
@@ -39,13 +40,13 @@ func (s *Service) Forget(ctx context.Context, root mman.CID, kept []mman.CID) (f
 		return 0, err
 	}
 	// What leads to others goes last: until then a second try finds them.
-	for i := len(order) - 1; i >= 0; i-- {
-		if _, ok := lost[order[i]]; !ok {
+	for _, c := range slices.Backward(order) {
+		if _, ok := lost[c]; !ok {
 			continue
 		}
-		size, _, err := s.public.Size(ctx, order[i])
+		size, _, err := s.public.Size(ctx, c)
 		if err == nil {
-			err = s.public.Delete(ctx, order[i])
+			err = s.public.Delete(ctx, c)
 		}
 		if err != nil {
 			return freed, err

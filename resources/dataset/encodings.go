@@ -260,7 +260,7 @@ func newDictionary(p physical, b []byte, count uint64) (*dictionary, error) {
 	}
 	d := &dictionary{physical: p, b: b}
 	if p.size > 0 {
-		if count*uint64(p.size) > uint64(len(b)) { //nolint:gosec // at most maxRow
+		if count*uint64(p.size) > uint64(len(b)) {
 			return nil, errPage("a dictionary is cut off")
 		}
 		d.b = b[:int(count)*p.size]
@@ -283,7 +283,7 @@ func newDictionary(p physical, b []byte, count uint64) (*dictionary, error) {
 
 func (d *dictionary) get(i uint64) (datum, error) {
 	if d.size > 0 {
-		if i >= uint64(len(d.b))/uint64(d.size) { //nolint:gosec // at most maxRow
+		if i >= uint64(len(d.b))/uint64(d.size) {
 			return datum{}, errPage("it refers to what its dictionary has not")
 		}
 		at := int(i) * d.size //nolint:gosec // at most maxPage

@@ -44,7 +44,7 @@ func newCellar(t *testing.T, holders ...string) *cellar {
 	net := testnet.NewWith(t, params, 1, holders...)
 	c := &cellar{
 		rules: storage.Rules{EpochBlocks: params.StorageEpochBlocks, WindowBlocks: params.StorageWindowBlocks},
-		t: t, net: net, chain: net.Validators[0].RPC(t), stopped: map[mman.Address]bool{},
+		t:     t, net: net, chain: net.Validators[0].RPC(t), stopped: map[mman.Address]bool{},
 		me: person{home: filepath.Join(t.TempDir(), "me"), node: net.Validators[0].Running.RPC},
 	}
 	made := c.me.json(t, 0, "keys", "new", "me", "--unencrypted")
