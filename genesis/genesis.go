@@ -3,7 +3,6 @@ package genesis
 import (
 	"bytes"
 	"cmp"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,12 +82,6 @@ type Validator struct {
 	// Power is its share of the votes. Its operator starts with the stake that
 	// buys them, power × params.power_unit, beside what its account holds.
 	Power uint64 `json:"power"`
-}
-
-// NewChainID returns the id of a new network of the kind: mman-<kind>-<8 hex
-// digits>, from four random bytes.
-func NewChainID(network Network, random [4]byte) string {
-	return chainPrefix + string(network) + "-" + hex.EncodeToString(random[:])
 }
 
 // Decode reads a document strictly and validates it: unknown and doubled keys,

@@ -167,21 +167,3 @@ const (
 	// BeaconDue queues the heights (u64be) whose block must carry one.
 	BeaconDue Prefix = "beacon/d"
 )
-
-// Prefixes returns every family in the order of declaration.
-func Prefixes() []Prefix {
-	return []Prefix{
-		BankAccounts, BankNumbers, BankTotals, BankFee,
-		MarketOffers, MarketOffersByFacet, MarketOffersByResource, MarketOffersByProvider, MarketOffersByExpiry, MarketArrivals,
-		MarketRequests, MarketRequestQueue, MarketRequestsByWake, MarketRequestsByDeadline, MarketRequestsByAccount,
-		MarketLeases, MarketLeasesByAccount, MarketLeasesByExpiry, MarketDecisions,
-		MarketNodes, MarketNodesByAccount, MarketGrants, MarketGrantsByGrantee, MarketGrantsByExpiry, MarketParents, MarketUsage, MarketUsageByConsumer, MarketUsageByDay, MarketTotals,
-		RFPRecords, RFPByDue, RFPByState, RFPByAccount,
-		StorageOffers, StorageOffersByPrice, StorageLeases, StorageLeasesByAccount, StorageLeasesByContent, StorageReplicasByProvider,
-		StorageDue, StorageDrawn, StorageRetrievals, StorageTotals,
-		StakeValidators, StakeValidatorsByKey, StakeDelegations, StakeDelegationsByAccount, StakeUnbonding,
-		StakeUnbondingByAccount, StakeMissed, StakeTotals,
-		ParamsValues, RewardEpochs, RewardPoints, GovProposals, GovVotes, GovQueue,
-		LeagueLeagues, LeagueMatches, BeaconValues, BeaconLatest, BeaconDue,
-	}
-}

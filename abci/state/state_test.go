@@ -410,7 +410,21 @@ func TestWalkIsTheState(t *testing.T) {
 
 func TestPrefixes(t *testing.T) {
 	t.Parallel()
-	all := state.Prefixes()
+	all := []state.Prefix{
+		state.BankAccounts, state.BankNumbers, state.BankTotals, state.BankFee, state.MarketOffers,
+		state.MarketOffersByFacet, state.MarketOffersByResource, state.MarketOffersByProvider, state.MarketOffersByExpiry, state.MarketArrivals,
+		state.MarketRequests, state.MarketRequestQueue, state.MarketRequestsByWake, state.MarketRequestsByDeadline, state.MarketRequestsByAccount,
+		state.MarketLeases, state.MarketLeasesByAccount, state.MarketLeasesByExpiry, state.MarketDecisions, state.MarketNodes,
+		state.MarketNodesByAccount, state.MarketGrants, state.MarketGrantsByGrantee, state.MarketGrantsByExpiry, state.MarketParents,
+		state.MarketUsage, state.MarketUsageByConsumer, state.MarketUsageByDay, state.MarketTotals, state.RFPRecords,
+		state.RFPByDue, state.RFPByState, state.RFPByAccount, state.StorageOffers, state.StorageOffersByPrice,
+		state.StorageLeases, state.StorageLeasesByAccount, state.StorageLeasesByContent, state.StorageReplicasByProvider, state.StorageDue,
+		state.StorageDrawn, state.StorageRetrievals, state.StorageTotals, state.StakeValidators, state.StakeValidatorsByKey,
+		state.StakeDelegations, state.StakeDelegationsByAccount, state.StakeUnbonding, state.StakeUnbondingByAccount, state.StakeMissed,
+		state.StakeTotals, state.ParamsValues, state.RewardEpochs, state.RewardPoints, state.GovProposals,
+		state.GovVotes, state.GovQueue, state.LeagueLeagues, state.LeagueMatches, state.BeaconValues,
+		state.BeaconLatest, state.BeaconDue,
+	}
 	for i, p := range all {
 		require.Regexp(t, `^[a-z]{1,16}/[a-z]$`, string(p))
 		require.Equal(t, string(p)+"x", p.Store()+"/"+string(p.Key([]byte("x"))))
@@ -437,9 +451,9 @@ func TestTable(t *testing.T) {
 	}
 	require.ErrorIs(t, table.Set(o, []byte("k"), record{strings.Repeat("r", 64), 1}), mman.ErrTooLarge)
 	require.NoError(t, table.Delete(o, state.Uint64Key(4)))
-	has, err := table.Has(o, state.Uint64Key(4))
+	_, ok, err = table.Get(o, state.Uint64Key(4))
 	require.NoError(t, err)
-	require.False(t, has)
+	require.False(t, ok)
 	got, ok, err := table.Get(o, state.Uint64Key(5))
 	require.NoError(t, err)
 	require.True(t, ok)

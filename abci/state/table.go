@@ -79,12 +79,6 @@ func (t Table[T]) Get(r Reader, key []byte) (record T, ok bool, err error) {
 	return record, err == nil, err
 }
 
-// Has reports whether there is a record.
-func (t Table[T]) Has(r Reader, key []byte) (bool, error) {
-	_, ok, err := r.Get(t.prefix.Store(), t.prefix.Key(key))
-	return ok, err
-}
-
 // Set writes the record.
 func (t Table[T]) Set(w Writer, key []byte, record T) error {
 	b, err := dagcbor.Marshal(record)

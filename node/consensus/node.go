@@ -83,9 +83,6 @@ func New(cfg Config, app abci.Application, data *store.Data) (*Node, error) {
 	}, nil
 }
 
-// Identity returns who the node is in consensus.
-func (n *Node) Identity() Identity { return n.keys.identity() }
-
 // Ready is closed when the RPC answers. It stays open when Run fails first.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
