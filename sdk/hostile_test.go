@@ -72,10 +72,10 @@ func TestHostileProvider(t *testing.T) {
 	}
 }
 
-// TestLosses: what a consumer can lose to a provider that keeps what was paid ahead,
+// TestHostileLosses: what a consumer can lose to a provider that keeps what was paid ahead,
 // and to one that signs for a wrong result, on the lease of TestHostileProvider. There
 // is no defence to switch off but the two bounds; the signature proves the rest.
-func TestLosses(t *testing.T) {
+func TestHostileLosses(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		interactive bool

@@ -54,6 +54,8 @@ capacity: 1024
 //
 //	new_lease_p50, new_lease_p99     on a lease that is requested for it
 //	open_lease_p50, open_lease_p99   on a lease and session that are open
+//	transactions                     of both sides in blocks meanwhile; the provider
+//	                                 settles when the lease ends
 //	requests_per_second              on one lease over several sessions
 //	idle_rss, rss_after              MiB of the node before the first request and
 //	                                 after the last, with the files that it maps
@@ -262,6 +264,10 @@ func (b *requestBench) run(ctx context.Context, s *sdk.Session) error {
 }
 
 func (b *requestBench) openLease(ctx context.Context) error {
+	before, err := b.transactions(ctx)
+	if err != nil {
+		return err
+	}
 	times := make([]time.Duration, b.Runs)
 	for i := range times {
 		at := time.Now()
@@ -273,7 +279,22 @@ func (b *requestBench) openLease(ctx context.Context) error {
 	local := float64(b.single.Microseconds()) / 1000
 	b.report.set("open_lease_p50", "ms", quantile(times, 0.5), local)
 	b.report.set("open_lease_p99", "ms", quantile(times, 0.99), local)
-	return nil
+	after, err := b.transactions(ctx)
+	b.report.set("transactions", "", float64(after-before), 0)
+	return err
+}
+
+// transactions returns how many the two sides have had in blocks.
+func (b *requestBench) transactions(ctx context.Context) (n uint64, err error) {
+	lease := b.lease.Lease
+	for _, side := range []mman.Address{lease.Consumer, lease.Compute().Provider} {
+		account, err := b.client.Chain().Account(ctx, side)
+		if err != nil {
+			return 0, err
+		}
+		n += account.Sequence
+	}
+	return n, nil
 }
 
 // liveHeap asks the node how much of its heap is in use, in MiB.

@@ -44,8 +44,8 @@ func (p *program) benchRequest() *cobra.Command {
 		Long: `bench request runs a validator that lends compute as one process and is the
 consumer itself. Every run is beside the same module run locally in the same
 minute; every receipt is signed, verified and persisted on both sides, and settled
-on the chain at the end. The most memory that the node has without mapped files is
-told for each quarter of --steady more runs; it does not grow with their number.`,
+on the chain at the end. What memory the node has without mapped files is told for
+each quarter of --steady more runs; it does not grow with their number.`,
 		Example: "  mman-node bench request -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Progress = p.progress()
