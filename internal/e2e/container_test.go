@@ -150,6 +150,15 @@ func TestContainerPolicy(t *testing.T) {
 	j = s.mman(t, "request", "run", s.image, "--network", "--", "-c", "true")
 	require.Equal(t, 3, j.code, "%s", &j.errs)
 	require.Contains(t, j.errs.String(), "limits.network")
+	// gVisor is demanded and used; what this engine does not do is refused.
+	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	require.NoError(t, err)
+	j = s.mman(t, "request", "run", s.image, "--sandbox", "gvisor", "--", "-c", "cat /proc/version")
+	require.Zero(t, j.code, "apt-get install runsc, and name it to the engine: %s", &j.errs)
+	require.NotContains(t, j.out.String(), strings.TrimSpace(string(kernel)), "it is another kernel")
+	j = s.mman(t, "request", "run", s.image, "--sandbox", "runc", "--", "-c", "true")
+	require.NotZero(t, j.code)
+	require.Contains(t, j.errs.String(), "does not meet your own --where", "the demand of --sandbox")
 	// Nobody offers what is demanded, and the answer says why.
 	j = s.mman(t, "request", "run", s.image, "--where", `"network=host" in offer.attributes`, "--", "-c", "true")
 	require.NotZero(t, j.code)

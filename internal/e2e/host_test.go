@@ -22,7 +22,7 @@ import (
 )
 
 // hostedPage is what the hosted web service answers; its script runs in a browser alone.
-const hostedPage = `mkdir /tmp/www; echo "<h1>from afar</h1><script>document.body.append(6*7)</script>" > /tmp/www/index.html; exec busybox httpd -f -p 8080 -h /tmp/www`
+const hostedPage = `echo about to serve; mkdir /tmp/www; echo "<h1>from afar</h1><script>document.body.append(6*7)</script>" > /tmp/www/index.html; exec busybox httpd -f -p 8080 -h /tmp/www`
 
 // host begins to host the page.
 func (s *shell) host(t *testing.T, flags ...string) *job {
@@ -131,7 +131,7 @@ func TestHost(t *testing.T) {
 	require.Contains(t, j.out.String(), `"paid_uman"`)
 
 	// A drain tells the consumer, ends what is hosted, settles, and ends the node.
-	j = s.host(t, "--restart", "no")
+	j = s.host(t, "--restart", "no", "--follow")
 	healthy(t, j, 1)
 	drain := run(t, s.home, "drain", "--home", s.home, "--notice", "1s")
 	require.Zero(t, drain.code, "%s", &drain.errs)
@@ -139,5 +139,6 @@ func TestHost(t *testing.T) {
 	require.Equal(t, 1, j.end(t, 2*within), "%s\n%s", &j.out, &j.errs)
 	require.Contains(t, j.errs.String(), "the provider's node goes out of service")
 	require.Contains(t, j.errs.String(), "ended by its provider")
+	require.Contains(t, j.errs.String(), "about to serve\n", "what it printed was followed")
 	require.Empty(t, s.containers(t))
 }

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/moby/moby/client"
 )
@@ -98,3 +99,14 @@ func FirstProcess(arch string) ([]byte, error) { return idle(arch) }
 
 // Restrict is what Podman's seccomp profile becomes.
 func Restrict(paths []string) ([]byte, error) { return restrict(paths) }
+
+// Measure reads what the engine at a host says of a container: its processor time, and
+// whether it asked for memory beyond its limit.
+func Measure(ctx context.Context, host, id string) (cpu time.Duration, strict bool, err error) {
+	c, err := dial(host)
+	if err != nil {
+		return 0, false, err
+	}
+	got, err := (&engine{Client: c}).measure(ctx, id)
+	return got.cpu, got.strict, errors.Join(err, c.Close())
+}

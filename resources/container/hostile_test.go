@@ -36,7 +36,7 @@ type attack struct {
 
 const gotIt = "got it"
 
-// attacks are the table of docs/containers.md.
+// attacks are the first table of docs/hostile.md.
 func attacks(t *testing.T) map[string]attack {
 	t.Helper()
 	// A service on the host's loopback, which an attacker wants to reach.
