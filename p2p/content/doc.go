@@ -15,5 +15,8 @@
 //   - Every block is checked against its CID when it is read, from the disk
 //     too. A fetched DAG is a file whose declared sizes agree in every node, so
 //     reading it costs what it says.
-//   - Memory does not grow with the content.
+//   - What cannot be added to the public store leaves nothing in it that was not there
+//     before; blocks that two add at one time are kept when either fails.
+//   - Memory does not grow with the content, but for the names of blocks that are being
+//     added, and of those of a CAR file.
 package content

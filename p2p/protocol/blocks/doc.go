@@ -35,6 +35,8 @@
 //     and its size before it is stored; a lying holder costs one block and is
 //     not asked again, for a day by no transfer of the program.
 //   - The root is stored last, after everything below it is safe on the disk.
+//   - A source that dies holds nobody up: further ones are looked for from the
+//     beginning, and nobody waits for it once all is there.
 //   - Every wait is bounded. An asker holds three batches of 2 MiB and what is
 //     on its way, whatever the size of the file; a holder one block for each
 //     stream.
