@@ -28,7 +28,9 @@ type Distance struct {
 }
 
 // Leaves may be imported by every package above them.
-func Leaves() []string { return []string{".", "internal/beside", "internal/dagcbor", "internal/feed", "internal/sig"} }
+func Leaves() []string {
+	return []string{".", "internal/beside", "internal/dagcbor", "internal/feed", "internal/sig"}
+}
 
 // Law returns the rows; the first row that covers a package decides.
 func Law() []Room {

@@ -11,7 +11,7 @@ while sys.argv[1:2] in (["-i"], ["-c"]):
     flags.add(sys.argv.pop(1))
 try:
     os.chdir("/tmp")  # where files are put
-except OSError:
+except (AttributeError, OSError):
     pass
 
 
