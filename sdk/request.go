@@ -190,7 +190,7 @@ func (c *Client) legs(ctx context.Context, w Wanted) ([]market.LegRequest, map[m
 		if what.File == "" {
 			return market.LegRequest{Role: role, Facet: facet, Resource: what.Resource, Where: what.Where}, nil
 		}
-		id, err := sumFile(ctx, what.File)
+		id, err := SumSupplied(ctx, what.File)
 		if err != nil {
 			return market.LegRequest{}, err
 		}
@@ -280,7 +280,8 @@ func isFolder(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-func sumFile(ctx context.Context, path string) (_ mman.CID, err error) {
+// SumSupplied returns the CID of what OpenSupplied opens.
+func SumSupplied(ctx context.Context, path string) (_ mman.CID, err error) {
 	f, _, err := OpenSupplied(ctx, path)
 	if err != nil {
 		return mman.CID{}, err

@@ -3,6 +3,7 @@ package client_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/limboid/massive-man/examples"
 	"github.com/limboid/massive-man/examples/wordcount"
 	"github.com/limboid/massive-man/internal/testnet"
+	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/wasm/wasmtest"
 )
 
@@ -239,6 +241,53 @@ func TestFlow(t *testing.T) {
 	require.Contains(t, nobody.says(t, "receipt", "verify", file), "rounded up once")
 	signed, err := os.ReadFile(file)
 	require.NoError(t, err)
+
+	// Who has the contents, or finds them on the network, runs it again, too.
+	elsewhere := nobody.json(t, 0, "replay", file, "--data", text, "--data", module)
+	require.Equal(t, true, elsewhere["equal"], elsewhere["differs"])
+	require.Equal(t, settled["paid_uman"], elsewhere["billed_uman"])
+	operator.json(t, 0, "add", module)
+	operator.json(t, 0, "add", text)
+	elsewhere = nobody.json(t, 0, "replay", file)
+	require.Equal(t, true, elsewhere["equal"], elsewhere["differs"])
+	for change, tt := range map[string]struct {
+		part  string
+		value any
+		want  string
+	}{
+		"a seed":        {"seed", strings.Repeat("01", 32), "not the one that the provider signed for"},
+		"an argument":   {"args", []string{"x"}, "not the one that the provider signed for"},
+		"another input": {"stdin_bytes", len(book) - 1, "not the one that the provider signed for"},
+		"the run":       {"number", 2, "not the one that the provider signed for"},
+		"no number":     {"number", 0, "numbered from 1"},
+		"a new word":    {"speed", 1, "unknown field"},
+	} {
+		var changed map[string]any
+		require.NoError(t, json.Unmarshal(signed, &changed))
+		part(t, changed, "run")[tt.part] = tt.value
+		b, err := json.Marshal(changed)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(file, b, 0o600))
+		require.Contains(t, nobody.fails(t, 1, "replay", file), tt.want, change)
+	}
+	for top, tt := range map[string]struct {
+		value any
+		want  string
+	}{
+		"run":     {nil, "does not describe the run"},
+		"before":  {resources.Usage{WallMs: 1 << 62}, "more was used before the run"},
+		"receipt": {map[string]any{}, "ends too early"},
+		"input":   {strings.Repeat("x", 256<<10), "at most 262144 bytes"},
+	} {
+		var changed map[string]any
+		require.NoError(t, json.Unmarshal(signed, &changed))
+		changed[top] = tt.value
+		b, err := json.Marshal(changed)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(file, b, 0o600))
+		require.Contains(t, nobody.fails(t, 1, "replay", file), tt.want, top)
+	}
+
 	require.NoError(t, os.WriteFile(file, []byte(strings.Replace(string(signed), net.Genesis.ChainID, "mman-local-0", 1)), 0o600))
 	require.Contains(t, nobody.fails(t, 1, "receipt", "verify", file), "not signed by")
 	require.NoError(t, os.WriteFile(file, []byte("{}{}"), 0o600))

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,17 +14,38 @@ import (
 	"github.com/limboid/massive-man/cmd/internal/console"
 	"github.com/limboid/massive-man/market"
 	"github.com/limboid/massive-man/market/price"
+	"github.com/limboid/massive-man/p2p/protocol/session"
+	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/sdk"
 )
 
-// receiptFileMax bounds a file with a receipt.
-const receiptFileMax = 64 << 10
+// receiptFileMax bounds a file with a receipt, above what a home keeps of a run.
+const receiptFileMax = 256 << 10
 
 // receiptFile is a receipt with the statement under it, as a file for others.
 type receiptFile struct {
 	ChainID   string        `json:"chain_id"`
 	Statement market.Signed `json:"statement"`
 	Receipt   market.Signed `json:"receipt"`
+	// Run is what the statement's digest of the work is of, for replay.
+	Run *session.Run `json:"run,omitempty"`
+	// Before and Input are those of sdk.RunRecord.
+	Before resources.Usage `json:"before,omitzero"`
+	Input  mman.CID        `json:"input,omitzero"`
+}
+
+// record returns the file as a home would keep it; without a run its number is 0.
+func (f receiptFile) record() (sdk.RunRecord, error) {
+	said, err := market.DecodeStatement(f.Statement.Bytes)
+	if err != nil {
+		return sdk.RunRecord{}, err
+	}
+	r := sdk.RunRecord{ChainID: f.ChainID, Lease: said.Lease, Statement: f.Statement, Receipt: f.Receipt, Before: f.Before, Input: f.Input}
+	if f.Run != nil {
+		r.Run = *f.Run
+		err = r.Run.Validate()
+	}
+	return r, err
 }
 
 // receiptAnswer is what a receipt pays and how that follows from its statement.
@@ -60,23 +82,19 @@ lease, and give the price from the usage. RECEIPT is in the answer of request ru
 				return err
 			}
 			defer func() { _ = c.Close() }() // nothing was written
-			file, err := findReceipt(c, args[0])
+			paid, err := findRun(c, args[0])
 			if err != nil {
 				return err
 			}
-			said, err := market.DecodeStatement(file.Statement.Bytes)
+			lease, err := c.Chain().Lease(cmd.Context(), paid.Lease)
 			if err != nil {
 				return err
 			}
-			lease, err := c.Chain().Lease(cmd.Context(), said.Lease)
+			st, r, err := lease.Audit(paid.ChainID, paid.Statement, paid.Receipt)
 			if err != nil {
 				return err
 			}
-			st, r, err := lease.Audit(file.ChainID, file.Statement, file.Receipt)
-			if err != nil {
-				return err
-			}
-			answer := receiptAnswer{Receipt: sdk.ReceiptID(file.Receipt), Statement: st, Gross: st.Gross, Paid: r.Net(), Settled: lease.LanePaid(st.Lane).Paid}
+			answer := receiptAnswer{Receipt: sdk.ReceiptID(paid.Receipt), Statement: st, Gross: st.Gross, Paid: r.Net(), Settled: lease.LanePaid(st.Lane).Paid}
 			lines, err := answer.sum()
 			if err != nil {
 				return err
@@ -116,7 +134,12 @@ func (r *receiptAnswer) sum() ([]string, error) {
 
 func (a *app) receiptExport() *cobra.Command {
 	return &cobra.Command{
-		Use: "export RECEIPT FILE", Short: "Write a receipt and its statement into a file that others can verify",
+		Use: "export RECEIPT FILE", Short: "Write a receipt and its statement into a file that others can verify and replay",
+		Long: `Write a receipt, the statement under it and the description of the run into a file.
+
+The description holds the run's arguments, seed and limits, and the CID of its input;
+the statement is signed over its digest. Anybody verifies the file with mman receipt
+verify, and who has the contents runs it again with mman replay.`,
 		Example: "  mman receipt export bafyreib3… bill.json",
 		Args:    console.Args(2, 2, "RECEIPT FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -125,11 +148,11 @@ func (a *app) receiptExport() *cobra.Command {
 				return err
 			}
 			defer func() { _ = c.Close() }() // nothing was written
-			file, err := ownReceipt(c, args[0])
+			r, err := keptRun(c, args[0])
 			if err != nil {
 				return err
 			}
-			b, err := json.Marshal(file)
+			b, err := json.Marshal(receiptFile{r.ChainID, r.Statement, r.Receipt, &r.Run, r.Before, r.Input})
 			if err != nil {
 				return fmt.Errorf("%w: %w", mman.ErrInternal, err)
 			}
@@ -139,35 +162,49 @@ func (a *app) receiptExport() *cobra.Command {
 			answer := struct {
 				File string `json:"file"`
 			}{args[1]}
-			return a.answer(answer, "Wrote "+args[1]+"; anybody can check it with mman receipt verify.")
+			return a.answer(answer, "Wrote "+args[1]+"; others can check it with mman receipt verify and mman replay.")
 		},
 	}
 }
 
-// findReceipt reads a file when there is one of that name, else it takes the word
-// for a receipt of this home.
-func findReceipt(c *sdk.Client, word string) (file receiptFile, err error) {
+// findRun reads a file of receipt export when there is one of that name, else it takes
+// the word for a receipt of this home.
+func findRun(c *sdk.Client, word string) (_ sdk.RunRecord, err error) {
 	f, err := os.Open(word) //nolint:gosec // the user named it
 	if errors.Is(err, os.ErrNotExist) {
-		return ownReceipt(c, word)
+		return keptRun(c, word)
 	}
 	if err != nil {
-		return file, fmt.Errorf("%w: %w", mman.ErrHome, err)
+		return sdk.RunRecord{}, fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	d := json.NewDecoder(io.LimitReader(f, receiptFileMax))
+	b, err := io.ReadAll(io.LimitReader(f, receiptFileMax+1))
+	if err != nil {
+		return sdk.RunRecord{}, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
+	if len(b) > receiptFileMax {
+		return sdk.RunRecord{}, fmt.Errorf("%s: %w: a file of receipt export has at most %d bytes", word, mman.ErrTooLarge, receiptFileMax)
+	}
+	var file receiptFile
+	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&file); err != nil {
-		return file, fmt.Errorf("%s: %w: it is no file that receipt export wrote: %w", word, mman.ErrInvalid, err)
+		return sdk.RunRecord{}, fmt.Errorf("%s: %w: it is no file that receipt export wrote: %w", word, mman.ErrInvalid, err)
 	}
-	return file, nil
+	if d.More() {
+		return sdk.RunRecord{}, fmt.Errorf("%s: %w: it is no file that receipt export wrote: something follows the receipt", word, mman.ErrInvalid)
+	}
+	r, err := file.record()
+	if err != nil {
+		return sdk.RunRecord{}, fmt.Errorf("%s: %w", word, err)
+	}
+	return r, nil
 }
 
-func ownReceipt(c *sdk.Client, word string) (receiptFile, error) {
+func keptRun(c *sdk.Client, word string) (sdk.RunRecord, error) {
 	id, err := mman.ParseCID(word)
 	if err != nil {
-		return receiptFile{}, console.Wrong("%w", err)
+		return sdk.RunRecord{}, console.Wrong("%w", err)
 	}
-	r, err := c.Leases().FindRun(id)
-	return receiptFile{r.ChainID, r.Statement, r.Receipt}, err
+	return c.Leases().FindRun(id)
 }

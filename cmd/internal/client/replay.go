@@ -38,40 +38,42 @@ type replayAnswer struct {
 func (a *app) replay() *cobra.Command {
 	export, data := "", []string(nil)
 	cmd := &cobra.Command{
-		Use: "replay RECEIPT", Short: "Run again here what a receipt paid for, and compare result and bill",
+		Use: "replay RECEIPT|FILE", Short: "Run again here what a receipt paid for, and compare result and bill",
 		Long: `replay runs the algorithm of a receipt again on this machine, with the same
 input, arguments, seed and limits, and says whether result and bill are equal or
-where they differ. RECEIPT is in the answer of request run -o json. It needs the
+where they differ. RECEIPT is in the answer of request run -o json, for the home that
+paid; anybody else gives the FILE that receipt export wrote there. It needs the
 contents: public ones come from the network, those that were supplied from where
-they were; private data by whoever has it, who names the files with --data, in the
-order of the lease. What passed an owner's gate passes it again here.
+they were in the home that paid, or from the files of --data with the same content;
+private data by whoever has it, who names the files with --data, in the order of the
+lease. What passed an owner's gate passes it again here.
 
 --export writes the instrumented module, its inputs and how the run ended into a
 new folder, for another engine: examples/replay/replay.mjs does it in Node.js.`,
-		Example: "  mman replay bafyreib3…  (the receipt's CID)\n  mman replay bafyreib3… --export run && node examples/replay/replay.mjs run",
-		Args:    console.Args(1, 1, "RECEIPT"),
+		Example: "  mman replay bafyreib3…  (the receipt's CID)\n  mman replay bill.json --data book.txt\n  mman replay bafyreib3… --export run && node examples/replay/replay.mjs run",
+		Args:    console.Args(1, 1, "RECEIPT|FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runReplay(cmd.Context(), args[0], export, data)
 		},
 	}
-	cmd.Flags().StringArrayVar(&data, "data", nil, "file of private data, for its owner; repeatable")
+	cmd.Flags().StringArrayVar(&data, "data", nil, "file or folder that the run read and that is not to be had otherwise; repeatable")
 	cmd.Flags().StringVar(&export, "export", "", "also write what the run needs into this new folder")
 	return cmd
 }
 
 func (a *app) runReplay(ctx context.Context, word, export string, data []string) error {
-	id, err := mman.ParseCID(word)
-	if err != nil {
-		return console.Wrong("%w", err)
-	}
 	c, err := a.reader(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = c.Close() }() // nothing was written
-	r, err := c.Leases().FindRun(id)
+	r, err := findRun(c, word)
 	if err != nil {
 		return err
+	}
+	id := sdk.ReceiptID(r.Receipt)
+	if r.Run.Number == 0 {
+		return fmt.Errorf("receipt %s: %w: the file does not describe the run; have it exported again by the home that paid", id, mman.ErrInvalid)
 	}
 	if r.Run.Interactive && r.Input.IsZero() {
 		return fmt.Errorf("receipt %s: %w: it paid for an interactive run, whose answers depend on when its input came", id, mman.ErrUnsupported)
@@ -111,6 +113,9 @@ func (a *app) again(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease m
 	if st.Result == nil {
 		return replayAnswer{}, fmt.Errorf("%w: the statement names no result", mman.ErrInvalid)
 	}
+	if err := described(r, st); err != nil {
+		return replayAnswer{}, err
+	}
 	if err := replayable(r, *st.Result, export); err != nil {
 		return replayAnswer{}, err
 	}
@@ -148,6 +153,27 @@ func (a *app) again(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease m
 	return answer, nil
 }
 
+// described refuses a description of a run that is not the one which the provider
+// signed for, and a usage before it that cannot have been.
+func described(r sdk.RunRecord, st market.Statement) error {
+	work, err := r.Run.Work(r.Lease)
+	if err != nil {
+		return err
+	}
+	wrong := func(what string) error {
+		return fmt.Errorf("receipt %s: %w: %s", sdk.ReceiptID(r.Receipt), mman.ErrReceipt, what)
+	}
+	switch {
+	case work != st.Work || r.Run.Number != st.Result.Run:
+		return wrong("its description of the run is not the one that the provider signed for")
+	case !r.Before.AtMost(st.Usage):
+		return wrong("more was used before the run than after it")
+	case r.Run.Number == 1 && r.Before != (resources.Usage{}):
+		return wrong("something was used before the first run")
+	}
+	return nil
+}
+
 // replayable refuses the runs of environments that somebody outside ended, which
 // nothing says when.
 func replayable(r sdk.RunRecord, result market.RunResult, export string) error {
@@ -182,7 +208,12 @@ type rerun struct {
 }
 
 func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, lease market.Lease, paid market.RunResult, export string, data []string) (_ rerun, err error) {
-	task := resources.Task{Algorithm: paid.Algorithm, Facet: lease.Algorithm().Facet, Args: r.Run.Args, Stdin: r.Run.Stdin, Seed: r.Run.Seed, Limits: r.Run.Limits, Content: replayContents{c, a.shelf(), r.Files}}
+	files, private, err := brought(ctx, r, lease, data)
+	if err != nil {
+		return rerun{}, err
+	}
+	files = append(files, r.Files...)
+	task := resources.Task{Algorithm: paid.Algorithm, Facet: lease.Algorithm().Facet, Args: r.Run.Args, Stdin: r.Run.Stdin, Seed: r.Run.Seed, Limits: r.Run.Limits, Content: replayContents{c, a.shelf(), files}}
 	streams := resources.IO{Stderr: io.Discard}
 	if !r.Input.IsZero() {
 		input, err := task.Content.Open(ctx, r.Input)
@@ -192,13 +223,10 @@ func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, leas
 		defer func() { err = errors.Join(err, input.Close()) }()
 		task.Environment, streams.Stdin = true, asked{input}
 	}
-	files := r.Files
 	for i, leg := range lease.Legs[:len(lease.Legs)-1] {
 		id, err := publicOf(ctx, c, leg)
-		if errors.Is(err, mman.ErrNotPublic) && len(data) > 0 {
-			var f sdk.RunFile
-			f, err = privateFile(ctx, data[0])
-			id, files, data = f.Content, append(files, f), data[1:]
+		if errors.Is(err, mman.ErrNotPublic) && len(private) > 0 {
+			id, private, err = private[0], private[1:], nil
 		}
 		if err != nil {
 			return rerun{}, err
@@ -207,7 +235,6 @@ func (a *app) runAgain(ctx context.Context, c *sdk.Client, r sdk.RunRecord, leas
 			task.Inputs, task.Folders = append(task.Inputs, id), append(task.Folders, leg.Facet == resources.FacetFolder)
 		}
 	}
-	task.Content = replayContents{c, a.shelf(), files}
 	cache := filepath.Join(a.home, "cache")
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return rerun{}, fmt.Errorf("%w: %w", mman.ErrHome, err)
@@ -277,15 +304,23 @@ func guardedAgain(ctx context.Context, executor *wasm.Executor, task resources.T
 	return rerun{RunResult: market.RunResult{ExitCode: done.Verdict.ExitCode(), Output: id, OutputBytes: size}, usage: done.Seen}, err
 }
 
-// privateFile is a file of the owner's in the place of content that nobody else has.
-func privateFile(ctx context.Context, path string) (_ sdk.RunFile, err error) {
-	f, err := os.Open(path) //nolint:gosec // the user names it
-	if err != nil {
-		return sdk.RunFile{}, fmt.Errorf("--data: %w: %w", mman.ErrNotFound, err)
+// brought returns the files that the user names with what they hold, and the contents
+// that the run does not name, which are those of private legs.
+func brought(ctx context.Context, r sdk.RunRecord, lease market.Lease, paths []string) (files []sdk.RunFile, private []mman.CID, err error) {
+	named := map[mman.CID]bool{r.Run.Stdin: true, r.Input: true}
+	for _, leg := range lease.Legs {
+		named[leg.Resource] = leg.Supplied
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	id, _, err := content.SumUnixFS(ctx, f)
-	return sdk.RunFile{Content: id, Path: path}, err
+	for _, path := range paths {
+		id, err := sdk.SumSupplied(ctx, path)
+		if err != nil {
+			return nil, nil, fmt.Errorf("--data: %w", err)
+		}
+		if files = append(files, sdk.RunFile{Content: id, Path: path}); !named[id] {
+			private = append(private, id)
+		}
+	}
+	return files, private, nil
 }
 
 // replayContents opens what a run read: from the files that were supplied,

@@ -142,25 +142,25 @@ func (a Accept) Verify(chainID string, peer mman.PeerID) error {
 // Run asks for one run of the lease's algorithm over its data.
 type Run struct {
 	// Number counts the runs of a lane; it only grows.
-	Number uint64   `cbor:"number"`
-	Args   []string `cbor:"args"`
+	Number uint64   `cbor:"number" json:"number"`
+	Args   []string `cbor:"args"   json:"args"`
 	// Stdin is the content on standard input; Inline holds its bytes when they
 	// are few.
-	Stdin      mman.CID         `cbor:"stdin,omitzero"`
-	StdinBytes uint64           `cbor:"stdin_bytes"`
-	Inline     []byte           `cbor:"inline"`
-	Seed       mman.Hash        `cbor:"seed"`
-	Limits     resources.Limits `cbor:"limits"`
+	Stdin      mman.CID         `cbor:"stdin,omitzero" json:"stdin,omitzero"`
+	StdinBytes uint64           `cbor:"stdin_bytes"    json:"stdin_bytes"`
+	Inline     []byte           `cbor:"inline"         json:"-"`
+	Seed       mman.Hash        `cbor:"seed"           json:"seed"`
+	Limits     resources.Limits `cbor:"limits"         json:"limits"`
 	// Interactive runs get their input while they run. IdleMs is how long one
 	// may wait for it, at most MaxIdleMs; 0 leaves it to the provider.
-	Interactive bool   `cbor:"interactive,omitempty"`
-	IdleMs      uint64 `cbor:"idle_ms,omitempty"`
+	Interactive bool   `cbor:"interactive,omitempty" json:"interactive,omitempty"`
+	IdleMs      uint64 `cbor:"idle_ms,omitempty"     json:"idle_ms,omitempty"`
 	// Framed says that the input carries records; see resources.Records. Terminal is
 	// the screen of a framed run, nil for none.
-	Framed   bool                `cbor:"framed,omitempty"`
-	Terminal *resources.Terminal `cbor:"terminal,omitempty"`
+	Framed   bool                `cbor:"framed,omitempty"   json:"framed,omitempty"`
+	Terminal *resources.Terminal `cbor:"terminal,omitempty" json:"terminal,omitempty"`
 	// Service makes an interactive run a hosted one.
-	Service *resources.Service `cbor:"service,omitempty"`
+	Service *resources.Service `cbor:"service,omitempty" json:"service,omitempty"`
 }
 
 // Validate bounds what a stranger may ask for.
