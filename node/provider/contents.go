@@ -83,7 +83,7 @@ func lentKey(lease mman.LeaseID, id mman.CID) []byte {
 // supply stores a content under the lease and refuses one that is not id.
 func (c contents) supply(ctx context.Context, id mman.CID, size uint64, r io.Reader) error {
 	if i, ok := resources.InterpreterAt(id); ok && i.Facet == c.lease.Algorithm().Facet {
-		return c.p.shelf.Install(i, r)
+		return c.p.install(ctx, i, r)
 	}
 	most := c.lease.Limits.InputBytes
 	if algorithm := c.lease.Algorithm(); algorithm.Supplied && algorithm.Resource == id && algorithm.Facet == resources.FacetContainer {
@@ -111,7 +111,17 @@ func (c contents) supply(ctx context.Context, id mman.CID, size uint64, r io.Rea
 	if got != id || n != size {
 		return fmt.Errorf("%w: %d bytes came that make %s, announced were %d of %s", mman.ErrContent, n, got, size, id)
 	}
+	if algorithm := c.lease.Algorithm(); algorithm.Supplied && algorithm.Resource == id {
+		c.arrived(ctx, algorithm.Facet, id)
+	}
 	return nil
+}
+
+// arrived has an algorithm that is whole in the lease's store compiled.
+func (c contents) arrived(ctx context.Context, facet resources.Facet, id mman.CID) {
+	if facet == resources.FacetWasm {
+		c.p.worker.Ahead(ctx, facet, id, c.local(c.own, id))
+	}
 }
 
 // owns reports as an error that r is not the content.
@@ -168,7 +178,7 @@ func (c contents) task(ctx context.Context, run session.Run, limits resources.Li
 	}
 	facet := c.lease.Algorithm().Facet
 	if i, ok := resources.InterpreterOf(facet); ok {
-		open[i.Module] = func(context.Context) (resources.Blob, error) { return c.p.shelf.Open(i.Module) }
+		open[i.Module] = c.p.shelved(i)
 	}
 	task := resources.Task{Algorithm: algorithm, Facet: facet, Args: run.Args, Stdin: run.Stdin, Seed: run.Seed, Limits: limits, Content: open, Service: run.Service, Environment: isEnvironment(c.lease)}
 	outlet, _ := c.lease.Outlet()
@@ -311,6 +321,9 @@ func (c contents) fetch(ctx context.Context, leg market.Leg, manifest resources.
 		}, c.p.cfg.Blocks)
 		if err == nil {
 			c.p.fetched.set(key, got.Root)
+			if leg.Role == market.RoleAlgorithm {
+				c.arrived(ctx, leg.Facet, got.Root)
+			}
 			return got.Root, c.p.records.Set(lentKey(c.lease.ID, got.Root), nil)
 		}
 		if !notFound(err) && !errors.Is(err, mman.ErrLeaseState) || c.p.ledger.Height() >= since+behindBlocks {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 
@@ -43,7 +44,20 @@ func (p *Provider) fetchInterpreter(ctx context.Context, i resources.Interpreter
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	return p.shelf.Install(i, f)
+	return p.install(ctx, i, f)
+}
+
+// install puts an interpreter on the shelf and has it compiled.
+func (p *Provider) install(ctx context.Context, i resources.Interpreter, r io.Reader) error {
+	if err := p.shelf.Install(i, r); err != nil {
+		return err
+	}
+	p.worker.Ahead(ctx, resources.FacetWasm, i.Module, p.shelved(i))
+	return nil
+}
+
+func (p *Provider) shelved(i resources.Interpreter) source {
+	return func(context.Context) (resources.Blob, error) { return p.shelf.Open(i.Module) }
 }
 
 // shareInterpreters serves the shelf's files to everybody, each once it is there.

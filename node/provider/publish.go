@@ -180,6 +180,9 @@ func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
 	if _, err := p.public.PutBlock(ctx, manifest); err != nil {
 		return fail(err)
 	}
+	if h.Kind == resources.KindAlgorithm && h.Facet == resources.FacetWasm {
+		p.worker.Ahead(ctx, h.Facet, h.Content, p.openHeld(h))
+	}
 	// What is held must be on disk before anybody can lease it; it is not lent,
 	// or on the old terms, until the offer is on the chain.
 	before, held := p.holdings.get(h.Resource)

@@ -326,7 +326,10 @@ func TestFetchWaitsForTheOtherNode(t *testing.T) {
 		}
 	}()
 	require.NoError(t, <-done)
-	require.Equal(t, mman.SumCID(mman.CodecRaw, module), compute.executor.Tasks()[0].Algorithm)
+	id := mman.SumCID(mman.CodecRaw, module)
+	require.Equal(t, id, compute.executor.Tasks()[0].Algorithm)
+	require.Equal(t, []mman.CID{id}, compute.executor.Came(), "compiled when it was fetched")
+	require.Equal(t, []mman.CID{id}, holder.executor.Came(), "compiled when it was published")
 
 	// An old lease gets its answer at once, and so does a missing content.
 	old := compute.lease(2, func(m *market.Lease) { m.Legs = append([]market.Leg{}, lease.Legs...) })
@@ -394,6 +397,25 @@ func TestInterpreterIsAskedFor(t *testing.T) {
 	require.ErrorIs(t, c.work.Supply(t.Context(), python.Module, uint64(len(module)), bytes.NewReader(module)), mman.ErrContent)
 	_, missing = ask(3, resources.FacetPython)
 	require.Contains(t, missing, python.Module)
+}
+
+// TestSuppliedAlgorithmsAreCompiledAtOnce: a module is, before anybody asks for a run;
+// a script is not, nor what is not whole.
+func TestSuppliedAlgorithmsAreCompiledAtOnce(t *testing.T) {
+	t.Parallel()
+	l := newLender(t, 0)
+	id := mman.SumCID(mman.CodecRaw, module)
+	supply := func(n byte, facet resources.Facet, size int) error {
+		c := l.consumer(t, l.lease(n, func(m *market.Lease) { m.Legs[0].Facet = facet }), 0)
+		require.NoError(t, c.open())
+		return c.work.Supply(t.Context(), id, uint64(size), bytes.NewReader(module))
+	}
+	require.NoError(t, supply(1, resources.FacetJS, len(module)))
+	require.ErrorIs(t, supply(2, resources.FacetWasm, len(module)+1), mman.ErrContent)
+	require.Empty(t, l.executor.Came())
+	require.NoError(t, supply(3, resources.FacetWasm, len(module)))
+	require.Equal(t, []mman.CID{id}, l.executor.Came())
+	require.Empty(t, l.executor.Tasks())
 }
 
 func TestSupplyIsChecked(t *testing.T) {

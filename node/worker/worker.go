@@ -76,6 +76,19 @@ func (w *Worker) Run(ctx context.Context, job Job) (Done, error) {
 	return done, errors.Join(err, prepared.Close())
 }
 
+// compiler is an executor that can compile a program before a task runs it.
+type compiler interface {
+	Ahead(ctx context.Context, program mman.CID, open func(context.Context) (resources.Blob, error))
+}
+
+// Ahead tells the executor of a facet that a program has come that it may be asked to
+// run, if it compiles; see wasm.Executor.Ahead. It does not wait.
+func (w *Worker) Ahead(ctx context.Context, facet resources.Facet, program mman.CID, open func(context.Context) (resources.Blob, error)) {
+	if c, ok := w.executors[facet].(compiler); ok {
+		c.Ahead(ctx, program, open)
+	}
+}
+
 // Guard prepares a task on guarded data; see gate.Prepare.
 func (w *Worker) Guard(ctx context.Context, facet resources.Facet, task resources.Task, o resources.Outlet) (*gate.Run, error) {
 	executor, err := w.executor(facet)

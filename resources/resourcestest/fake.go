@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	mman "github.com/limboid/massive-man"
@@ -21,6 +22,7 @@ type Fake struct {
 
 	mu    sync.Mutex
 	tasks []resources.Task
+	came  []mman.CID
 }
 
 var _ resources.Executor = (*Fake)(nil)
@@ -30,6 +32,22 @@ func (f *Fake) Tasks() []resources.Task {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]resources.Task(nil), f.tasks...)
+}
+
+// Ahead notes a program that can be opened.
+func (f *Fake) Ahead(ctx context.Context, program mman.CID, open func(context.Context) (resources.Blob, error)) {
+	if blob, err := open(ctx); err == nil && blob.Close() == nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.came = append(f.came, program)
+	}
+}
+
+// Came returns what Ahead was told of, in its order.
+func (f *Fake) Came() []mman.CID {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.came)
 }
 
 type fakePrepared struct{ task resources.Task }

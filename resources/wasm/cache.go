@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"container/list"
+	"context"
 	"fmt"
 	"os"
 	"sync"
@@ -34,6 +35,9 @@ type cache struct {
 	order   *list.List                 // the last used first
 	size    int64
 	closed  bool
+	// under are the modules that are compiled now; their channels are closed when
+	// that is over.
+	under map[mman.CID]chan struct{}
 }
 
 // cacheEntry is a module in the cache, or one that has left it and is in use yet.
@@ -47,7 +51,7 @@ type cacheEntry struct {
 func newCache(config Config) (*cache, error) {
 	c := &cache{
 		config: config, workers: make(chan struct{}, config.CompileWorkers),
-		entries: map[mman.CID]*list.Element{}, order: list.New(), engine: wazero.NewCompilationCache(),
+		entries: map[mman.CID]*list.Element{}, under: map[mman.CID]chan struct{}{}, order: list.New(), engine: wazero.NewCompilationCache(),
 	}
 	if config.CacheDir != "" {
 		if err := os.MkdirAll(config.CacheDir, 0o700); err != nil {
@@ -70,6 +74,55 @@ func (c *cache) get(id mman.CID) *cacheEntry {
 	entry := entryOf(element)
 	entry.users++
 	return entry
+}
+
+// begin makes its caller the only one that compiles a module, in a place among the
+// workers, until it calls done; or it returns the module, held, that another compiled
+// meanwhile.
+func (c *cache) begin(ctx context.Context, id mman.CID) (entry *cacheEntry, done func(), err error) {
+	late := func() error { return fmt.Errorf("wait for the compiler: %w", context.Cause(ctx)) }
+	leave, other := c.claim(id)
+	for other != nil {
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, nil, late()
+		}
+		leave, other = c.claim(id)
+	}
+	select {
+	case c.workers <- struct{}{}:
+	case <-ctx.Done():
+		leave()
+		return nil, nil, late()
+	}
+	done = func() {
+		<-c.workers
+		leave()
+	}
+	if entry := c.get(id); entry != nil { // another one was faster
+		done()
+		return entry, nil, nil
+	}
+	return nil, done, nil
+}
+
+// claim marks a module as compiled now, until leave is called; or it returns the
+// channel that is closed when another one has done so.
+func (c *cache) claim(id mman.CID) (leave func(), other <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if over, busy := c.under[id]; busy {
+		return nil, over
+	}
+	over := make(chan struct{})
+	c.under[id] = over
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.under, id)
+		close(over)
+	}, nil
 }
 
 func entryOf(element *list.Element) *cacheEntry {

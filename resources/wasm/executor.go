@@ -22,6 +22,7 @@ type Executor struct {
 	cache   *cache
 	places  chan struct{}
 	guests  chan struct{} // the interactive ones
+	ahead   ahead
 	closing chan struct{}
 	spare   spares
 
@@ -49,7 +50,7 @@ func New(config Config) (*Executor, error) {
 	e := &Executor{
 		config: config, cache: compiled, host: map[string]hostFunc{},
 		places: make(chan struct{}, config.MaxRuns), guests: make(chan struct{}, config.MaxInteractive), closing: make(chan struct{}),
-		ends: map[uint64]context.CancelCauseFunc{},
+		ahead: newAhead(), ends: map[uint64]context.CancelCauseFunc{},
 	}
 	for _, f := range hostFuncs() {
 		e.host[f.name] = f
@@ -180,20 +181,16 @@ func (e *Executor) module(ctx context.Context, id mman.CID, blob resources.Blob)
 	if blob.Size() > ModuleMaxBytes {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", mman.ErrModule, blob.Size(), ModuleMaxBytes)
 	}
-	select {
-	case e.cache.workers <- struct{}{}:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for the compiler: %w", context.Cause(ctx))
+	entry, done, err := e.cache.begin(ctx, id)
+	if err != nil || entry != nil {
+		return entry, err
 	}
 	started := false
 	defer func() {
 		if !started {
-			<-e.cache.workers
+			done()
 		}
 	}()
-	if entry := e.cache.get(id); entry != nil { // another one was faster
-		return entry, nil
-	}
 	source := make([]byte, blob.Size())
 	if _, err := io.ReadFull(blob, source); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -222,7 +219,7 @@ func (e *Executor) module(ctx context.Context, id mman.CID, blob resources.Blob)
 	started = true
 	go func(ctx context.Context) {
 		defer leave()
-		defer func() { <-e.cache.workers }()
+		defer done()
 		if _, ok := resources.InterpreterAt(id); ok {
 			// A fault of the compiler's in another goroutine would end the node, so
 			// that only what is known is compiled by several.
