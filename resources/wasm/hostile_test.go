@@ -2,6 +2,7 @@ package wasm_test
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/exec"
 	"runtime/metrics"
@@ -170,6 +171,7 @@ func TestHostileGuestsEndAtTheirLimits(t *testing.T) {
 	slices.Sort(names)
 	for _, name := range names {
 		guest := guests[name]
+		beside.goesOn(t, guest.module)
 		memory := watchMemory()
 		stop := beside.keepOn(t)
 		task, _ := newTask(guest.module)
@@ -219,6 +221,56 @@ func (n *neighbour) once(t *testing.T) uint64 {
 	return result.Usage.Fuel
 }
 
+// again runs the neighbour once, for a goroutine beside the test's own, and reports
+// whether it got its answer for its fuel.
+func (n *neighbour) again(t *testing.T) bool {
+	t.Helper()
+	prepared, err := n.executor.Prepare(t.Context(), n.task)
+	if err != nil {
+		t.Error(err)
+		return false
+	}
+	var stdout strings.Builder
+	result, err := n.executor.Run(t.Context(), prepared, resources.IO{Stdout: &stdout})
+	if err != nil || stdout.String() != n.text || result.Usage.Fuel != n.fuel {
+		t.Errorf("the session beside it: %d bytes for %d fuel, not %d for %d: %v", stdout.Len(), result.Usage.Fuel, len(n.text), n.fuel, err)
+		return false
+	}
+	return true
+}
+
+// goesOn has a guest run, with all the fuel that there is, until the neighbour has run
+// twice beside it. A guest that ends sooner runs again; one with which the neighbour
+// cannot run meets its limit of time.
+func (n *neighbour) goesOn(t *testing.T, module []byte) {
+	t.Helper()
+	task, _ := newTask(module)
+	task.Limits = hostileLimits()
+	task.Limits.Fuel = resources.MaxLimits().Fuel
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan struct{})
+	for started := false; ctx.Err() == nil; started = true {
+		prepared, err := n.executor.Prepare(t.Context(), task)
+		require.NoError(t, err)
+		if !started {
+			go func() {
+				defer close(ended)
+				defer cancel()
+				for range 2 {
+					if !n.again(t) {
+						return
+					}
+				}
+			}()
+		}
+		_, err = n.executor.Run(ctx, prepared, resources.IO{Stdout: io.Discard})
+		require.Error(t, err)
+		require.NotErrorIs(t, err, mman.ErrWall, "the session beside it does not go on")
+	}
+	<-ended
+}
+
 // keepOn runs the neighbour until the returned function is called, once more after
 // that, and says how often it ran.
 func (n *neighbour) keepOn(t *testing.T) (stop func() int) {
@@ -233,15 +285,7 @@ func (n *neighbour) keepOn(t *testing.T) (stop func() int) {
 				last = true
 			default:
 			}
-			prepared, err := n.executor.Prepare(t.Context(), n.task)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			var stdout strings.Builder
-			result, err := n.executor.Run(t.Context(), prepared, resources.IO{Stdout: &stdout})
-			if err != nil || stdout.String() != n.text || result.Usage.Fuel != n.fuel {
-				t.Errorf("the session beside it: %d bytes for %d fuel, not %d for %d: %v", stdout.Len(), result.Usage.Fuel, len(n.text), n.fuel, err)
+			if !n.again(t) {
 				return
 			}
 		}
