@@ -124,6 +124,9 @@ type Options struct {
 // switches turn rules off, for the tests that show that they are needed.
 type switches struct {
 	anyImport bool // tables, memories and globals may be imported
+	anyName   bool // the meter's names may be used
+	anySize   bool // modules, functions and their locals are as large as they are
+	threads   bool // a fence is an operator, a shared memory and a relaxed vector are others
 	naive     bool // every node is charged for itself, on the global
 	noChecks  bool
 	noStack   bool
@@ -170,7 +173,13 @@ func instrument(module []byte, opts Options, sw switches) (Metered, error) {
 		return Metered{}, fmt.Errorf("meter the module: %w", err)
 	}
 	o := newOutput(m, sw)
-	b := newBody(m, operators(), sw)
+	ops := operators()
+	if sw.threads {
+		fenced := *ops
+		fenced[0xfe] = operator{imm: immIndexZero}
+		ops = &fenced
+	}
+	b := newBody(m, ops, sw)
 	for i := range m.bodies {
 		if err := b.validate(i); err != nil {
 			return Metered{}, fmt.Errorf("meter the module: %w", err)

@@ -84,7 +84,7 @@ type elemSegment struct {
 
 // parse reads and validates everything but the code.
 func parse(b []byte, opts Options, sw switches) (*module, error) {
-	if len(b) > ModuleMaxBytes {
+	if len(b) > ModuleMaxBytes && !sw.anySize {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", mman.ErrModule, len(b), ModuleMaxBytes)
 	}
 	if len(b) < 8 || string(b[:4]) != "\x00asm" {
@@ -94,7 +94,7 @@ func parse(b []byte, opts Options, sw switches) (*module, error) {
 		return nil, fmt.Errorf("%w: WebAssembly version %#x; build a core module of version 1, not a component", mman.ErrModule, v)
 	}
 	m := &module{b: b, dataCount: -1, maxPages: maxPages, allowed: workBase + workPerByte*len(b)}
-	r := reader{b: b, pos: 8, end: len(b)}
+	r := reader{b: b, pos: 8, end: len(b), lax: sw.threads}
 	last := 0
 	for r.more() {
 		start := r.pos
@@ -183,7 +183,7 @@ func (m *module) parseSection(id int, r *reader, opts Options, sw switches) erro
 			m.constant(r, g.value)
 		}
 	case SectionExport:
-		m.parseExports(r)
+		m.parseExports(r, sw)
 	case SectionStart:
 		m.parseStart(r)
 	case SectionElement:
@@ -193,7 +193,7 @@ func (m *module) parseSection(id int, r *reader, opts Options, sw switches) erro
 	case SectionDataCount:
 		m.dataCount = int(r.u32())
 	case SectionCode:
-		m.parseBodies(r)
+		m.parseBodies(r, sw)
 	case SectionData:
 		for range r.count() {
 			m.parseData(r)
@@ -285,7 +285,7 @@ func (r *reader) limits(top uint32) (low, high uint32) {
 	switch {
 	case r.err != nil:
 		return 0, 0
-	case flag == 2 || flag == 3:
+	case (flag == 2 || flag == 3) && !r.lax:
 		r.fail(start, errors.New("it is shared; threads are not supported"))
 	case flag > 3 && flag < 8:
 		r.fail(start, errors.New("it has 64-bit addresses (memory64), which are not supported"))
@@ -352,7 +352,7 @@ func (m *module) parseImports(r *reader, opts Options, sw switches) {
 			return
 		}
 		switch {
-		case reserved(name):
+		case reserved(name) && !sw.anyName:
 			r.fail(start, fmt.Errorf("%w: %.64q.%.64q; names that begin with %q are the meter's", mman.ErrImport, from, name, ReservedPrefix))
 		case kind != kindFunction && !sw.anyImport:
 			r.fail(start, fmt.Errorf("%w: %.64q.%.64q is not a function; only functions are provided", mman.ErrImport, from, name))
@@ -379,7 +379,7 @@ func (m *module) parseImports(r *reader, opts Options, sw switches) {
 	m.declared = make([]bool, len(m.funcs))
 }
 
-func (m *module) parseExports(r *reader) {
+func (m *module) parseExports(r *reader, sw switches) {
 	m.exports = r.count()
 	seen := make(map[string]struct{}, min(m.exports, maxItems))
 	for range m.exports {
@@ -388,7 +388,7 @@ func (m *module) parseExports(r *reader) {
 		if r.err != nil {
 			return
 		}
-		if reserved(name) {
+		if reserved(name) && !sw.anyName {
 			r.failf(start, "it exports %.64q; names that begin with %q are the meter's", name, ReservedPrefix)
 			return
 		}
@@ -560,12 +560,12 @@ func (m *module) elementType(r *reader, kind uint32) byte {
 	return t
 }
 
-func (m *module) parseBodies(r *reader) {
+func (m *module) parseBodies(r *reader, sw switches) {
 	n := r.count()
 	m.bodies = make([]reader, 0, n)
 	for i := range n {
 		start, size := r.pos, r.u32()
-		if size > FunctionMaxBytes {
+		if size > FunctionMaxBytes && !sw.anySize {
 			r.failf(start, "function %d has %d bytes; at most %d are allowed", m.imported[kindFunction]+i, size, FunctionMaxBytes)
 		}
 		m.bodies = append(m.bodies, r.sub(size))

@@ -337,6 +337,9 @@ func (r *reader) next(t *[operatorCount]operator) instr {
 		in.op = prefixed + int(n)
 	case prefixVector:
 		n := r.u32()
+		if n >= operatorCount-vectorial && r.lax {
+			n = 14 // swizzle, of which the first is the relaxed form
+		}
 		if n >= operatorCount-vectorial {
 			r.failf(in.start, "operator 0xfd %d is one of relaxed vectors (SIMD), which processors do differently", n)
 			return in

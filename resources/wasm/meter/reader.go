@@ -22,6 +22,8 @@ type reader struct {
 	pos, end int
 	err      error
 	errPos   int
+	// lax does not refuse shared memories and relaxed vectors for what they are.
+	lax bool
 }
 
 // fail ends the reading with an error about the byte at a position.
@@ -47,7 +49,7 @@ func (r *reader) sub(n uint32) reader {
 		return reader{b: r.b, pos: r.end, end: r.end, err: r.err, errPos: r.errPos}
 	}
 	r.pos += int(n)
-	return reader{b: r.b, pos: start, end: r.pos}
+	return reader{b: r.b, pos: start, end: r.pos, lax: r.lax}
 }
 
 // take returns the next n bytes.

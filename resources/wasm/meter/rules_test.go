@@ -1,6 +1,7 @@
 package meter_test
 
 import (
+	"bytes"
 	"math"
 	"runtime"
 	"testing"
@@ -429,6 +430,31 @@ func TestRefusals(t *testing.T) {
 		_, err := meter.Instrument(tt.module, meter.Options{Known: func(_, name string) bool { return name != "open" }})
 		require.ErrorIs(t, err, tt.want, name)
 		require.ErrorContains(t, err, tt.text, name)
+	}
+	// Without its rule each of these is not refused, or for another reason.
+	many := one(nil, nil, bytes.Repeat([]byte{i32}, 50_001))
+	for name, tt := range map[string]struct {
+		module []byte
+		text   string
+		off    meter.Switches
+	}{
+		"threads":            {body(ops(0xfe, 3, 0)), "threads", meter.Switches{Threads: true}},
+		"a shared memory":    {(&builder{memory: []byte{1, 3, 1, 2}}).bytes(), "threads", meter.Switches{Threads: true}},
+		"relaxed vectors":    {body(cv128(0), cv128(0), simd(0x100), drop()), "relaxed", meter.Switches{Threads: true}},
+		"a reserved export":  {exporting(meter.LimitGlobal), "meter's", meter.Switches{AnyName: true}},
+		"a reserved import":  {importing.bytes(), "meter's", meter.Switches{AnyName: true}},
+		"an imported global": {withImport(3, i32, 0), "not a function", meter.Switches{AnyImport: true}},
+		"an imported memory": {withImport(2, 0, 1), "not a function", meter.Switches{AnyImport: true}},
+		"an imported table":  {withImport(1, fref, 0, 1), "not a function", meter.Switches{AnyImport: true}},
+		"a long function":    {huge.bytes(), "1048576", meter.Switches{AnySize: true}},
+		"a large module":     {make([]byte, meter.ModuleMaxBytes+1), "33554433", meter.Switches{AnySize: true}},
+		"many locals":        {many, "locals", meter.Switches{AnySize: true}},
+	} {
+		_, err := meter.Instrument(tt.module, meter.Options{})
+		require.ErrorContains(t, err, tt.text, name)
+		if _, err := meter.InstrumentWith(tt.module, meter.Options{}, tt.off); err != nil {
+			require.NotContains(t, err.Error(), tt.text, name)
+		}
 	}
 	_, err := meter.Instrument(body(ops(0x01), ops(0x6a)), meter.Options{})
 	require.EqualError(t, err, "meter the module: not a runnable module: function 0, byte 51: an operand is missing for operator 0x6a")

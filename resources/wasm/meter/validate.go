@@ -140,7 +140,7 @@ func (b *body) readLocals() {
 		if b.r.err != nil {
 			return
 		}
-		if uint64(n)+uint64(len(b.locals)) > maxLocals || !b.m.spend(int(n)+1) {
+		if uint64(n)+uint64(len(b.locals)) > maxLocals && !b.sw.anySize || !b.m.spend(int(n)+1) {
 			b.r.failf(start, "%d more locals; at most %d in a function are allowed, and less in a module of many", n, maxLocals)
 			return
 		}
