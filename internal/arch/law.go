@@ -125,6 +125,7 @@ func Homes() []Home {
 		home("github.com/dgraph-io", "the one store on disk", "node/store"),
 		home("cel.dev/cel-go", "tests only: policies have their own evaluator, so that an upgrade is no fork"),
 		home("github.com/parquet-go", "tests only: another reader and writer of Parquet, to hold ours against"),
+		home("github.com/gorilla/websocket", "tests only: a websocket's two ends that others wrote, to hold endpoints against"),
 		home("github.com/fxamacker/cbor", "one strict codec", "internal/dagcbor"),
 		home("github.com/oasisprotocol/curve25519-voi", "one ed25519 verifier everywhere", "internal/sig"),
 		home("github.com/decred/dcrd", "one secp256k1 verifier everywhere; the keyring derives keys", "internal/sig", "sdk/keyring"),

@@ -31,18 +31,21 @@ func (s *shell) host(t *testing.T, flags ...string) *job {
 	return begin(t, s.consumer, append(args, "--", "-c", hostedPage)...)
 }
 
-// healthy waits until the container was healthy for the n-th time and returns its address.
-func healthy(t *testing.T, j *job, n int) string {
+// hosted is what request host says of a container that is healthy.
+type hosted struct {
+	URL     string `json:"url"`
+	Network string `json:"network"`
+}
+
+// healthy waits until the container was healthy for the n-th time and returns where it
+// is reached.
+func healthy(t *testing.T, j *job, n int) hosted {
 	t.Helper()
-	var answers []struct {
-		URL string `json:"url"`
-	}
+	var answers []hosted
 	eventually(t, 2*within, "a healthy container", func(context.Context) (bool, error) {
 		answers = nil
 		for d := json.NewDecoder(bytes.NewReader(j.out.Bytes())); ; {
-			var one struct {
-				URL string `json:"url"`
-			}
+			var one hosted
 			if d.Decode(&one) != nil {
 				break
 			}
@@ -51,7 +54,7 @@ func healthy(t *testing.T, j *job, n int) string {
 		return len(answers) >= n || j.ended(), nil
 	})
 	require.False(t, j.ended(), "%s\n%s", &j.out, &j.errs)
-	return answers[n-1].URL
+	return answers[n-1]
 }
 
 // containers lists those of the provider.
@@ -72,6 +75,17 @@ func (s *shell) containers(t *testing.T) []string {
 	return ids
 }
 
+// pageAt fetches the page at an address.
+func pageAt(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url + "/")
+	require.NoError(t, err)
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	return string(b)
+}
+
 // TestHost has a web service hosted, reaches it in a browser through the consumer's
 // loopback, kills the provider under it, which leaves no container and a record, and
 // drains the one that comes after.
@@ -85,7 +99,7 @@ func TestHost(t *testing.T) {
 	first, err := node.ReadRunning(s.home)
 	require.NoError(t, err)
 	j := s.host(t)
-	url := healthy(t, j, 1)
+	url := healthy(t, j, 1).URL
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -107,19 +121,14 @@ func TestHost(t *testing.T) {
 	// program has it hosted again, behind the same address.
 	s.provider.kill(t)
 	at := func(flag, addr string) []string { return []string{flag, strings.TrimPrefix(addr, "http://")} }
-	flags := append(at("--rpc-listen", first.RPC), "--engine", os.Getenv("MMAN_DOCKER_HOST"), "--provide")
+	flags := append(at("--rpc-listen", first.RPC), "--engine", os.Getenv("MMAN_DOCKER_HOST"), "--provide", "--host-listen", "127.0.0.1")
 	for _, peer := range first.Peers {
 		addr, _, _ := strings.Cut(peer, "/p2p/")
 		flags = append(flags, "--listen", addr)
 	}
 	s.provider = serve(t, s.home, flags...)
-	require.Equal(t, url, healthy(t, j, 2))
-	resp, err := http.Get(url + "/")
-	require.NoError(t, err)
-	b, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	require.Contains(t, string(b), "from afar")
+	require.Equal(t, url, healthy(t, j, 2).URL)
+	require.Contains(t, pageAt(t, url), "from afar")
 	require.Contains(t, s.provider.errs.String(), "containers of an earlier run were removed")
 	require.Contains(t, s.provider.errs.String(), "a run ended with the node that carried it out")
 	status = run(t, s.home, "status", "--home", s.home)
@@ -130,9 +139,15 @@ func TestHost(t *testing.T) {
 	require.Zero(t, j.end(t, 2*within), "%s\n%s", &j.out, &j.errs)
 	require.Contains(t, j.out.String(), `"paid_uman"`)
 
+	// Where a policy allows it others reach it at a port of the provider.
+	j = s.host(t, "--public")
+	require.NotZero(t, j.end(t, within), "%s\n%s", &j.out, &j.errs)
+	require.Contains(t, j.errs.String(), "limits.network of the compute's policy is not port")
+	s.lend(t, "resource: {kind: compute, facet: container, name: seen from outside, attributes: {door: open}}\npolicy: {default: allow, limits: {network: port}}\nprice: {units: [{unit: wall_ms, per: 1000, price: 1uman}]}\ncapacity: 2\n", "")
+	j = s.host(t, "--public", "--where", `"door=open" in offer.attributes`, "--restart", "no", "--follow")
+	require.Contains(t, pageAt(t, "http://"+healthy(t, j, 1).Network), "from afar")
+
 	// A drain tells the consumer, ends what is hosted, settles, and ends the node.
-	j = s.host(t, "--restart", "no", "--follow")
-	healthy(t, j, 1)
 	drain := run(t, s.home, "drain", "--home", s.home, "--notice", "1s")
 	require.Zero(t, drain.code, "%s", &drain.errs)
 	require.Zero(t, s.provider.end(t, within), "%s", &s.provider.errs)

@@ -116,7 +116,7 @@ func (r Rejection) Explain() string {
 		return what + " was not asked: the policies of the candidates before it took all the steps that a request has, name fewer candidates"
 	default:
 		if r.Rule == RuleWhere {
-			return what + " does not meet your own --where"
+			return what + " does not meet your own --where (a --sandbox is one, too)"
 		}
 		return fmt.Sprintf("%s does not fit in its %s", what, r.Rule)
 	}
