@@ -280,7 +280,8 @@ func TestHostedRestarts(t *testing.T) {
 	})
 	t.Run("when it kills what leads to it", func(t *testing.T) {
 		t.Parallel()
-		g := host(t, e, "echo born; kill -9 -1; sleep 1000", resources.Service{Port: 8080, Restart: resources.RestartAlways})
+		// The way may be there a moment after the program.
+		g := host(t, e, "echo born; while :; do kill -9 -1; sleep 1; done", resources.Service{Port: 8080, Restart: resources.RestartAlways})
 		g.until(hosting.Restart)
 		require.Equal(t, uint64(1), g.until(hosting.Running).Restarts)
 	})
