@@ -10,24 +10,35 @@ import (
 	"github.com/limboid/massive-man/abci/state"
 )
 
+type size struct {
+	name string
+	keys uint64
+}
+
+func sizes() []size { return []size{{"10k", 10_000}, {"1M", 1_000_000}} }
+
+// filled is a state with so many accounts.
+func filled(b *testing.B, keys uint64) *state.Store {
+	b.Helper()
+	s, err := state.Open(state.NewMemory())
+	require.NoError(b, err)
+	value := make([]byte, 80)
+	o := s.Begin()
+	for i := range keys {
+		require.NoError(b, o.Set("bank", state.BankAccounts.Key(state.Uint64Key(i)), value))
+	}
+	staged, err := s.Stage(o)
+	require.NoError(b, err)
+	require.NoError(b, s.Commit(staged, 1, nil))
+	return s
+}
+
 // BenchmarkStage executes and hashes blocks of 10,000 updates spread over all
 // keys, as transfers between random accounts are.
 func BenchmarkStage(b *testing.B) {
-	for _, size := range []struct {
-		name string
-		keys uint64
-	}{{"10k", 10_000}, {"1M", 1_000_000}} {
+	for _, size := range sizes() {
 		b.Run(size.name, func(b *testing.B) {
-			s, err := state.Open(state.NewMemory())
-			require.NoError(b, err)
-			value := make([]byte, 80)
-			o := s.Begin()
-			for i := range size.keys {
-				require.NoError(b, o.Set("bank", state.BankAccounts.Key(state.Uint64Key(i)), value))
-			}
-			staged, err := s.Stage(o)
-			require.NoError(b, err)
-			require.NoError(b, s.Commit(staged, 1, nil))
+			s, value := filled(b, size.keys), make([]byte, 80)
 			const updates = 10_000
 			rng := rand.New(rand.NewPCG(1, 2))
 			n := uint64(0)
@@ -53,21 +64,9 @@ func BenchmarkStage(b *testing.B) {
 // BenchmarkRoot hashes blocks of 3,000 transfers from 10,000 accounts to any other,
 // which were executed before: each reads and writes two accounts.
 func BenchmarkRoot(b *testing.B) {
-	for _, size := range []struct {
-		name string
-		keys uint64
-	}{{"10k", 10_000}, {"1M", 1_000_000}} {
+	for _, size := range sizes() {
 		b.Run(size.name, func(b *testing.B) {
-			s, err := state.Open(state.NewMemory())
-			require.NoError(b, err)
-			value := make([]byte, 80)
-			o := s.Begin()
-			for i := range size.keys {
-				require.NoError(b, o.Set("bank", state.BankAccounts.Key(state.Uint64Key(i)), value))
-			}
-			staged, err := s.Stage(o)
-			require.NoError(b, err)
-			require.NoError(b, s.Commit(staged, 1, nil))
+			s, value := filled(b, size.keys), make([]byte, 80)
 			const transfers = 3000
 			rng := rand.New(rand.NewPCG(1, 2))
 			n := uint64(0)
