@@ -11,9 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
-	"github.com/limboid/massive-man/examples"
 	"github.com/limboid/massive-man/resources"
-	"github.com/limboid/massive-man/resources/resourcestest"
 	"github.com/limboid/massive-man/resources/wasm"
 )
 
@@ -21,9 +19,7 @@ import (
 // whoever else wants it meanwhile; the runs that follow compile nothing.
 func TestAhead(t *testing.T) {
 	t.Parallel()
-	content := &resourcestest.Content{}
-	task := resources.Task{Algorithm: content.Add(examples.WordcountModule()), Stdin: content.Add([]byte("a b a")), Limits: resources.DefaultLimits(), Content: content}
-	task.Limits.WallMs = resources.MaxLimits().WallMs
+	task := newLargeTask()
 	begun, goOn := make(chan struct{}, 16), make(chan struct{})
 	e := newExecutor(t, func(c *wasm.Config) {
 		c.CacheDir, c.CompileWorkers = filepath.Join(t.TempDir(), "cache"), 4
@@ -34,7 +30,7 @@ func TestAhead(t *testing.T) {
 		}
 	})
 	came := func() {
-		e.Ahead(t.Context(), task.Algorithm, func(ctx context.Context) (resources.Blob, error) { return content.Open(ctx, task.Algorithm) })
+		e.Ahead(t.Context(), task.Algorithm, func(ctx context.Context) (resources.Blob, error) { return task.Content.Open(ctx, task.Algorithm) })
 	}
 	came()
 	<-begun // and nobody has asked for a run

@@ -18,13 +18,19 @@ import (
 	"github.com/limboid/massive-man/resources/wasm/wasmtest"
 )
 
+// newLargeTask counts words with a module that takes long to compile.
+func newLargeTask() resources.Task {
+	content := &resourcestest.Content{}
+	task := resources.Task{Algorithm: content.Add(examples.WordcountModule()), Stdin: content.Add([]byte("a b a")), Limits: resources.DefaultLimits(), Content: content}
+	task.Limits.WallMs = resources.MaxLimits().WallMs
+	return task
+}
+
 // TestCompileApart: a large module is compiled elsewhere, once; whatever goes wrong
 // there, it runs.
 func TestCompileApart(t *testing.T) {
 	t.Parallel()
-	content := &resourcestest.Content{}
-	large := resources.Task{Algorithm: content.Add(examples.WordcountModule()), Stdin: content.Add([]byte("a b a")), Limits: resources.DefaultLimits(), Content: content}
-	large.Limits.WallMs = resources.MaxLimits().WallMs
+	large := newLargeTask()
 	small, _ := newTask(wasmtest.Print("hello"))
 	for name, elsewhere := range map[string]func(ctx context.Context, folder string, module []byte) error{
 		"well": func(ctx context.Context, folder string, module []byte) error {

@@ -90,6 +90,14 @@ func TestWhyNotServed(t *testing.T) {
 			}
 		})
 	}
+	t.Run("offered since", func(t *testing.T) {
+		_, forget := s.lend(t, open, "2MAN")
+		_, said, _ := strings.Cut(s.me.fails(t, 3, run...), "mman: request ")
+		forget()
+		_, forget = s.lend(t, open, cheap)
+		defer forget()
+		require.Contains(t, s.me.says(t, "why", said[:40]), "It would be matched by what is offered now")
+	})
 	t.Run("capacity", func(t *testing.T) {
 		_, forget := s.lend(t, open, cheap)
 		defer forget()
