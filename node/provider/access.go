@@ -294,8 +294,18 @@ func (p *Provider) watchedGrant(ctx context.Context, lease market.Lease, h holdi
 	if err != nil {
 		return blocks.Grant{}, err
 	}
+	why := "" // it was cut off
+	if still := g.Still; still != nil {
+		g.Still = func() error {
+			err := still()
+			if err != nil {
+				why = err.Error()
+			}
+			return err
+		}
+	}
 	g.Over = func(sent uint64) {
-		err := n.end(func(a *Access) { a.BytesIn, a.BytesOut = sent, sent })
+		err := n.end(func(a *Access) { a.BytesIn, a.BytesOut, a.Reason = sent, sent, why })
 		if err != nil {
 			p.log.LogAttrs(ctx, slog.LevelWarn, "the end of a transfer is not in the log", slog.String("lease", lease.ID.String()), slog.Any("error", err))
 		}

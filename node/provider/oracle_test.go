@@ -59,7 +59,7 @@ func TestNoOracle(t *testing.T) {
 	require.NoError(t, blocks.Serve(t.Context(), l.host, l, blocks.Default()))
 	other := p2ptest.Start(t, 1)
 	p2ptest.Connect(t, l.host, other)
-	secret := bytes.Repeat([]byte("sealed "), 100_000) // three blocks and their root
+	secret := bytes.Repeat([]byte("sealed "), 400_000) // three blocks and their root
 	p, err := l.Publish(t.Context(), listing(t, resources.KindDataset, "data", true, secret))
 	require.NoError(t, err)
 	root, _, err := content.SumUnixFS(t.Context(), bytes.NewReader(secret))
@@ -81,7 +81,7 @@ func TestNoOracle(t *testing.T) {
 			}
 		},
 		"block": func(r *blocks.Request, here bool) {
-			if r.Root = mman.SumCID(mman.CodecRaw, secret[:256<<10]); !here {
+			if r.Root = mman.SumCID(mman.CodecRaw, secret[:content.ChunkSize]); !here {
 				r.Root = mman.SumCID(mman.CodecRaw, []byte{byte(random.Uint32()), byte(random.Uint32())})
 			}
 		},
@@ -190,4 +190,103 @@ func TestLentIsNotServedOn(t *testing.T) {
 		require.ErrorIs(t, c.work.Supply(t.Context(), lent, uint64(len(module)), strings.NewReader(fmt.Sprintf("%*s", len(module), "x"))), mman.ErrContent)
 	}
 	require.NoError(t, c.work.Supply(t.Context(), lent, uint64(len(module)), bytes.NewReader(module)))
+}
+
+// halfway is a block store that calls then, once, when so many blocks were read after it
+// was armed.
+type halfway struct {
+	content.Blockstore
+
+	left *atomic.Int64
+	then func()
+}
+
+func (h halfway) Get(ctx context.Context, id cid.Cid) (blockformat.Block, error) {
+	b, err := h.Blockstore.Get(ctx, id)
+	if h.left.Add(-1) == 0 {
+		h.then()
+	}
+	return b, err
+}
+
+// TestLeaseEndsWithinATransfer: what allowed a transfer is asked again while it goes on.
+// When the lease is over, or the share was taken back, after some blocks, the next block
+// is not there, and the owner's log says that the transfer has ended and why.
+func TestLeaseEndsWithinATransfer(t *testing.T) {
+	t.Parallel()
+	big := make([]byte, 8*content.ChunkSize) // no two blocks alike
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(big)
+	copy(big, module)
+	change := func(l *lender, id mman.LeaseID, f func(*market.Lease)) {
+		lease := l.chain.leases[id]
+		f(&lease)
+		l.chain.leases[id] = lease
+	}
+	for name, tc := range map[string]struct {
+		end    func(l *lender, id mman.LeaseID)
+		reason string // "" is a lease that stands
+	}{
+		"closed": {func(l *lender, id mman.LeaseID) {
+			change(l, id, func(m *market.Lease) { m.State = market.LeaseClosed })
+		}, "it is closed"},
+		"expired":        {func(l *lender, _ mman.LeaseID) { l.chain.height = 1000 }, "expires at height 1000"},
+		"revoked":        {func(l *lender, _ mman.LeaseID) { l.chain.grant = nil }, "was revoked or has expired"},
+		"denied":         {func(l *lender, _ mman.LeaseID) { l.chain.grant = &policy.Policy{Default: policy.Deny} }, `rule "default"`},
+		"blocks go by":   {func(*lender, mman.LeaseID) {}, ""},
+		"and no more do": {func(l *lender, _ mman.LeaseID) { l.chain.height-- }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLender(t, 0)
+			var left atomic.Int64
+			lease := mman.LeaseID{1}
+			l.stores.private = content.NewPrivateStore(halfway{content.Memory(), &left, func() {
+				l.chain.change(func() {
+					l.chain.height++
+					tc.end(l, lease)
+				})
+			}})
+			l.restart(t)
+			require.NoError(t, blocks.Serve(t.Context(), l.host, l, blocks.Default()))
+			other := p2ptest.Start(t, 1)
+			p2ptest.Connect(t, l.host, other)
+			p, err := l.Publish(t.Context(), listing(t, resources.KindAlgorithm, "algo", true, big))
+			require.NoError(t, err)
+			l.eventually(t, "prepared, so that nobody else reads", func() bool { return len(l.executor.Came()) > 0 })
+			l.chain.change(func() { l.chain.grant = &policy.Policy{Default: policy.Allow} })
+			l.lease(lease[0], func(m *market.Lease) {
+				m.Legs = []market.Leg{
+					{Role: market.RoleAlgorithm, Facet: resources.FacetWasm, Resource: p.Resource, Offer: p.Offer, Peer: l.host.ID(), Provider: l.chain.Address(), Granted: true},
+					{Role: market.RoleCompute, Peer: other.ID()},
+				}
+			})
+			r := blocks.Request{Lease: lease, Asker: other.ID()}
+			r.Root, _, err = content.SumUnixFS(t.Context(), bytes.NewReader(big))
+			require.NoError(t, err)
+			payload, err := r.Payload()
+			require.NoError(t, err)
+			r.Signature = other.Sign(mman.SignBlocks, chainID, payload)
+			into := content.NewPrivateStore(content.Memory())
+			left.Store(4)
+			got, err := blocks.Fetch(t.Context(), other, blocks.Job{Sources: []blocks.Source{{Peer: l.host.ID(), Request: r}}, Into: into, MaxBytes: 16 << 20}, blocks.Default())
+			var log []provider.Access
+			l.eventually(t, "the transfer is over", func() bool {
+				var err error
+				log, err = l.Accesses(provider.AccessFilter{Limit: 10, Lease: lease})
+				return err == nil && len(log) == 1 && log[0].Over
+			})
+			require.Equal(t, policy.Allow, log[0].Decision)
+			if tc.reason == "" {
+				require.NoError(t, err)
+				require.EqualValues(t, len(big), got.Size)
+				require.Empty(t, log[0].Reason)
+				return
+			}
+			require.ErrorIs(t, err, mman.ErrNotFound, "as if the block were not there")
+			require.NotContains(t, err.Error(), tc.reason, "who asks is not told")
+			require.Contains(t, log[0].Reason, tc.reason, "the owner is")
+			require.NotZero(t, log[0].BytesOut)
+			require.LessOrEqual(t, log[0].BytesOut, uint64(len(big)/2), "nothing after it")
+		})
+	}
 }

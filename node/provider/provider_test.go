@@ -65,6 +65,8 @@ type chain struct {
 	bound  map[mman.PeerID]mman.Address
 	addrs  map[mman.PeerID][]string
 
+	grant *policy.Policy // to everybody, until it is revoked
+
 	rfps     map[mman.RequestID]rfp.RFP
 	requests map[mman.RequestID]market.Request
 
@@ -127,7 +129,12 @@ func (c *chain) Offer(id mman.CID) (market.Offer, error) {
 }
 
 func (c *chain) Grant(market.Leg, mman.Address) (policy.Policy, error) {
-	return policy.Policy{}, mman.ErrNotFound
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.grant == nil {
+		return policy.Policy{}, mman.ErrNotFound
+	}
+	return *c.grant, nil
 }
 
 func (c *chain) RFP(id mman.RequestID) (rfp.RFP, market.Request, error) {

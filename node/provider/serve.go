@@ -34,6 +34,7 @@ func (p *Provider) Authorize(ctx context.Context, r blocks.Request, remote mman.
 	if r.IsPublic() {
 		return blocks.Grant{Store: p.public.Public(), Root: r.Root}, nil
 	}
+	height := p.ledger.Height() // before the lease is read: what is decided is at least as new
 	lease, err := p.ledger.Lease(r.Lease)
 	if err != nil {
 		return blocks.Grant{}, err
@@ -47,7 +48,7 @@ func (p *Provider) Authorize(ctx context.Context, r blocks.Request, remote mman.
 	case sig.VerifyEd25519(lease.LeaseKey, digest[:], r.Signature):
 		return p.kept(ctx, lease, r)
 	case remote == lease.Compute().Peer && sig.VerifyEd25519(remote, digest[:], r.Signature):
-		g, err := p.lent(ctx, lease, r, remote)
+		g, err := p.lent(ctx, lease, r, remote, height)
 		if err != nil {
 			p.refused(ctx, AccessTransfer, lease, remote, err)
 		}
@@ -81,12 +82,10 @@ func (p *Provider) kept(ctx context.Context, lease market.Lease, r blocks.Reques
 
 // lent grants the compute provider the private content of this node's own
 // unsealed legs. What has a price per lease is lent once the lease was accepted on
-// the ledger: then that price is owed, whatever receipts say.
-func (p *Provider) lent(ctx context.Context, lease market.Lease, r blocks.Request, remote mman.PeerID) (blocks.Grant, error) {
-	if err := p.usable(lease); err != nil {
-		return blocks.Grant{}, err
-	}
-	if err := p.decide(lease); err != nil {
+// the ledger: then that price is owed, whatever receipts say. What is decided here at a
+// height is decided again at each later one while the transfer goes on.
+func (p *Provider) lent(ctx context.Context, lease market.Lease, r blocks.Request, remote mman.PeerID, height uint64) (blocks.Grant, error) {
+	if err := p.standing(lease); err != nil {
 		return blocks.Grant{}, err
 	}
 	for _, leg := range lease.Legs {
@@ -98,8 +97,38 @@ func (p *Provider) lent(ctx context.Context, lease market.Lease, r blocks.Reques
 			if leg.Price.PerLease > 0 && lease.Accepted == 0 && !p.off.accepted {
 				return blocks.Grant{}, fmt.Errorf("lease %s: %w: it was not accepted, and its %s costs %s a lease: accept it on the ledger first", r.Lease, mman.ErrLeaseState, leg.Role, leg.Price.PerLease)
 			}
-			return p.watchedGrant(ctx, lease, h, remote, blocks.Grant{Store: p.stores.Private(), Root: h.Content, Salt: h.Salt[:]})
+			g := blocks.Grant{Store: p.stores.Private(), Root: h.Content, Salt: h.Salt[:], Still: p.still(lease.ID, height)}
+			return p.watchedGrant(ctx, lease, h, remote, g)
 		}
 	}
 	return blocks.Grant{}, fmt.Errorf("lease %s: %w: this node lends it no such content", r.Lease, mman.ErrNotFound)
+}
+
+// standing reports as an error that a lease is over, or that one of this node's policies
+// denies it now.
+func (p *Provider) standing(lease market.Lease) error {
+	if err := p.usable(lease); err != nil {
+		return err
+	}
+	return p.decide(lease)
+}
+
+// still returns what tells before each block whether a lease that stood at a height
+// stands yet. The ledger says nothing new before its next block, so the lease is read and
+// decided once for each of these, however many blocks of content leave meanwhile. Once
+// it is over, it stays so. See blocks.Grant.
+func (p *Provider) still(id mman.LeaseID, height uint64) func() error {
+	var ended error
+	return func() error {
+		now := p.ledger.Height()
+		if ended != nil || now == height {
+			return ended
+		}
+		lease, err := p.ledger.Lease(id)
+		if err == nil {
+			err = p.standing(lease)
+		}
+		height, ended = now, err
+		return ended
+	}
 }

@@ -23,6 +23,10 @@ type Grant struct {
 	// Salt is the one behind Root's public name: SaltSize bytes, or none when
 	// it has no such name.
 	Salt []byte
+	// Still, if set, is asked before each block that follows the root whether it may
+	// leave yet, by one goroutine at a time. A block that it refuses looks like one that
+	// is not there. It must be cheap; public content has none.
+	Still func() error
 	// Over, if set, is told when the stream has ended how many bytes of blocks were
 	// sent on it.
 	Over func(sent uint64)
@@ -135,7 +139,7 @@ func (s *server) answer(ctx context.Context, conn *wire.Conn) error {
 		return err
 	}
 	grant, root, err := s.grant(ctx, req, peer)
-	r := &reader{store: grant.Store}
+	r := &reader{store: grant.Store, still: grant.Still}
 	if grant.Over != nil {
 		defer func() { grant.Over(r.sent) }()
 	}
@@ -194,7 +198,7 @@ func (s *server) send(ctx context.Context, conn *wire.Conn, r *reader, w want) e
 			return errors.Join(err, conn.Reset())
 		}
 		var sent error
-		read := lend(ctx, r.store, child.CID, func(data []byte) error {
+		read := r.lend(ctx, child.CID, func(data []byte) error {
 			stop := s.hold(r)
 			if sent = conn.Write(kindBlock, data); sent == nil {
 				r.sent += uint64(len(data))
@@ -212,6 +216,16 @@ func (s *server) send(ctx context.Context, conn *wire.Conn, r *reader, w want) e
 		}
 	}
 	return nil
+}
+
+// lend hands a block to send, if it may leave yet.
+func (r *reader) lend(ctx context.Context, c mman.CID, send func(data []byte) error) error {
+	if r.still != nil {
+		if err := r.still(); err != nil {
+			return err
+		}
+	}
+	return lend(ctx, r.store, c, send)
 }
 
 // lend hands a block to send, which has it until it returns. A store that can needs no
@@ -266,8 +280,9 @@ func (s *server) hold(r *reader) (stop func()) {
 // but blocks of the file, because it starts at its root.
 type reader struct {
 	store content.Reader
-	slow  bool   // its last block took longer than stall
-	sent  uint64 // bytes of blocks
+	still func() error // may blocks leave yet; nil is yes
+	slow  bool         // its last block took longer than stall
+	sent  uint64       // bytes of blocks
 	path  []uint32
 	nodes []content.Node // the root, and one for each step of path
 }
