@@ -207,6 +207,8 @@ func pages() []page {
 		{file: "docs/validator.md"},
 		{file: "docs/market.md"},
 		{file: "docs/datasets.md"},
+		{file: "docs/storage.md"},
+		{file: "docs/checkpoints.md"},
 		{file: "docs/endpoints.md"},
 		{file: "docs/containers.md"},
 		{file: "docs/environments.md"},

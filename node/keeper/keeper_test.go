@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,6 +122,38 @@ type holder struct {
 	address mman.Address
 	dir     string
 	full    bool
+
+	// cut, if it is positive, is where the next transfer from here breaks; asked are
+	// the offsets of all.
+	cut   atomic.Int64
+	mu    sync.Mutex
+	asked []uint64
+}
+
+// Give notes where a transfer begins, and breaks it.
+func (h *holder) Give(ctx context.Context, a replicas.Ask, remote mman.PeerID) (replicas.Download, error) {
+	d, err := h.Keeper.Give(ctx, a, remote)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked = append(h.asked, a.Offset)
+	return broken{d, h.cut.Swap(0)}, nil
+}
+
+// broken is a replica that cannot be read from a place on.
+type broken struct {
+	replicas.Download
+
+	at int64
+}
+
+func (b broken) ReadAt(p []byte, off int64) (int, error) {
+	if b.at > 0 && off >= b.at {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return b.Download.ReadAt(p, off) //nolint:wrapcheck // a fake passes it on
 }
 
 func (h *holder) Address() mman.Address { return h.address }
@@ -168,7 +201,7 @@ func newStreet(t *testing.T, tier storage.Tier) *street {
 	b := &book{height: 10, leases: map[mman.LeaseID]storage.Lease{}, nodes: map[mman.PeerID]*p2p.Host{}, told: make(chan tx.Msg, 64)}
 	pub, key, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
-	s := &street{t: t, book: b, me: hosts[0], key: key, data: make([]byte, 200_001)}
+	s := &street{t: t, book: b, me: hosts[0], key: key, data: make([]byte, 2*replicas.Piece+1)}
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(s.data) // it never fails
 	for i, host := range hosts[1:] {
 		b.nodes[host.ID()] = host
@@ -356,10 +389,12 @@ func TestNotTheReplica(t *testing.T) {
 }
 
 // TestRepairs: a holder copies a replica that another one lost, from the one that has
-// it, and goes on when that is cut.
+// it, and goes on where that was cut.
 func TestRepairs(t *testing.T) {
 	t.Parallel()
 	s := newHeld(t)
+	source := s.holders[0]
+	source.cut.Store(replicas.Piece)
 	s.book.change(func() {
 		l := s.book.leases[s.lease.ID]
 		l.Replicas = append(l.Replicas, storage.Replica{
@@ -371,6 +406,9 @@ func TestRepairs(t *testing.T) {
 	kept, err := os.ReadFile(filepath.Join(s.holders[1].dir, s.lease.ID.String()+"-1"))
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(s.data, kept))
+	source.mu.Lock()
+	defer source.mu.Unlock()
+	require.Equal(t, []uint64{0, replicas.Piece}, source.asked)
 }
 
 // TestTiers: the slow tier serves one after another, the fast one all at once, and each

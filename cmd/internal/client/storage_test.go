@@ -10,6 +10,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +25,7 @@ import (
 	"github.com/limboid/massive-man/internal/testnet"
 	"github.com/limboid/massive-man/market/storage"
 	"github.com/limboid/massive-man/node"
+	"github.com/limboid/massive-man/p2p/protocol/replicas"
 	"github.com/limboid/massive-man/sdk"
 	"github.com/limboid/massive-man/sdk/chain"
 	"github.com/limboid/massive-man/sdk/submit"
@@ -332,4 +336,125 @@ func TestStorage(t *testing.T) {
 	supply, err := c.chain.Supply(t.Context())
 	require.NoError(t, err)
 	require.True(t, supply.Conserved())
+}
+
+// TestResume: an upload whose holder is away ends with a sentence that says how to go
+// on, and so it goes on; of an upload and of a fetch that were cut, only the rest moves.
+func TestResume(t *testing.T) {
+	c := newCellar(t, "north", "south")
+	dir := t.TempDir()
+	data := make([]byte, 3<<20)
+	_, _ = rand.NewChaCha8([32]byte{2}).Read(data) // it never fails
+	file := filepath.Join(dir, "photos.tar")
+	require.NoError(t, os.WriteFile(file, data, 0o600))
+	away := c.net.Providers[1]
+	away.Stop()
+	me := c.client()
+	type made struct {
+		own sdk.Stored
+		err error
+	}
+	second := make(chan made, 1)
+	go func() {
+		own, err := me.Store(t.Context(), sdk.StoreWanted{File: file, Name: "photos.tar", Replicas: 2, Tier: storage.Fast, MaxPrice: 1000, Epochs: 100}, nil)
+		second <- made{own, err}
+	}()
+	said := regexp.MustCompile(`go on with mman request store --resume ([0-9a-f]+)`).
+		FindStringSubmatch(c.me.fails(t, 4, "request", "store", file, "--replicas", "2", "--for", "1h"))
+	require.Len(t, said, 2)
+	one, broken := said[1], <-second
+	require.ErrorIs(t, broken.err, mman.ErrUnreachable)
+	own, two := broken.own, broken.own.Lease.String()
+	require.NotEqual(t, one, two)
+
+	// Of the second one the holder has got a half, as an upload that is cut leaves it.
+	l, _ := c.lease(two)
+	at := slices.IndexFunc(l.Replicas, func(r storage.Replica) bool { return r.Provider == away.Address })
+	half := l.Bytes / 2
+	sealed, err := os.ReadFile(filepath.Join(c.me.home, "storage", two, fmt.Sprintf("replica-%d", at)))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(away.Home, "replicas", fmt.Sprintf("%s-%d.part", two, at)), sealed[:half], 0o600))
+	away.Start(t)
+	away.Await(t)
+
+	resumed := part(t, c.me.json(t, 0, "request", "store", "--resume", one), "lease")
+	require.Equal(t, one, word(t, resumed, "id"))
+	l, _ = c.lease(one)
+	require.Equal(t, []storage.ReplicaState{storage.Held, storage.Held}, []storage.ReplicaState{l.Replicas[0].State, l.Replicas[1].State})
+	for i := range l.Replicas {
+		require.NoFileExists(t, filepath.Join(c.me.home, "storage", one, fmt.Sprintf("replica-%d", i)), "what was encrypted is needed no more")
+	}
+
+	rest := newRest(t)
+	require.NoError(t, me.Resume(t.Context(), own, rest.notes))
+	rest.began(at, half)
+	l, _ = c.lease(two)
+	require.Equal(t, storage.Held, l.Replicas[at].State)
+
+	// Of the file a half is here, as a fetch that is cut leaves it.
+	fetched := filepath.Join(c.me.home, "storage", two, "fetched-"+l.Replicas[0].Root.String())
+	kept, err := os.ReadFile(filepath.Join(c.holder(l.Replicas[0].Provider).Home, "replicas", two+"-0"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(fetched, kept[:half], 0o600))
+	var got bytes.Buffer
+	rest = newRest(t)
+	require.NoError(t, me.Retrieve(t.Context(), own, &got, rest.notes))
+	rest.began(0, half)
+	require.True(t, bytes.Equal(data, got.Bytes()))
+	require.NoFileExists(t, fetched)
+
+	// What is not of the file is found out and thrown away, and another holder serves.
+	require.NoError(t, os.WriteFile(fetched, data[:half], 0o600))
+	out := filepath.Join(dir, "fetched")
+	c.me.says(t, "request", "fetch", two, "--out", out)
+	again, err := os.ReadFile(out)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data, again))
+	require.NoFileExists(t, fetched)
+}
+
+// client is a program of the person who stores.
+func (c *cellar) client() *sdk.Client {
+	c.t.Helper()
+	ring, err := node.OpenKeyring(c.me.home, true)
+	require.NoError(c.t, err)
+	key, err := ring.Get("me", nil)
+	require.NoError(c.t, err)
+	me, err := sdk.Connect(c.t.Context(), sdk.Config{
+		Node: c.me.node, Leases: filepath.Join(c.me.home, "leases"), Key: key, Lock: ring.Lock, Now: time.Now, After: time.After,
+	})
+	require.NoError(c.t, err)
+	c.t.Cleanup(func() { require.NoError(c.t, me.Close()) })
+	return me
+}
+
+// rest notes where the transfer of each replica began.
+type rest struct {
+	t     *testing.T
+	mu    sync.Mutex
+	first map[int]uint64
+}
+
+func newRest(t *testing.T) *rest {
+	t.Helper()
+	return &rest{t: t, first: map[int]uint64{}}
+}
+
+func (r *rest) notes(m sdk.Moving) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if first, ok := r.first[m.Replica]; !ok || m.Done < first {
+		r.first[m.Replica] = m.Done
+	}
+}
+
+// began holds that a replica's transfer began where it was cut: what is told first is
+// how much there is after the first piece.
+func (r *rest) began(replica int, at uint64) {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	require.Contains(r.t, r.first, replica, "something moved")
+	require.Greater(r.t, r.first[replica], at)
+	require.LessOrEqual(r.t, r.first[replica], at+replicas.Piece)
 }
