@@ -198,7 +198,7 @@ func (s *Server) runs(w http.ResponseWriter, _ *http.Request) {
 	s.answer(w, http.StatusOK, Runs{now, lost})
 }
 
-// accesses answers with the owner's log: ?limit=, &lease= and &resource=.
+// accesses answers with the owner's log: ?limit=, &lease=, &resource= and &folded=.
 func (s *Server) accesses(w http.ResponseWriter, r *http.Request) {
 	f, err := accessFilter(r.URL.Query())
 	if err != nil {
@@ -220,6 +220,11 @@ func accessFilter(q url.Values) (f provider.AccessFilter, err error) {
 	if word := q.Get("limit"); word != "" {
 		if f.Limit, err = strconv.Atoi(word); err != nil {
 			return f, fmt.Errorf("%w: limit %.20q: a number from 1 to %d", mman.ErrInvalid, word, provider.AccessMaxList)
+		}
+	}
+	if word := q.Get("folded"); word != "" {
+		if f.Folded, err = strconv.ParseBool(word); err != nil {
+			return f, fmt.Errorf("%w: folded %.20q: true or false", mman.ErrInvalid, word)
 		}
 	}
 	if word := q.Get("lease"); word != "" {

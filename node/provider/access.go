@@ -1,12 +1,10 @@
 package provider
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 
 	mman "github.com/limboid/massive-man"
@@ -27,8 +25,9 @@ const (
 )
 
 const (
-	// accessKept is how many accesses that were allowed are remembered, and how many
-	// that were refused: strangers can bring about the latter only.
+	// accessKept is how many accesses that were allowed are listed one by one, and how
+	// many that were refused: strangers can bring about the latter only. Older ones are
+	// folded.
 	accessKept    = 1 << 16
 	refusalsKept  = 1 << 12
 	accessMax     = 4 << 10
@@ -76,6 +75,9 @@ type Access struct {
 	BitsMost uint64 `cbor:"bits_most,omitempty" json:"bits_most,omitempty"`
 	// Over is set when the access has ended; one that is not was cut off with the node.
 	Over bool `cbor:"over" json:"over"`
+	// Folded, if set, says that this is the first of several accesses, and what they
+	// came to together.
+	Folded *Folded `cbor:"folded,omitempty" json:"folded,omitempty"`
 }
 
 // accesses is the log, on disk.
@@ -84,10 +86,11 @@ type accesses struct {
 
 	mu   sync.Mutex
 	next map[policy.Effect]uint64
+	kept map[policy.Effect]uint64 // how many are listed one by one
 }
 
 func openAccesses(kv *store.KV) (*accesses, error) {
-	l := &accesses{kv: kv, next: map[policy.Effect]uint64{}}
+	l := &accesses{kv: kv, next: map[policy.Effect]uint64{}, kept: map[policy.Effect]uint64{policy.Allow: accessKept, policy.Deny: refusalsKept}}
 	for _, e := range []policy.Effect{policy.Allow, policy.Deny} {
 		it, err := kv.Iterate(accessKey(e, 0), accessKey(e, 1<<63), true)
 		if err != nil {
@@ -114,22 +117,18 @@ func accessKey(e policy.Effect, n uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{prefix}, n)
 }
 
-// add brings an entry to disk, and drops the oldest of its kind when there are too
+// add brings an entry to disk, and folds the oldest of its kind when there are too
 // many.
 func (l *accesses) add(a Access) (n uint64, err error) {
-	kept := uint64(accessKept)
-	if a.Decision == policy.Deny {
-		kept = refusalsKept
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n = l.next[a.Decision]
 	batch := l.kv.NewBatch()
-	if err := putAccess(batch, a, n); err != nil {
+	if err := setAccess(batch, accessKey(a.Decision, n), a); err != nil {
 		return 0, err
 	}
-	if n >= kept {
-		if err := batch.Delete(accessKey(a.Decision, n-kept)); err != nil {
+	if old := n - l.kept[a.Decision]; old < n {
+		if err := l.fold(batch, accessKey(a.Decision, old), old); err != nil {
 			return 0, err
 		}
 	}
@@ -140,15 +139,18 @@ func (l *accesses) add(a Access) (n uint64, err error) {
 	return n, nil
 }
 
-// change writes an entry again, unless it was dropped meanwhile.
-func (l *accesses) change(a Access, n uint64) error {
+// change writes entry n again, which was before, in the list or where it was folded.
+func (l *accesses) change(before, a Access, n uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if n+accessKept < l.next[a.Decision] {
-		return nil
-	}
 	batch := l.kv.NewBatch()
-	if err := putAccess(batch, a, n); err != nil {
+	var err error
+	if n+l.kept[a.Decision] < l.next[a.Decision] {
+		err = l.changeFolded(batch, before, a, n)
+	} else {
+		err = setAccess(batch, accessKey(a.Decision, n), a)
+	}
+	if err != nil {
 		return err
 	}
 	if err := batch.Write(); err != nil {
@@ -157,13 +159,13 @@ func (l *accesses) change(a Access, n uint64) error {
 	return nil
 }
 
-func putAccess(batch *store.Batch, a Access, n uint64) error {
+func setAccess(batch *store.Batch, key []byte, a Access) error {
 	a.Reason = a.Reason[:min(len(a.Reason), accessMaxText)]
 	b, err := dagcbor.Marshal(a)
 	if err != nil {
 		return err
 	}
-	return batch.Set(accessKey(a.Decision, n), b)
+	return batch.Set(key, b)
 }
 
 // AccessFilter says which entries are listed; zero fields let all through.
@@ -172,6 +174,13 @@ type AccessFilter struct {
 	Resource mman.CID
 	// Limit is 1 to AccessMaxList.
 	Limit int
+	// Folded lists those alone that stand for several accesses each.
+	Folded bool
+}
+
+// takes reports whether an entry is listed.
+func (f AccessFilter) takes(a Access) bool {
+	return (f.Lease == (mman.LeaseID{}) || a.Lease == f.Lease) && (f.Resource.IsZero() || a.Resource == f.Resource)
 }
 
 // Accesses lists the log, the newest first.
@@ -179,33 +188,39 @@ func (p *Provider) Accesses(f AccessFilter) ([]Access, error) {
 	if f.Limit < 1 || f.Limit > AccessMaxList {
 		return nil, fmt.Errorf("%w: a limit of %d: 1 to %d", mman.ErrInvalid, f.Limit, AccessMaxList)
 	}
-	out := []Access{}
-	for _, e := range []policy.Effect{policy.Allow, policy.Deny} {
-		it, err := p.records.Iterate(accessKey(e, 0), accessKey(e, 1<<63), true)
-		if err != nil {
-			return nil, err
-		}
-		found := 0
-		for ; it.Valid() && found < f.Limit; it.Next() {
-			a, err := dagcbor.Unmarshal[Access](it.Value(), accessMax)
+	out, err := p.folded(f)
+	if err != nil {
+		return nil, err
+	}
+	if !f.Folded {
+		for _, e := range []policy.Effect{policy.Allow, policy.Deny} {
+			listed, err := p.listed(e, f)
 			if err != nil {
-				it.Close()
-				return nil, fmt.Errorf("%w: access under key %x: %w", mman.ErrCorrupt, it.Key(), err)
+				return nil, err
 			}
-			if f.Lease != (mman.LeaseID{}) && a.Lease != f.Lease || !f.Resource.IsZero() && a.Resource != f.Resource {
-				continue
-			}
-			out = append(out, a)
-			found++
-		}
-		err = it.Err()
-		it.Close()
-		if err != nil {
-			return nil, err
+			out = append(out, listed...)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Access) int { return cmp.Or(cmp.Compare(b.Height, a.Height), cmp.Compare(b.Time, a.Time)) })
-	return out[:min(len(out), f.Limit)], nil
+	return append([]Access{}, newest(out, f.Limit)...), nil
+}
+
+// listed returns the newest entries that stand for one access each.
+func (p *Provider) listed(e policy.Effect, f AccessFilter) (out []Access, err error) {
+	it, err := p.records.Iterate(accessKey(e, 0), accessKey(e, 1<<63), true)
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	for ; it.Valid() && len(out) < f.Limit; it.Next() {
+		a, err := dagcbor.Unmarshal[Access](it.Value(), accessMax)
+		if err != nil {
+			return nil, fmt.Errorf("%w: access under key %x: %w", mman.ErrCorrupt, it.Key(), err)
+		}
+		if f.takes(a) {
+			out = append(out, a)
+		}
+	}
+	return out, it.Err()
 }
 
 // privateLegs are the legs of a lease that are private content of this node.
@@ -257,9 +272,10 @@ func (p *Provider) note(form string, lease market.Lease, legs []holding, fill fu
 // end says how it ended.
 func (n *noted) end(fill func(*Access)) error {
 	for i := range n.all {
+		before := n.all[i]
 		n.all[i].Over = true
 		fill(&n.all[i])
-		if err := n.p.accesses.change(n.all[i], n.at[i]); err != nil {
+		if err := n.p.accesses.change(before, n.all[i], n.at[i]); err != nil {
 			return err
 		}
 	}

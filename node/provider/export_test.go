@@ -1,6 +1,15 @@
 package provider
 
-import "context"
+import (
+	"context"
+
+	"github.com/limboid/massive-man/market/policy"
+)
+
+// KeepAccesses sets how many accesses are listed one by one.
+func (p *Provider) KeepAccesses(n uint64) {
+	p.accesses.kept = map[policy.Effect]uint64{policy.Allow: n, policy.Deny: n}
+}
 
 // Attend is the step of Run that moves bids on.
 func (p *Provider) Attend(ctx context.Context, height uint64) error { return p.attend(ctx, height) }

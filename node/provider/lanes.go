@@ -200,6 +200,7 @@ const (
 	prefixAccess   byte = 0x0c // u64be number → Access
 	prefixRefusal  byte = 0x0d // u64be number → Access that was denied
 	prefixLent     byte = 0x0e // lease ‖ content CID → nothing: what another provider lent to the lease
+	prefixFolded   byte = 0x0f // lease ‖ hash of what was accessed how → Access with Folded
 )
 
 func (b *ledgerBook) account(id mman.LeaseID) *account {

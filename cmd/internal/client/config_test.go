@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -137,4 +138,27 @@ func TestOwnNode(t *testing.T) {
 		require.Contains(t, said, tc.says, name)
 		require.NotContains(t, said, "secret", name)
 	}
+}
+
+// TestFoldedAccesses: what stands for several accesses says how many and what they came
+// to, and is listed alone where that is asked for.
+func TestFoldedAccesses(t *testing.T) {
+	t.Parallel()
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/access" || r.URL.Query().Get("folded") != "true" {
+			http.Error(w, "what?", http.StatusBadRequest)
+			return
+		}
+		_, _ = io.WriteString(w, `{"items": [{"form": "run", "name": "secret", "decision": "allow", "bytes_in": 1, "bytes_out": 2, "over": true,
+			"folded": {"count": 65537, "time": 86400, "bytes_in": 111, "bytes_out": 222}}]}`)
+	}))
+	t.Cleanup(node.Close)
+	p := person{home: t.TempDir()}
+	require.NoError(t, os.WriteFile(filepath.Join(p.home, "run.json"), []byte(`{"api": "`+node.URL+`", "token": "secret"}`), 0o600))
+	said := p.says(t, "access", "list", "--folded")
+	require.Contains(t, said, "1970-01-01T00:00:00Z", "the first")
+	require.Contains(t, said, "65537 accesses until 1970-01-02T00:00:00Z, the first: allow")
+	require.Regexp(t, `\b111 +222\b`, said)
+	_, out, _ := p.types(t, "-o", "json", "access", "list", "--folded")
+	require.Contains(t, out, `"count": 65537`)
 }
