@@ -3,13 +3,16 @@ package dataset
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/bits"
 
+	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/snappy"
 	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 
 	mman "github.com/limboid/massive-man"
 )
@@ -27,14 +30,20 @@ const (
 
 // The fields of a page's header, its kinds, and how columns are packed.
 const (
-	pageKind, pageRaw, pagePacked                      = 1, 2, 3
-	pageOne, pageDictionary, pageTwo                   = 5, 7, 8
-	oneValues, oneEncoding, oneDefs, oneReps           = 1, 2, 3, 4
-	twoValues, twoRows, twoEncoding                    = 1, 3, 4
-	twoDefBytes, twoRepBytes, twoPacked                = 5, 6, 7
-	kindOne, kindIndex, kindDictionary, kindTwo        = 0, 1, 2, 3
-	codecNone, codecSnappy, codecGzip, codecZstd int64 = 0, 1, 2, 6
-	metaCodec                                          = 4
+	pageKind, pageRaw, pagePacked               = 1, 2, 3
+	pageOne, pageDictionary, pageTwo            = 5, 7, 8
+	oneValues, oneEncoding, oneDefs, oneReps    = 1, 2, 3, 4
+	twoValues, twoRows, twoEncoding             = 1, 3, 4
+	twoDefBytes, twoRepBytes, twoPacked         = 5, 6, 7
+	kindOne, kindIndex, kindDictionary, kindTwo = 0, 1, 2, 3
+	metaCodec                                   = 4
+)
+
+// The ways in which pages are packed. LZ4 without RAW is the older one, of which the
+// format never said how its blocks are framed: as Hadoop does it, or not at all.
+const (
+	codecNone, codecSnappy, codecGzip, codecBrotli int64 = 0, 1, 2, 4
+	codecLZ4, codecZstd, codecLZ4Raw               int64 = 5, 6, 7
 )
 
 // pageHead is what a page says of itself.
@@ -360,9 +369,56 @@ func unpack(codec int64, b []byte, size int) ([]byte, error) {
 		}
 		defer r.Close()
 		return exactly(r, size)
+	case codecBrotli:
+		return exactly(brotli.NewReader(bytes.NewReader(b)), size)
+	case codecLZ4Raw:
+		return unpackLZ4(b, size)
+	case codecLZ4:
+		if out, err := unpackHadoop(b, size); err == nil {
+			return out, nil
+		}
+		return unpackLZ4(b, size)
 	default:
-		return nil, fmt.Errorf("%w: a Parquet column packed in way %d, read are 0, 1, 2 and 6 (none, Snappy, gzip, zstd): take the file's own form with --as parquet", mman.ErrUnsupported, codec)
+		return nil, fmt.Errorf("%w: a Parquet column packed in way %d, read are 0, 1, 2, 4, 5, 6 and 7 (none, Snappy, gzip, Brotli, LZ4, zstd, LZ4_RAW): take the file's own form with --as parquet", mman.ErrUnsupported, codec)
 	}
+}
+
+// lz4Most is how many bytes one byte of an LZ4 block becomes at most.
+const lz4Most = 255
+
+// unpackLZ4 unpacks one block, which must have so many bytes. No block can hold more
+// than lz4Most times its own length, so that what is taken grows with what came.
+func unpackLZ4(b []byte, size int) ([]byte, error) {
+	if size > lz4Most*len(b) {
+		return nil, errPage("LZ4: it is not as long as it says")
+	}
+	out := make([]byte, size)
+	if n, err := lz4.UncompressBlock(b, out); err != nil || n != size {
+		return nil, errPage("LZ4: it is broken, or not as long as it says")
+	}
+	return out, nil
+}
+
+// unpackHadoop unpacks blocks that follow each other, each behind its length and its
+// length as packed, in four bytes.
+func unpackHadoop(b []byte, size int) ([]byte, error) {
+	const head = 8
+	var out []byte
+	for len(b) > head && len(out) < size {
+		whole, packed := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
+		if b = b[head:]; uint64(packed) > uint64(len(b)) || uint64(whole) > uint64(size-len(out)) { //nolint:gosec // not negative
+			break
+		}
+		one, err := unpackLZ4(b[:packed], int(whole))
+		if err != nil {
+			return nil, err
+		}
+		out, b = append(out, one...), b[packed:]
+	}
+	if len(out) != size || len(b) > 0 {
+		return nil, errPage("LZ4: it is broken, or not as long as it says")
+	}
+	return out, nil
 }
 
 // exactly reads size bytes and no more; what it holds grows with what comes.

@@ -2,6 +2,7 @@ package dataset_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -11,11 +12,16 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/andybalholm/brotli"
 	"github.com/parquet-go/parquet-go"
+	lz4raw "github.com/parquet-go/parquet-go/compress/lz4"
 	"github.com/parquet-go/parquet-go/deprecated"
+	"github.com/parquet-go/parquet-go/format"
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
@@ -46,7 +52,11 @@ type stone struct {
 	Split    float32           `json:"split"    parquet:"split,split"`
 	SplitTo  float64           `json:"splitto"  parquet:"splitto,split,snappy"`
 	Flag     bool              `json:"flag"     parquet:"flag"`
-	Maybe    *bool             `json:"maybe"    parquet:"maybe,optional"`
+	Maybe    *bool             `json:"maybe"    parquet:"maybe,optional,lz4"`
+	Squeezed string            `json:"squeezed" parquet:"squeezed,lz4"`
+	Brotli   string            `json:"brotli"   parquet:"brotli,dict,brotli"`
+	Nothing  *string           `json:"nothing"  parquet:"nothing,optional,lz4"`
+	Void     *string           `json:"void"     parquet:"void,optional,brotli"`
 	Raw      []byte            `json:"raw"      parquet:"raw,snappy"`
 	Fixed    [5]byte           `json:"-"        parquet:"fixed"`
 	List     []int64           `json:"list"     parquet:"list,list"`
@@ -78,7 +88,7 @@ func stones(n int) []stone {
 		s := stone{
 			Plain: int32(dice.Uint32()), Dict: []string{"a", "bc", ""}[i/7%3], Delta32: int32(dice.Uint32()), Delta64: int64(dice.Uint64()),
 			Unsigned: dice.Uint32(), Huge: dice.Uint64(), Lengths: text(), Prefixes: fmt.Sprintf("stone %05d", i*i), Split: dice.Float32(), SplitTo: dice.NormFloat64(),
-			Flag: i%3 == 0, Raw: []byte{byte(i), byte(i >> 8)}, Fixed: [5]byte{byte(i)}, Map: map[string]string{"k": text()}, Place: at(i),
+			Flag: i%3 == 0, Squeezed: strings.Repeat(text(), 9), Brotli: text(), Raw: []byte{byte(i), byte(i >> 8)}, Fixed: [5]byte{byte(i)}, Map: map[string]string{"k": text()}, Place: at(i),
 			List: []int64{}, Bare: []int32{}, Places: []place{},
 		}
 		if i < 200 {
@@ -136,7 +146,7 @@ func TestRows(t *testing.T) {
 			require.NoError(t, w.Close())
 			text, a, err := read(t, file.Bytes(), dataset.Query{})
 			require.NoError(t, err)
-			require.Equal(t, dataset.Answer{Format: "parquet", As: "jsonl", To: 3000, Columns: 21}, a)
+			require.Equal(t, dataset.Answer{Format: "parquet", As: "jsonl", To: 3000, Columns: 25}, a)
 			lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 			require.Len(t, lines, len(all))
 			for i, line := range lines {
@@ -256,6 +266,107 @@ func TestHostilePages(t *testing.T) {
 				require.LessOrEqual(t, out.n, most)
 			}
 			require.Positive(t, refused)
+		})
+	}
+}
+
+// oldLZ4 packs as the LZ4 without RAW was: a block by itself, or as Hadoop framed its own.
+type oldLZ4 struct{ framed bool }
+
+func (oldLZ4) String() string { return "LZ4" }
+
+func (oldLZ4) CompressionCodec() format.CompressionCodec { return format.Lz4 }
+
+func (oldLZ4) Decode(_, _ []byte) ([]byte, error) { return nil, mman.ErrUnsupported }
+
+func (c oldLZ4) Encode(_, src []byte) ([]byte, error) {
+	if !c.framed {
+		return (&lz4raw.Codec{}).Encode(nil, src)
+	}
+	var out []byte
+	for part := range slices.Chunk(src, 700) {
+		b, err := (&lz4raw.Codec{}).Encode(nil, part)
+		if err != nil {
+			return nil, err
+		}
+		out = binary.BigEndian.AppendUint32(out, uint32(len(part)))
+		out = append(binary.BigEndian.AppendUint32(out, uint32(len(b))), b...)
+	}
+	return out, nil
+}
+
+// TestOldLZ4: columns that older programs packed in their LZ4 are read, however these
+// framed it.
+func TestOldLZ4(t *testing.T) {
+	t.Parallel()
+	type row struct {
+		Text string `parquet:"text"`
+	}
+	for _, framed := range []bool{false, true} {
+		var file, want bytes.Buffer
+		w := parquet.NewGenericWriter[row](&file, parquet.Compression(oldLZ4{framed}), parquet.PageBufferSize(3000))
+		for i := range 500 {
+			_, err := w.Write([]row{{strings.Repeat("ab", i%50)}})
+			require.NoError(t, err)
+			fmt.Fprintf(&want, "{\"text\":%q}\n", strings.Repeat("ab", i%50))
+		}
+		require.NoError(t, w.Close())
+		got, _, err := read(t, file.Bytes(), dataset.Query{})
+		require.NoError(t, err, "framed: %t", framed)
+		require.Equal(t, want.String(), got, "framed: %t", framed)
+	}
+}
+
+// liar packs nothing into a few bytes, which say that they are much.
+type liar struct {
+	codec  format.CompressionCodec
+	packed []byte
+}
+
+func (liar) String() string { return "liar" }
+
+func (l liar) CompressionCodec() format.CompressionCodec { return l.codec }
+
+func (liar) Decode(_, _ []byte) ([]byte, error) { return nil, mman.ErrUnsupported }
+
+func (l liar) Encode(_, _ []byte) ([]byte, error) { return l.packed, nil }
+
+// TestLyingPages: a few bytes that say that they are 8 MiB are refused, and nothing is
+// taken for what they say.
+func TestLyingPages(t *testing.T) {
+	type row struct {
+		Number int64 `parquet:"number"`
+	}
+	var long bytes.Buffer
+	w := brotli.NewWriter(&long)
+	_, err := w.Write(make([]byte, 12<<20))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	endless := append([]byte{0x1f, 0, 1, 0}, bytes.Repeat([]byte{255}, 1000)...)
+	for _, tc := range []struct {
+		name string
+		liar
+		most uint64 // that may be allocated
+	}{
+		{"Brotli that ends early", liar{format.Brotli, []byte{0x3b}}, 4 << 20},
+		{"Brotli that goes on", liar{format.Brotli, long.Bytes()}, 48 << 20},
+		{"LZ4_RAW", liar{format.Lz4Raw, endless}, 4 << 20},
+		{"LZ4", liar{format.Lz4, endless}, 4 << 20},
+		{"LZ4 in frames", liar{format.Lz4, append([]byte{2, 0, 0, 0, 0, 0, 3, 0xec}, endless...)}, 4 << 20},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var file bytes.Buffer
+			w := parquet.NewGenericWriter[row](&file, parquet.Compression(tc.liar), parquet.PageBufferSize(16<<20))
+			_, err := w.Write(make([]row, 1<<20))
+			require.NoError(t, err)
+			require.NoError(t, w.Close())
+			require.Less(t, file.Len(), 16<<10)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, _, err = read(t, file.Bytes(), dataset.Query{})
+			runtime.ReadMemStats(&after)
+			require.ErrorIs(t, err, mman.ErrContent)
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, tc.most)
 		})
 	}
 }
