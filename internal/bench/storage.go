@@ -7,15 +7,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/cometbft/cometbft/abci/types"
-	"golang.org/x/sync/errgroup"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci"
@@ -75,6 +75,7 @@ const (
 //	                       storage_N_block_p50 and _max
 //	storage_N_epoch        the same for all blocks of the epoch, those without
 //	                       anything too
+//	storage_N_lease        storage_N_epoch for each lease
 //	storage_N_share        storage_N_epoch of the time that an epoch lasts at one
 //	                       block a second, in percent of one core
 //	storage_N_idle         processor time of a block without anything; the reference
@@ -83,9 +84,13 @@ const (
 //	                       is taken from its holder and given to another
 //	storage_N_proof_bytes  bytes of transactions for each proof
 //	storage_N_epoch_bytes  bytes of transactions of the epoch
-//	storage_N_disk         bytes on disk for each lease
-//	storage_N_memory       bytes in memory for each lease
-//	storage_N_prove        processor time of a provider for each proof
+//	storage_N_disk         bytes on disk for each lease, at the end of the epoch
+//	storage_N_memory       bytes in memory for each lease, before it
+//	storage_N_prove        processor time of a provider for each proof, without
+//	                       reading from a disk
+//
+// The reference of most is the same with the first number of leases. A canceled ctx
+// ends it between two blocks, mman.ErrCanceled, and nothing stays on disk.
 func Storage(ctx context.Context, o StorageOptions) (_ *Report, err error) {
 	last := leastLeases - 1
 	for _, n := range o.Leases {
@@ -100,13 +105,12 @@ func Storage(ctx context.Context, o StorageOptions) (_ *Report, err error) {
 	b := &storageBench{StorageOptions: o, report: newReport("storage")}
 	b.report.told = o.Progress
 	for i := range o.Replicas {
-		b.report.tell("read a replica of %d MiB once", o.Bytes>>20)
-		data := synthetic{o.Bytes, uint64(i)}
-		tree, err := storage.Plant(io.NewSectionReader(data, 0, int64(o.Bytes)))
+		b.report.tell("read replica %d of %d, of %d MiB, once", i+1, o.Replicas, o.Bytes>>20)
+		g, err := grow(ctx, synthetic{o.Bytes, uint64(i)})
 		if err != nil {
 			return nil, err
 		}
-		b.data, b.trees, b.roots = append(b.data, data), append(b.trees, tree), append(b.roots, tree.Root)
+		b.replicas, b.roots = append(b.replicas, g), append(b.roots, g.tree.Root)
 	}
 	for _, n := range o.Leases {
 		if err := b.measure(ctx, n); err != nil {
@@ -122,32 +126,8 @@ type storageBench struct {
 	report *Report
 	// The replicas of a lease. All leases have the same ones, so that a few are
 	// enough; the ledger does not know.
-	data  []synthetic
-	trees []storage.Tree
-	roots []mman.Hash
-}
-
-// synthetic is a replica of which no byte is kept.
-type synthetic struct{ size, seed uint64 }
-
-// ReadAt implements io.ReaderAt: each word is its place, mixed.
-func (s synthetic) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 || uint64(off) >= s.size {
-		return 0, io.EOF
-	}
-	p = p[:min(uint64(len(p)), s.size-uint64(off))]
-	for i := 0; i < len(p); {
-		at := uint64(off) + uint64(i)
-		word := (at/8 + 1 + s.seed<<48) * 0x9E3779B97F4A7C15
-		if at%8 == 0 && len(p)-i >= 8 {
-			binary.LittleEndian.PutUint64(p[i:], word)
-			i += 8
-			continue
-		}
-		p[i] = byte(word >> (8 * (at % 8)) & 0xff)
-		i++
-	}
-	return len(p), nil
+	replicas []grown
+	roots    []mman.Hash
 }
 
 // account is one that signs.
@@ -253,6 +233,9 @@ func (l *lone) sign(a *account, msgs ...tx.Msg) ([]byte, error) {
 // block lets the application check, propose, execute, decide and commit a block of
 // these transactions, all of which must succeed.
 func (l *lone) block(ctx context.Context, txs ...[]byte) error {
+	if err := given(ctx); err != nil { // the application does not ask
+		return err
+	}
 	for _, raw := range txs {
 		check, err := l.app.CheckTx(ctx, &types.RequestCheckTx{Tx: raw})
 		if err != nil {
@@ -334,6 +317,20 @@ func (b *storageBench) measure(ctx context.Context, n int) (err error) {
 		return fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	name := "storage_" + strconv.Itoa(n)
+	if err := b.live(ctx, dir, name, n); err != nil {
+		return err
+	}
+	disk, err := folderBytes(dir)
+	if err != nil {
+		return err
+	}
+	b.report.set(name+"_disk", "B", float64(disk)/float64(n), 0)
+	return nil
+}
+
+// live is the life of a ledger in a folder.
+func (b *storageBench) live(ctx context.Context, dir, name string, n int) (err error) {
 	runtime.GC()
 	memory := heap()
 	db, err := store.Open(store.DefaultConfig(dir, slog.New(slog.DiscardHandler)))
@@ -353,12 +350,6 @@ func (b *storageBench) measure(ctx context.Context, n int) (err error) {
 		return err
 	}
 	runtime.GC()
-	name := "storage_" + strconv.Itoa(n)
-	disk, err := folderBytes(dir)
-	if err != nil {
-		return err
-	}
-	b.report.set(name+"_disk", "B", float64(disk)/float64(n), 0)
 	b.report.set(name+"_memory", "B", float64(heap()-min(memory, heap()))/float64(n), 0)
 	return b.epoch(ctx, l, name, n, empty)
 }
@@ -367,6 +358,9 @@ func (b *storageBench) measure(ctx context.Context, n int) (err error) {
 func (b *storageBench) fill(ctx context.Context, l *lone, n int) error {
 	room := storage.MiB(b.Bytes) * (replicasEach + replicasEach/10)
 	for i, h := range l.holders {
+		if i%tellEach == 0 {
+			b.report.tell("%d of %d holders lend room", i, len(l.holders))
+		}
 		raw, err := l.sign(h, tx.MsgBindNode{Account: h.address, Peer: h.peer}.SignNode(h.key, l.doc.ChainID), tx.MsgStorageOffer{
 			Provider: h.address, Peer: h.peer, Tier: storage.Fast, Price: mman.Amount(1 + i%2), Capacity: room,
 		})
@@ -395,7 +389,7 @@ func (b *storageBench) fill(ctx context.Context, l *lone, n int) error {
 		if err := l.block(ctx, txs...); err != nil {
 			return err
 		}
-		if made%(1<<13) < storesInTx {
+		if made%(1<<13) == 0 || made == n {
 			b.report.tell("%d of %d leases are made", made, n)
 		}
 	}
@@ -403,7 +397,10 @@ func (b *storageBench) fill(ctx context.Context, l *lone, n int) error {
 }
 
 func (b *storageBench) accept(ctx context.Context, l *lone) error {
-	for _, h := range l.holders {
+	for i, h := range l.holders {
+		if i%tellEach == 0 {
+			b.report.tell("%d of %d holders have accepted", i, len(l.holders))
+		}
 		names, err := l.app.View().StorageReplicas(h.address, nil, 2*replicasEach)
 		if err != nil {
 			return err
@@ -426,70 +423,89 @@ func (b *storageBench) accept(ctx context.Context, l *lone) error {
 	return nil
 }
 
-// proofs signs what providers send, by the heights of their turns, and returns how
-// many proofs that are, and how many replicas nobody proves.
-func (b *storageBench) proofs(l *lone) (turns map[uint64][][]byte, proved, missed int, err error) {
-	view := l.app.View()
+// duty is what one holder proves in an epoch.
+type duty struct {
+	holder   *account
+	replicas []vault.Name
+}
+
+// duties are those of an epoch by the heights of their turns. The replicas of one
+// holder in silentEach are nobody's duty.
+type duties struct {
+	drawn          storage.Drawn
+	turns          map[uint64][]duty
+	proved, missed int
+}
+
+func (b *storageBench) duties(l *lone) (duties, error) {
+	view, all := l.app.View(), duties{turns: map[uint64][]duty{}}
 	d, ok, err := view.StorageDrawn()
 	if err != nil || !ok {
-		return nil, 0, 0, fmt.Errorf("%w: there is no challenge: %w", mman.ErrInvariant, err)
+		return all, fmt.Errorf("%w: there is no challenge: %w", mman.ErrInvariant, err)
 	}
 	held, err := view.StorageHeld()
 	if err != nil {
-		return nil, 0, 0, err
+		return all, err
 	}
 	params, err := view.Params()
 	if err != nil {
-		return nil, 0, 0, err
+		return all, err
 	}
+	all.drawn = d
 	rules := vault.Rules(params)
-	sent := make([][][]byte, len(l.holders))
-	counts := make([]int, len(l.holders))
-	var g errgroup.Group
-	g.SetLimit(runtime.NumCPU())
 	for i, h := range l.holders {
-		g.Go(func() error {
-			names, err := view.StorageReplicas(h.address, nil, 2*replicasEach)
-			if err != nil {
-				return err
-			}
-			counts[i] = len(names)
-			if i%silentEach == 0 {
-				return nil
-			}
-			sent[i], err = b.answers(l, h, names, d)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, 0, 0, err
-	}
-	turns = map[uint64][][]byte{}
-	for i, h := range l.holders {
+		names, err := view.StorageReplicas(h.address, nil, 2*replicasEach)
+		if err != nil {
+			return all, err
+		}
 		if i%silentEach == 0 {
-			missed += counts[i]
+			all.missed += len(names)
 			continue
 		}
-		proved += counts[i]
+		all.proved += len(names)
 		at := max(rules.Turn(d, h.address, held), d.Height+1)
-		turns[at] = append(turns[at], sent[i]...)
+		all.turns[at] = append(all.turns[at], duty{h, names})
 	}
-	return turns, proved, missed, nil
+	return all, nil
 }
 
-func (b *storageBench) answers(l *lone, h *account, names []vault.Name, d storage.Drawn) ([][]byte, error) {
+// sampleProofs is how many proofs are made as a holder makes them, to time that.
+const sampleProofs = 200
+
+// sample returns the processor time of one proof that a holder makes.
+func (b *storageBench) sample(ctx context.Context, d duties) (time.Duration, error) {
+	begun, made := processor(), 0
+	for _, turn := range slices.Sorted(maps.Keys(d.turns)) {
+		for _, name := range d.turns[turn][0].replicas {
+			if made == sampleProofs {
+				return (processor() - begun) / sampleProofs, nil
+			}
+			if err := given(ctx); err != nil {
+				return 0, err
+			}
+			of := b.replicas[name.Replica]
+			if _, err := storage.Prove(of.tree, of, name.Lease, name.Replica, d.drawn.Value); err != nil {
+				return 0, err
+			}
+			made++
+		}
+	}
+	return (processor() - begun) / time.Duration(max(made, 1)), nil
+}
+
+// answers signs the transactions with which a holder does its duty.
+func (b *storageBench) answers(l *lone, one duty, d storage.Drawn) ([][]byte, error) {
 	var out [][]byte
-	for len(names) > 0 {
-		msg := tx.MsgProveStorage{Provider: h.address, Epoch: d.Epoch}
-		for _, name := range names[:min(len(names), proofsInTx)] {
-			p, err := storage.Prove(b.trees[name.Replica], b.data[name.Replica], name.Lease, name.Replica, d.Value)
+	for names := range slices.Chunk(one.replicas, proofsInTx) {
+		msg := tx.MsgProveStorage{Provider: one.holder.address, Epoch: d.Epoch}
+		for _, name := range names {
+			p, err := b.replicas[name.Replica].prove(name.Lease, name.Replica, d.Value)
 			if err != nil {
 				return nil, err
 			}
 			msg.Proofs = append(msg.Proofs, p.Encode())
 		}
-		names = names[len(msg.Proofs):]
-		raw, err := l.sign(h, msg)
+		raw, err := l.sign(one.holder, msg)
 		if err != nil {
 			return nil, err
 		}
@@ -509,40 +525,45 @@ func (b *storageBench) epoch(ctx context.Context, l *lone, name string, n int, e
 		return err
 	}
 	b.report.set(name+"_idle", "us", micros(idle), micros(empty))
-	b.report.tell("prove")
-	begun := processor()
-	turns, proved, missed, err := b.proofs(l)
+	due, err := b.duties(l)
 	if err != nil {
 		return err
 	}
-	b.report.set(name+"_prove", "us", micros(processor()-begun)/float64(proved), 0)
+	prove, err := b.sample(ctx, due)
+	if err != nil {
+		return err
+	}
+	b.report.set(name+"_prove", "us", micros(prove), 0)
 	l.bytes = 0
-	var proving, losing time.Duration
-	var times []time.Duration
-	begun = processor()
+	f := figures{duties: due, blocks: rules.EpochBlocks}
 	var pool [][]byte
 	for at := uint64(l.height) + 1; at < first+rules.EpochBlocks; at++ { //nolint:gosec // a few thousand
-		since, used, lost := time.Now(), processor(), l.lost
-		pool = append(pool, turns[at]...)
+		for _, one := range due.turns[at] {
+			raw, err := b.answers(l, one, due.drawn)
+			if err != nil {
+				return err
+			}
+			pool = append(pool, raw...)
+		}
 		txs := fitting(pool)
+		since, used, lost := time.Now(), processor(), l.lost
 		if err := l.block(ctx, txs...); err != nil {
 			return err
 		}
 		pool = pool[len(txs):]
-		switch {
-		case len(txs) > 0:
-			proving += processor() - used
-			times = append(times, time.Since(since))
-		case l.lost > lost:
-			losing += processor() - used
+		f.add(processor()-used, time.Since(since), len(txs) > 0, l.lost > lost)
+		if at%tellEach == 0 {
+			b.report.tell("block %d of %d of the epoch", at-first, rules.EpochBlocks)
 		}
 	}
-	all := processor() - begun
-	if len(pool) > 0 || l.lost != missed {
-		return fmt.Errorf("%w: %d transactions were not sent, %d of %d replicas that nobody proved were lost", mman.ErrInvariant, len(pool), l.lost, missed)
+	if len(pool) > 0 || l.lost != due.missed {
+		return fmt.Errorf("%w: %d transactions were not sent, %d of %d replicas that nobody proved were lost", mman.ErrInvariant, len(pool), l.lost, due.missed)
 	}
-	return b.say(name, l, figures{proved, missed, rules.EpochBlocks, proving, losing, all, times}, n)
+	return b.say(name, l, f, n)
 }
+
+// tellEach says after how many blocks of an epoch, and holders, progress is told.
+const tellEach = 400
 
 // fitting returns how many of the transactions a block takes.
 func fitting(pool [][]byte) [][]byte {
@@ -558,32 +579,49 @@ func fitting(pool [][]byte) [][]byte {
 
 // figures are what an epoch took.
 type figures struct {
-	proved, missed       int
+	duties
+
 	blocks               uint64
 	proving, losing, all time.Duration
 	times                []time.Duration // of the blocks with proofs
 }
 
-func (b *storageBench) say(name string, l *lone, f figures, n int) error {
-	each := micros(f.proving) / float64(f.proved)
-	reference := each
-	if first := "storage_" + strconv.Itoa(b.Leases[0]); first != name {
-		reference = b.report.Metrics[first+"_proof"].Value
+// add counts a block that took so much of a processor, and so long.
+func (f *figures) add(used, took time.Duration, proofs, losses bool) {
+	f.all += used
+	switch {
+	case proofs:
+		f.proving += used
+		f.times = append(f.times, took)
+	case losses:
+		f.losing += used
 	}
-	blocks := float64(len(f.times))
-	b.report.set(name+"_proof", "us", each, reference)
-	b.report.set(name+"_block", "ms", micros(f.proving)/1000/blocks, 0)
-	b.report.set(name+"_blocks", "blocks", blocks, 0)
-	b.report.set(name+"_block_p50", "ms", quantile(f.times, 0.5), 0)
-	b.report.set(name+"_block_max", "ms", quantile(f.times, 1), 0)
-	b.report.set(name+"_epoch", "s", f.all.Seconds(), 0)
-	b.report.set(name+"_share", "%", 100*f.all.Seconds()/float64(f.blocks), 0)
-	b.report.set(name+"_lost", "us", micros(f.losing)/float64(max(f.missed, 1)), 0)
-	b.report.set(name+"_proof_bytes", "B", float64(l.bytes)/float64(f.proved), 0)
-	b.report.set(name+"_epoch_bytes", "MiB", float64(l.bytes)/(1<<20), 0)
+}
+
+func (b *storageBench) say(name string, l *lone, f figures, n int) error {
 	if f.proved+f.missed != n*b.Replicas {
 		return fmt.Errorf("%w: %d replicas were proved and %d missed, there are %d", mman.ErrInvariant, f.proved, f.missed, n*b.Replicas)
 	}
+	// compare sets a figure beside that of the first number of leases.
+	compare := func(what, unit string, value float64) {
+		reference := value
+		if first := "storage_" + strconv.Itoa(b.Leases[0]); first != name {
+			reference = b.report.Metrics[first+what].Value
+		}
+		b.report.set(name+what, unit, value, reference)
+	}
+	blocks := float64(len(f.times))
+	compare("_proof", "us", micros(f.proving)/float64(f.proved))
+	compare("_lease", "us", micros(f.all)/float64(n))
+	compare("_block", "ms", micros(f.proving)/1000/blocks)
+	compare("_block_p50", "ms", quantile(f.times, 0.5))
+	compare("_block_max", "ms", quantile(f.times, 1))
+	b.report.set(name+"_blocks", "blocks", blocks, 0)
+	compare("_epoch", "s", f.all.Seconds())
+	compare("_share", "%", 100*f.all.Seconds()/float64(f.blocks))
+	compare("_lost", "us", micros(f.losing)/float64(max(f.missed, 1)))
+	compare("_proof_bytes", "B", float64(l.bytes)/float64(f.proved))
+	b.report.set(name+"_epoch_bytes", "MiB", float64(l.bytes)/(1<<20), 0)
 	return l.app.Invariants()
 }
 

@@ -1,6 +1,10 @@
 package bench_test
 
 import (
+	"context"
+	"errors"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,10 +18,35 @@ func TestStorage(t *testing.T) {
 	t.Parallel()
 	report, err := bench.Storage(t.Context(), bench.StorageOptions{Leases: []int{1000}, Replicas: 2, Bytes: 1 << 20})
 	require.NoError(t, err)
-	for _, name := range []string{"proof", "block", "block_p50", "block_max", "blocks", "epoch", "share", "idle", "lost", "proof_bytes", "epoch_bytes", "disk", "memory", "prove"} {
+	for _, name := range []string{"proof", "block", "block_p50", "block_max", "blocks", "epoch", "share", "idle", "lost", "proof_bytes", "epoch_bytes", "disk", "memory", "prove", "lease"} {
 		require.Positive(t, report.Metrics["storage_1000_"+name].Value, name)
 	}
 	require.InDelta(t, 1400, report.Metrics["storage_1000_proof_bytes"].Value, 200, "a leaf of 1024 bytes and 10 hashes")
+}
+
+// TestStorageIsGivenUp: whoever gives it up, at whatever it is doing, is told so, and it
+// leaves nothing behind.
+func TestStorageIsGivenUp(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	for _, doing := range []string{"read replica", "leases are made", "an epoch begins"} {
+		t.Run(doing, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			met := false
+			_, err := bench.Storage(ctx, bench.StorageOptions{Leases: []int{1000}, Replicas: 2, Bytes: 1 << 20, Progress: func(line string) {
+				if strings.Contains(line, doing) {
+					met = true
+					cancel(errors.New("enough"))
+				}
+			}})
+			require.True(t, met)
+			require.ErrorIs(t, err, mman.ErrCanceled)
+			require.ErrorContains(t, err, "enough")
+			left, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			require.Empty(t, left)
+		})
+	}
 }
 
 func TestStorageOptions(t *testing.T) {
