@@ -89,6 +89,10 @@ const (
 //	                            synced; the reference is their being copied
 //	publish_findable            ms from adding a file until another peer, who knows
 //	                            a third only, found who has it; the median
+//
+// With Memory there are the first and the quarters over TCP only, and the report comes
+// with mman.ErrMemory when a side took more than 1.25 times as much in the last quarter
+// as in the first.
 func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
 	if o.Bytes < 1<<20 || o.Files < 1 || o.Finds < 1 {
 		return nil, fmt.Errorf("%w: bench content: at least 1 MiB, 1 file and 1 search are needed", mman.ErrInvalid)
@@ -111,7 +115,7 @@ func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
 		}
 		r.set("bulk_tcp", "MB/s", got.Rate, 0)
 		r.memory("tcp", got)
-		return r, nil
+		return r, got.grown()
 	}
 	r.set("add", "MB/s", h.told.Add, h.told.Copy)
 	r.set("add_files", "1/s", h.told.AddFiles, h.told.CopyFiles)
@@ -171,6 +175,26 @@ func (f *fetched) watch(p content.Progress, other int) {
 	i := min(int(quarters*p.Done/p.Total), quarters-1) //nolint:gosec // at most quarters
 	f.Here[i] = max(f.Here[i], anonymousMiB(os.Getpid()))
 	f.There[i] = max(f.There[i], anonymousMiB(other))
+}
+
+// mostGrowth is how much the last quarter of a transfer may take, over the first.
+const mostGrowth = 1.25
+
+// grown reports a side whose memory grew with what moved, as mman.ErrMemory.
+func (f *fetched) grown() error {
+	for _, side := range []struct {
+		name string
+		took [quarters]float64
+	}{{"receiver", f.Here}, {"sender", f.There}} {
+		first, last := side.took[0], side.took[quarters-1]
+		switch {
+		case first == 0 || last == 0:
+			return fmt.Errorf("%w: nobody saw the %s's memory in the first or the last quarter: move more with --size, on Linux", mman.ErrInvalid, side.name)
+		case last > mostGrowth*first:
+			return fmt.Errorf("%w: the %s took %.0f MiB in the last quarter and %.0f in the first: at most %.2f times as much is flat", mman.ErrMemory, side.name, last, first, mostGrowth)
+		}
+	}
+	return nil
 }
 
 // memory tells what both sides took.

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -38,5 +39,28 @@ func TestBenchEnv(t *testing.T) {
 	require.True(t, ok, "%s", &j.out)
 	for _, name := range []string{"steps_1", "steps_8", "call_1", "call_8"} {
 		require.Contains(t, metrics, name)
+	}
+}
+
+// TestBenchContent is the short form of bench content: a file between two processes, each
+// with a database on disk, in each way that is measured.
+func TestBenchContent(t *testing.T) {
+	t.Parallel()
+	j := begin(t, t.TempDir(), "bench", "content", "-o", "json", "--size", "16777216", "--files", "100", "--finds", "3", "--dir", t.TempDir())
+	require.Zero(t, j.end(t, 3*within), "%s", &j.errs)
+	metrics, ok := object(t, j.out.Bytes())["metrics"].(map[string]any)
+	require.True(t, ok, "%s", &j.out)
+	alone := []string{"raw_tcp", "raw_quic", "rss_tcp", "rss_quic", "publish_findable", "publish_findable_p99"}
+	beside := []string{
+		"bulk_tcp", "bulk_quic", "bitswap_tcp", "bitswap_quic", "stock_tcp", "stock_quic", "bulk_tcp_of_stock", "bulk_quic_of_stock",
+		"bulk_tcp_of_raw", "bulk_quic_of_raw", "add", "add_files",
+	}
+	for _, name := range append(alone, beside...) {
+		one, ok := metrics[name].(map[string]any)
+		require.True(t, ok, name)
+		require.Positive(t, number(t, one, "value"), name)
+		if slices.Contains(beside, name) {
+			require.Positive(t, number(t, one, "ratio"), "%s has a reference", name)
+		}
 	}
 }

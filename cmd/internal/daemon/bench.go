@@ -16,16 +16,19 @@ func (p *program) bench() *cobra.Command {
 	return console.Group(cmd, p.benchRequest(), p.benchWASM(), p.benchMatch(), p.benchChain(), p.benchContent(), p.benchREPL(), p.benchEnv(), p.benchHold(), p.benchFetch(), p.benchStorage())
 }
 
-// show prints a report.
+// show prints a report, and then what is wrong with its figures.
 func (p *program) show(report *bench.Report, err error) error {
-	if err != nil {
+	if report == nil {
 		return err
 	}
-	if p.asJSON() {
-		return console.JSON(p.streams.Out, report)
+	if !p.asJSON() {
+		p.printf("%s", report)
+		return err
 	}
-	p.printf("%s", report)
-	return nil
+	if failed := console.JSON(p.streams.Out, report); failed != nil || err == nil {
+		return failed
+	}
+	return console.Said(err)
 }
 
 // progress says on a terminal what is being done, one line after another; nil where

@@ -18,7 +18,8 @@ gets, stores it in a database on disk and syncs it within the time. It needs fou
 the size of the file on the disk of --dir.
 
 With --memory the file moves once, in bulk over TCP, and the memory of both processes
-is told for each quarter of it; that needs twice its size.`,
+is told for each quarter of it; that needs twice its size. It fails when a side took
+more than 1.25 times as much in the last quarter as in the first.`,
 		Example: "  mman-node bench content -o json\n  mman-node bench content --size 67108864 --files 1000\n  mman-node bench content --size 10737418240 --memory",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.show(bench.Content(cmd.Context(), o))

@@ -114,53 +114,12 @@ func TestCheckpointMovesWhatChanged(t *testing.T) {
 	require.NoError(t, f.Close())
 	require.Equal(t, root, again)
 
-	// Beside what changed, each place costs about a chunk at either end, and the
-	// inner nodes cost 60 bytes for each chunk.
+	// Beside what changed, each place costs a chunk at either end and half a one until
+	// the cuts agree again, on average over the places, and the inner nodes cost 60 bytes
+	// for each chunk. The bytes are the same in each run, and so is what moves.
 	t.Logf("%d of %d bytes moved: %.2f %%", got.Received, n, 100*float64(got.Received)/float64(n))
-	require.Less(t, got.Received, uint64(size/100+(places+1)*2*chunk.Max+60*size/chunk.Average))
+	require.Less(t, got.Received, uint64(size/100+(places+1)*5*chunk.Average/2+60*size/chunk.Average))
 	if size >= 1<<30 {
 		require.Less(t, got.Received, n*3/100)
 	}
-}
-
-// Whoever wants the last of 50 versions gets its chunks and no others.
-func TestCheckpointDepth0(t *testing.T) {
-	t.Parallel()
-	const size = 4 << 20
-	v := newVault(t)
-	data := make([]byte, size)
-	_, _ = rnd.NewChaCha8([32]byte{4}).Read(data) // it never fails
-	var root mman.CID
-	other := rnd.NewChaCha8([32]byte{5})
-	for i := range 50 {
-		_, _ = other.Read(data[i*1000 : i*1000+size/10]) // it never fails
-		var err error
-		root, _, err = content.AddCheckpointTo(t.Context(), v.store, &reading{data: data})
-		require.NoError(t, err)
-	}
-	hosts := p2ptest.New(t, 2)
-	p2ptest.Connect(t, hosts[0], hosts[1])
-	require.NoError(t, blocks.Serve(t.Context(), hosts[1], v.desk, config()))
-	into := content.NewPrivateStore(content.NewSpool(tempFile(t), nil, nil))
-	req, err := blocks.Request{Lease: v.desk.lease, Asker: hosts[0].ID(), Root: root}.Sign(p2ptest.NetworkID, v.key)
-	require.NoError(t, err)
-	got, err := blocks.Fetch(t.Context(), hosts[0], blocks.Job{Sources: []blocks.Source{{Peer: hosts[1].ID(), Request: req}}, Into: into, MaxBytes: unlimited}, config())
-	require.NoError(t, err)
-	require.Equal(t, uint64(size), got.Size)
-	require.Less(t, got.Received, uint64(size+size/500+1<<10), "one version")
-}
-
-// reading gives its bytes in pieces of odd sizes.
-type reading struct {
-	data []byte
-	at   int
-}
-
-func (r *reading) Read(p []byte) (int, error) {
-	if r.at == len(r.data) {
-		return 0, io.EOF
-	}
-	n := copy(p[:min(len(p), 77_777)], r.data[r.at:])
-	r.at += n
-	return n, nil
 }

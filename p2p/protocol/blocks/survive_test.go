@@ -132,10 +132,15 @@ func TestSeveralSourcesShareTheWork(t *testing.T) {
 		c.serve(t, i, counted[i], config())
 	}
 	var last content.Progress
+	left := 0
 	job := c.job()
 	job.Progress = func(p content.Progress) {
 		require.GreaterOrEqual(t, p.Done, last.Done)
-		last = p
+		if last = p; p.Left > 0 {
+			require.Positive(t, p.Rate)
+			require.Less(t, p.Done, p.Total)
+			left++
+		}
 	}
 	cfg := config()
 	cfg.Window = 1 << 20
@@ -153,6 +158,7 @@ func TestSeveralSourcesShareTheWork(t *testing.T) {
 	require.Equal(t, last.Total, last.Done)
 	require.Positive(t, last.Rate)
 	require.Zero(t, last.Left)
+	require.Positive(t, left, "on its way it said how long the rest takes")
 }
 
 func TestAnotherFinishesWhenAProviderDies(t *testing.T) {
