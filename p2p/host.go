@@ -23,11 +23,13 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -44,6 +46,7 @@ type Host struct {
 	flood *flood
 	gater gater
 	held  atomic.Uint64 // how often Hold was called
+	quic  *quicreuse.ConnManager
 
 	mu      sync.Mutex
 	started bool
@@ -71,7 +74,7 @@ func New(cfg Config) (*Host, error) {
 		return nil, err
 	}
 	if h.h, err = libp2p.New(options...); err != nil {
-		return nil, fmt.Errorf("%w: build the p2p host: %w", mman.ErrInternal, err)
+		return nil, errors.Join(fmt.Errorf("%w: build the p2p host: %w", mman.ErrInternal, err), h.closeSockets())
 	}
 	return h, nil
 }
@@ -110,8 +113,10 @@ func (h *Host) options() ([]libp2p.Option, error) {
 		libp2p.NoListenAddrs,
 		libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.Transport(libp2pquic.NewTransport),
-		libp2p.Security(libp2ptls.ID, libp2ptls.New), // first: the faster of the two for bulk
+		libp2p.QUICReuse(h.sockets),
+		libp2p.Security(libp2ptls.ID, newBurstTLS), // first: the faster of the two for bulk
 		libp2p.Security(noise.ID, noise.New),
+		libp2p.Muxer(yamux.ID, multiplexer()),
 		libp2p.ResourceManager(resources),
 		libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(&h.gater),
@@ -304,7 +309,7 @@ func (h *Host) Close() error {
 		for _, cancel := range cancels {
 			cancel()
 		}
-		err = h.h.Close()
+		err = errors.Join(h.h.Close(), h.closeSockets())
 	}
 	h.running.Wait()
 	return err
