@@ -10,6 +10,7 @@ import (
 	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/internal/beside"
 	"github.com/limboid/massive-man/internal/sig"
 )
 
@@ -22,8 +23,8 @@ type gate struct {
 	baseFee  uint64
 	verified *verifiedTxs
 	waiting  *waitingTxs
-	// beside verifies while the block is executed; nil verifies at once.
-	beside *beside
+	// signatures verifies while the block is executed; nil verifies at once.
+	signatures *signatures
 }
 
 // opened is a transaction whose bytes are in order.
@@ -87,26 +88,41 @@ const (
 	// block are waited for.
 	batchLeast = 4
 	batchMost  = 256
+	// halvesLeast is how many transactions are worth a goroutine to open them.
+	halvesLeast = 64
 )
 
-// openAll opens the transactions of a block.
+// openAll opens the transactions of a block, the two halves at the same time.
 func (g gate) openAll(txs [][]byte) []entry {
 	entries := make([]entry, len(txs))
-	for i, raw := range txs {
-		t := &entries[i]
-		t.raw = raw
-		if i == 0 && tx.IsBeacon(raw) {
-			continue
+	open := func(from, to int) {
+		for i := from; i < to; i++ {
+			t := &entries[i]
+			t.raw = txs[i]
+			if i == 0 && tx.IsBeacon(t.raw) {
+				continue
+			}
+			t.opened, t.err = g.open(t.raw)
 		}
-		t.opened, t.err = g.open(raw)
 	}
+	half := len(txs) / 2
+	if half < halvesLeast {
+		open(0, len(txs))
+		return entries
+	}
+	wait := beside.Start(func() struct{} {
+		open(0, half)
+		return struct{}{}
+	})
+	open(half, len(txs))
+	wait()
 	return entries
 }
 
-// beside verifies the signatures of a block in batches on other processors, while
-// the block is executed as if all of them were valid. Whoever executes asks at the
-// end whether they were, and drops what he did when not.
-type beside struct {
+// signatures verifies those of many transactions in batches on other processors. A
+// block is executed meanwhile as if all of them were valid; whoever executes asks at
+// the end whether they were, and drops what he did when not.
+type signatures struct {
 	chainID string
 	next    []pending // the batch that grows
 	batches []running
@@ -124,16 +140,16 @@ type running struct {
 	wait func() []bool
 }
 
-func (b *beside) add(o opened, number uint64) {
-	if b.next = append(b.next, pending{o, number}); len(b.next) >= batchMost {
-		b.start()
+func (s *signatures) add(o opened, number uint64) {
+	if s.next = append(s.next, pending{o, number}); len(s.next) >= batchMost {
+		s.start()
 	}
 }
 
-func (b *beside) start() {
-	txs, chainID := b.next, b.chainID
-	b.next = nil
-	b.batches = append(b.batches, running{txs, sig.VerifyBeside(len(txs), func(batch *sig.BatchVerifier) {
+func (s *signatures) start() {
+	txs, chainID := s.next, s.chainID
+	s.next = nil
+	s.batches = append(s.batches, running{txs, sig.VerifyBeside(len(txs), func(batch *sig.BatchVerifier) {
 		for _, t := range txs {
 			batch.Add(t.Signer, t.SignBytes(chainID, t.number), t.Signature)
 		}
@@ -141,12 +157,12 @@ func (b *beside) start() {
 }
 
 // settled reports whether all signatures were valid. Those that were are remembered.
-func (b *beside) settled(verified *verifiedTxs) bool {
-	if len(b.next) >= batchLeast {
-		b.start()
+func (s *signatures) settled(verified *verifiedTxs) bool {
+	if len(s.next) >= batchLeast {
+		s.start()
 	}
 	all := true
-	for _, batch := range b.batches {
+	for _, batch := range s.batches {
 		verified.count.Add(uint64(len(batch.txs)))
 		for i, valid := range batch.wait() {
 			if t := batch.txs[i]; valid {
@@ -156,9 +172,9 @@ func (b *beside) settled(verified *verifiedTxs) bool {
 			}
 		}
 	}
-	for _, t := range b.next {
+	for _, t := range s.next {
 		verified.count.Add(1)
-		if t.Verify(b.chainID, t.number) != nil {
+		if t.Verify(s.chainID, t.number) != nil {
 			return false
 		}
 		verified.add(verifiedTx{t.hash, t.number})
@@ -204,8 +220,8 @@ func (g gate) verify(o opened, number uint64) error {
 	if g.verified.has(key) {
 		return nil
 	}
-	if g.beside != nil {
-		g.beside.add(o, number)
+	if g.signatures != nil {
+		g.signatures.add(o, number)
 		return nil
 	}
 	g.verified.count.Add(1)

@@ -208,9 +208,9 @@ func (a *Application) execute(p proposal) (*executed, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.gate.beside = &beside{chainID: e.gate.chainID}
+	e.gate.signatures = &signatures{chainID: e.gate.chainID}
 	err = e.run(p.txs)
-	if !e.gate.beside.settled(a.verified) {
+	if !e.gate.signatures.settled(a.verified) {
 		// Now those that are valid are known, and the others are refused where they
 		// stand.
 		if e, err = a.prepare(p); err != nil {
@@ -218,7 +218,7 @@ func (a *Application) execute(p proposal) (*executed, error) {
 		}
 		err = e.run(p.txs)
 	}
-	e.gate.beside = nil
+	e.gate.signatures = nil
 	if err != nil || !e.doubtful {
 		return e.out, err
 	}
