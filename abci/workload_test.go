@@ -74,6 +74,7 @@ func (o *outcomes) add(w *abcitest.Workload, matched int, paid mman.Amount, bids
 
 // check asks that the workload did what it is for, once all chains came to rest.
 func (o *outcomes) check(t *testing.T, operations int, seed uint64) {
+	t.Helper()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	t.Logf("G6: %d operations in %d blocks, every invariant held after each; first seed %d", o.operations, o.blocks, seed)

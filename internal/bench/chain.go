@@ -33,8 +33,8 @@ var ErrOptions = fmt.Errorf("%w: bench chain", mman.ErrInvalid)
 type ChainOptions struct {
 	// Accounts hold coins and send; 100 to 60,000, a multiple of 4.
 	Accounts int
-	// Crowd is how many further accounts receive in the run with many accounts,
-	// by 500s; 0 leaves that run out, at most 2,000,000.
+	// Crowd is how many further accounts send and receive in the run with many
+	// accounts, by 500s; 0 leaves that run out, at most 2,000,000.
 	Crowd int
 	// Transfers are sent in each run; at least 1,000.
 	Transfers int
@@ -73,7 +73,9 @@ const (
 //	cpu_per_tx                          processor time of a transfer in µs, one validator
 //	verifications_per_tx                signatures verified for each transfer on one node, beside the bound
 //	tps_replay                          blocks executed again by a new application, beside the live rate
-//	tps_1m_accounts                     with so many accounts more, beside our own without them
+//	tps_1m_accounts                     with so many accounts more, all of which send and receive,
+//	                                    beside our own without them
+//	tps_1m_accounts_of_reference        the same beside the reference with the same transfers
 //	root_share_1m_accounts              the root's part of executing a block, in percent, beside the bound
 //	payments_per_second_packed          payments in transactions of 500, beside single ones
 //	latency_p50, latency_p99            ms from submission to the block, one validator at 70 % of its rate
@@ -124,6 +126,7 @@ type chainBench struct {
 	doc    genesis.Document // without validators
 	keys   []sig.PrivateKey // of the accounts, by their numbers
 	own    [][]byte         // the transfers among the accounts
+	crowd  []mman.Address   // the further accounts, in the order of their numbers
 }
 
 func newChainBench(dir string, o ChainOptions) (*chainBench, error) {
@@ -145,22 +148,32 @@ func newChainBench(dir string, o ChainOptions) (*chainBench, error) {
 		b.keys = append(b.keys, byAddress[a.Address])
 	}
 	var err error
-	b.own, err = b.transfers(make([]uint64, len(b.keys)), func(i int) mman.Address { return b.keys[(i*7919+1)%len(b.keys)].Public().Address() })
+	n := len(b.keys)
+	b.own, err = b.transfers(
+		func(i int) (sender, error) { return sender{b.keys[i%n], uint64(i % n), uint64(i / n)}, nil }, //nolint:gosec // indexes
+		func(i int) mman.Address { return b.keys[(i*7919+1)%n].Public().Address() },
+	)
 	return b, err
 }
 
-// transfers signs the transfers of one run, from all accounts in turns, each of
-// which has sent so many before.
-func (b *chainBench) transfers(before []uint64, to func(i int) mman.Address) ([][]byte, error) {
+// sender is an account that sends its next transaction.
+type sender struct {
+	key              sig.PrivateKey
+	number, sequence uint64
+}
+
+// transfers signs the transfers of one run.
+func (b *chainBench) transfers(from func(i int) (sender, error), to func(i int) mman.Address) ([][]byte, error) {
 	out := make([][]byte, b.Transfers)
 	var g errgroup.Group
 	for f := range feeders {
 		g.Go(func() error {
 			for i := f; i < len(out); i += feeders {
-				n := i % len(b.keys)
-				msg := tx.MsgSend{From: b.keys[n].Public().Address(), To: to(i), Amount: 1}
-				var err error
-				if out[i], err = b.sign(n, before[n]+uint64(i/len(b.keys)), msg); err != nil { //nolint:gosec // an index
+				s, err := from(i)
+				if err != nil {
+					return err
+				}
+				if out[i], err = b.sign(s, tx.MsgSend{From: s.key.Public().Address(), To: to(i), Amount: 1}); err != nil {
 					return err
 				}
 			}
@@ -170,18 +183,16 @@ func (b *chainBench) transfers(before []uint64, to func(i int) mman.Address) ([]
 	return out, g.Wait()
 }
 
-func (b *chainBench) sign(account int, sequence uint64, msg tx.Msg) ([]byte, error) {
-	number := uint64(account) //nolint:gosec // an index
-	draft := tx.Draft{Msgs: []tx.Msg{msg}, Sequence: sequence, GasLimit: b.doc.Params.MaxGasPerTx, Fee: 10 * mman.MAN}
-	key := b.keys[account]
-	measured, err := tx.Sign(key, b.doc.ChainID, number, draft)
+func (b *chainBench) sign(s sender, msg tx.Msg) ([]byte, error) {
+	draft := tx.Draft{Msgs: []tx.Msg{msg}, Sequence: s.sequence, GasLimit: b.doc.Params.MaxGasPerTx, Fee: mman.MAN}
+	measured, err := tx.Sign(s.key, b.doc.ChainID, s.number, draft)
 	if err != nil {
 		return nil, err
 	}
-	if draft.GasLimit, err = tx.Limit(b.doc.Params.Gas, key.Type(), draft.Msgs, len(measured.Raw())+8); err != nil {
+	if draft.GasLimit, err = tx.Limit(b.doc.Params.Gas, s.key.Type(), draft.Msgs, len(measured.Raw())+8); err != nil {
 		return nil, err
 	}
-	signed, err := tx.Sign(key, b.doc.ChainID, number, draft)
+	signed, err := tx.Sign(s.key, b.doc.ChainID, s.number, draft)
 	if err != nil {
 		return nil, err
 	}
@@ -196,6 +207,7 @@ const (
 	signed        // the reference
 	unsigned      // the reference without signatures
 	crowded       // the ledger with many accounts more
+	beheld        // the reference of that one
 )
 
 // compare measures the ledger and the reference in turns and returns the medians.
@@ -351,6 +363,12 @@ func (b *chainBench) application(ctx context.Context, of kind, db state.DB, doc 
 		return abci.New(abci.Config{DB: db})
 	case crowded:
 		return b.settle(ctx, db, doc)
+	case beheld:
+		r := newReference(*doc, b.keys, true)
+		for i, address := range b.crowd {
+			r.numbers[address] = uint64(len(b.keys) + i)
+		}
+		return r, nil
 	case signed, unsigned:
 	}
 	return newReference(*doc, b.keys, of == signed), nil

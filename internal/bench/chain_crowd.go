@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cometbft/cometbft/abci/types"
+	"golang.org/x/sync/errgroup"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci"
@@ -15,9 +16,12 @@ import (
 	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/genesis"
+	"github.com/limboid/massive-man/internal/sig"
 )
 
 const (
+	// crowdBalance is what each of the crowd has: more than the fee that it offers.
+	crowdBalance = 2 * mman.MAN
 	// packOutputs are the payments of one transaction of many.
 	packOutputs = 500
 	// packs are the transactions of many payments that are measured.
@@ -26,38 +30,43 @@ const (
 	crowdBlock = 50_000
 )
 
-// crowded measures one validator whose state holds many accounts more, which
-// receive.
+// crowded measures one validator whose state holds many accounts more, all of which
+// send and receive.
 func (b *chainBench) crowded(ctx context.Context, alone float64) error {
 	if b.Crowd == 0 {
 		return nil
 	}
-	var rates, shares []float64
+	if err := b.gather(); err != nil {
+		return err
+	}
+	var rates, references, shares []float64
+	var rounds [][][]byte
 	packed := 0.0
 	if err := b.with(ctx, 1, crowded, func(ctx context.Context, t *town) error {
-		sent := make([]uint64, len(b.keys))
+		app, ok := t.counter.Application.(settled)
+		if !ok {
+			return fmt.Errorf("%w: the application with a crowd is another", mman.ErrInternal)
+		}
+		turns := b.newTurns()
 		for round := range b.Rounds {
-			b.report.tell("%d accounts, round %d of %d: %d transfers", len(b.keys)+b.Crowd, round+1, b.Rounds, b.Transfers)
-			transfers, err := b.transfers(sent, func(i int) mman.Address { return stranger((i*7919 + round) % b.Crowd) })
+			b.report.tell("%d accounts, round %d of %d: %d transfers", turns.accounts, round+1, b.Rounds, b.Transfers)
+			senders := turns.next(b.Transfers)
+			transfers, err := b.transfers(
+				func(i int) (sender, error) { return b.sender(senders[i].account, senders[i].sequence) },
+				func(i int) mman.Address { return b.address((i*receiverStride + round) % turns.accounts) },
+			)
 			if err != nil {
 				return err
-			}
-			for i := range transfers {
-				sent[i%len(sent)]++
-			}
-			app, ok := t.counter.Application.(settled)
-			if !ok {
-				return fmt.Errorf("%w: the application with a crowd is another", mman.ErrInternal)
 			}
 			before := app.Spent()
 			rate, err := t.flood(ctx, transfers, waiting)
 			if err != nil {
 				return err
 			}
-			rates, shares = append(rates, rate), append(shares, rootShare(before, app.Spent()))
+			rates, shares, rounds = append(rates, rate), append(shares, rootShare(before, app.Spent())), append(rounds, transfers)
 		}
 		b.report.tell("%d transactions of %d payments", packs, packOutputs)
-		many, err := b.packs(sent)
+		many, err := b.packs(turns.sent)
 		if err != nil {
 			return err
 		}
@@ -67,10 +76,101 @@ func (b *chainBench) crowded(ctx context.Context, alone float64) error {
 	}); err != nil {
 		return err
 	}
-	b.report.set("tps_"+count(b.Crowd)+"_accounts", "tx/s", median(rates), alone)
+	for i, transfers := range rounds {
+		b.report.tell("the reference with them, round %d of %d", i+1, len(rounds))
+		if err := b.with(ctx, 1, beheld, func(ctx context.Context, t *town) error {
+			rate, err := t.flood(ctx, transfers, waiting)
+			references = append(references, rate)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	name := "tps_" + count(b.Crowd) + "_accounts"
+	b.report.set(name, "tx/s", median(rates), alone)
+	b.report.set(name+"_of_reference", "tx/s", median(rates), median(references))
 	b.report.set("root_share_"+count(b.Crowd)+"_accounts", "%", median(shares), rootShareMost)
 	b.report.set("payments_per_second_packed", "1/s", packed, alone)
 	return nil
+}
+
+// Accounts send, and receive, in an order that jumps among all of them: no two numbers
+// of accounts that ChainOptions allow have these primes as a divisor.
+const (
+	senderStride   = 2_000_003
+	receiverStride = 2_100_001
+)
+
+// turns is the order in which accounts send.
+type turns struct {
+	accounts int
+	at       int
+	sent     map[int]uint64 // transactions of an account so far
+}
+
+// turn is the next transaction of an account.
+type turn struct {
+	account  int
+	sequence uint64
+}
+
+func (b *chainBench) newTurns() *turns {
+	return &turns{accounts: len(b.keys) + b.Crowd, sent: map[int]uint64{}}
+}
+
+func (t *turns) next(n int) []turn {
+	out := make([]turn, n)
+	for i := range out {
+		account := t.at * senderStride % t.accounts
+		out[i] = turn{account, t.sent[account]}
+		t.sent[account]++
+		t.at++
+	}
+	return out
+}
+
+// gather finds the addresses of the crowd.
+func (b *chainBench) gather() error {
+	b.report.tell("%d keys", b.Crowd)
+	b.crowd = make([]mman.Address, b.Crowd)
+	var g errgroup.Group
+	for f := range feeders {
+		g.Go(func() error {
+			for i := f; i < b.Crowd; i += feeders {
+				key, err := crowdKey(i)
+				if err != nil {
+					return err
+				}
+				b.crowd[i] = key.Public().Address()
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func crowdKey(i int) (sig.PrivateKey, error) {
+	seed := mman.Sum256([]byte("bench crowd"), []byte(strconv.Itoa(i)))
+	return sig.FromSeed(sig.Ed25519, seed[:])
+}
+
+// sender returns one of all accounts, by its number.
+func (b *chainBench) sender(account int, sequence uint64) (sender, error) {
+	s := sender{number: uint64(account), sequence: sequence} //nolint:gosec // an index
+	if account < len(b.keys) {
+		s.key = b.keys[account]
+		return s, nil
+	}
+	var err error
+	s.key, err = crowdKey(account - len(b.keys))
+	return s, err
+}
+
+func (b *chainBench) address(account int) mman.Address {
+	if account < len(b.keys) {
+		return b.keys[account].Public().Address()
+	}
+	return b.crowd[account-len(b.keys)]
 }
 
 // rootShare returns the root's part of executing blocks, in percent.
@@ -80,19 +180,22 @@ func rootShare(before, after abci.Spent) float64 {
 }
 
 // packs signs transactions of many payments, by accounts that have sent so many.
-func (b *chainBench) packs(sent []uint64) ([][]byte, error) {
+func (b *chainBench) packs(sent map[int]uint64) ([][]byte, error) {
 	out := make([][]byte, packs)
 	for i := range out {
 		n := i % len(b.keys)
-		m := tx.MsgMultiSend{From: b.keys[n].Public().Address()}
-		for j := range packOutputs {
-			m.Outputs = append(m.Outputs, tx.Output{To: stranger((i*packOutputs + j) % b.Crowd), Amount: 1})
-		}
-		var err error
-		if out[i], err = b.sign(n, sent[n], m); err != nil {
+		s, err := b.sender(n, sent[n])
+		if err != nil {
 			return nil, err
 		}
 		sent[n]++
+		m := tx.MsgMultiSend{From: b.address(n)}
+		for j := range packOutputs {
+			m.Outputs = append(m.Outputs, tx.Output{To: b.crowd[(i*packOutputs+j)%b.Crowd], Amount: 1})
+		}
+		if out[i], err = b.sign(s, m); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }
@@ -173,7 +276,7 @@ func (b *chainBench) populate(ctx context.Context, db state.DB, params genesis.P
 		for end := min(made+crowdBlock, b.Crowd); made < end; {
 			m := tx.MsgMultiSend{From: b.keys[made/packOutputs%len(b.keys)].Public().Address()}
 			for ; len(m.Outputs) < packOutputs && made < end; made++ {
-				m.Outputs = append(m.Outputs, tx.Output{To: stranger(made), Amount: 1})
+				m.Outputs = append(m.Outputs, tx.Output{To: b.crowd[made], Amount: crowdBalance})
 			}
 			if err := bank.New().Execute(&block.Context{
 				Header: block.Header{ChainID: b.doc.ChainID, Height: st.Height() + 1}, Params: params, State: overlay, Events: new([]block.Event),
@@ -194,12 +297,6 @@ func (b *chainBench) populate(ctx context.Context, db state.DB, params genesis.P
 		b.report.tell("%d of %d further accounts", made, b.Crowd)
 	}
 	return nil
-}
-
-// stranger is an address whose key nobody has.
-func stranger(i int) (a mman.Address) {
-	h := mman.Sum256([]byte("bench crowd"), []byte(strconv.Itoa(i)))
-	return mman.Address(h[:mman.AddressSize])
 }
 
 // count writes a round number as people say it.

@@ -25,6 +25,8 @@ type Report struct {
 	Bench   string            `json:"bench"`
 	Machine string            `json:"machine"`
 	Metrics map[string]Metric `json:"metrics"`
+	// Void, if not empty, is why the figures of this run compare nothing.
+	Void string `json:"void,omitempty"`
 
 	told func(string) // nil: nobody follows
 }
@@ -73,6 +75,9 @@ func (r *Report) String() string {
 			fmt.Fprintf(&b, " reference %10.2f, ratio %.2f", m.Reference, m.Ratio)
 		}
 		b.WriteByte('\n')
+	}
+	if r.Void != "" {
+		fmt.Fprintf(&b, "void: %s\n", r.Void)
 	}
 	return b.String()
 }

@@ -85,7 +85,7 @@ func PublicTimeouts() Timeouts {
 	return Timeouts{
 		Propose: 3 * time.Second, ProposeDelta: 500 * time.Millisecond,
 		Vote: time.Second, VoteDelta: 500 * time.Millisecond,
-		Commit: 250 * time.Millisecond, Quiet: 500 * time.Millisecond, Gossip: 25 * time.Millisecond,
+		Commit: 250 * time.Millisecond, Quiet: time.Second, Gossip: 25 * time.Millisecond,
 	}
 }
 

@@ -144,7 +144,7 @@ with so many accounts more.`,
 		},
 	}
 	cmd.Flags().IntVar(&o.Accounts, "accounts", 10_000, "accounts that send, 100 to 60000")
-	cmd.Flags().IntVar(&o.Crowd, "crowd", 1_000_000, "accounts more that receive, in a run of its own; 0 for none")
+	cmd.Flags().IntVar(&o.Crowd, "crowd", 1_000_000, "accounts more that send and receive, in a run of its own; 0 for none")
 	cmd.Flags().IntVar(&o.Transfers, "transfers", 40_000, "transfers in each run")
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 3, "runs of each setting, of which the median counts")
 	return cmd
