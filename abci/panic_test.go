@@ -42,8 +42,8 @@ func TestPanicRejects(t *testing.T) {
 
 	broken.Store(false)
 	before := c.Balance(b)
-	block := c.Block(raw)
-	require.Zero(t, block.Results[0].Code, block.Results[0].Log)
+	made := c.Block(raw)
+	require.Zero(t, made.Results[0].Code, made.Results[0].Log)
 	require.Equal(t, []byte{2}, toy(t, c))
 	require.Equal(t, before+5*mman.MAN, c.Balance(b))
 	require.NotEqual(t, root, c.Root())
