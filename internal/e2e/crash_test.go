@@ -1,13 +1,18 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,6 +101,49 @@ func (f *fragile) notAhead(t *testing.T) {
 // while it applies the block.
 const pointsEach = 11
 
+// TestEveryCrashPointIsKnown: the failure points that stand in CometBFT's source are
+// those that pointsEach counts, so that another version's are noticed.
+func TestEveryCrashPointIsKnown(t *testing.T) {
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/cometbft/cometbft").Output()
+	require.NoError(t, err)
+	source := os.DirFS(strings.TrimSpace(string(dir)))
+	points := map[string]int{}
+	require.NoError(t, fs.WalkDir(source, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := fs.ReadFile(source, path)
+		if n := bytes.Count(text, []byte("\tfail.Fail()")); n > 0 {
+			points[path] = n
+		}
+		return err
+	}))
+	const eachVote, votes, finalizing, applying = 1, 2, 5, 4
+	require.Equal(t, map[string]int{"consensus/state.go": eachVote + finalizing, "state/execution.go": applying}, points)
+	require.Equal(t, pointsEach, votes*eachVote+finalizing+applying)
+}
+
+// crash starts the validator and waits until it has ended at the failure point of
+// that number, and nowhere else.
+func (f *fragile) crash(t *testing.T, index int) {
+	t.Helper()
+	log := filepath.Join(f.only.Home, "node.log")
+	before, err := os.ReadFile(log)
+	require.NoError(t, err)
+	p, err := localnet.Runner{Program: program, Env: []string{"FAIL_TEST_INDEX=" + strconv.Itoa(index)}}.Start(f.only)
+	require.NoError(t, err)
+	select {
+	case <-p.Done():
+	case <-time.After(within):
+		require.NoError(t, p.Kill())
+		require.FailNow(t, "it did not come to the failure point", "%d", index)
+	}
+	after, err := os.ReadFile(log)
+	require.NoError(t, err)
+	said := string(after[len(before):])
+	require.Contains(t, said, fmt.Sprintf("*** fail-test %d ***", index), "it ended elsewhere")
+}
+
 // TestCrashPoints ends a validator at each of CometBFT's failure points, in a
 // block of its life and again where it takes up that block.
 func TestCrashPoints(t *testing.T) {
@@ -107,14 +155,7 @@ func TestCrashPoints(t *testing.T) {
 	require.NoError(t, f.running[f.only].Stop())
 	for point := first; point < last; point++ {
 		for _, index := range []int{point, point % 4} { // the second one while it replays, or soon after
-			p, err := localnet.Runner{Program: program, Env: []string{"FAIL_TEST_INDEX=" + strconv.Itoa(index)}}.Start(f.only)
-			require.NoError(t, err)
-			select {
-			case <-p.Done():
-			case <-time.After(within):
-				require.NoError(t, p.Kill())
-				require.FailNow(t, "it did not come to the failure point", "%d", index)
-			}
+			f.crash(t, index)
 		}
 		f.notAhead(t)
 		f.recovered(t)
@@ -192,6 +233,7 @@ func TestPowerCut(t *testing.T) {
 		} else {
 			require.NoError(t, os.Remove(filepath.Join(f.only.Home, journalFile)))
 		}
+		f.notAhead(t)
 		f.recovered(t)
 		t.Logf("G2: unsynced writes %s were lost, %d of CometBFT's: ok", name, writes)
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -31,6 +32,7 @@ import (
 	"github.com/cometbft/cometbft/types"
 	"github.com/stretchr/testify/require"
 
+	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci"
 	"github.com/limboid/massive-man/abci/tx"
 	"github.com/limboid/massive-man/internal/localnet"
@@ -54,6 +56,50 @@ const (
 // misdeeds are the blocks that a villain proposes, in turns.
 func misdeeds() []string {
 	return []string{"bad bytes", "bad signature", "reordered", "repeated", "bad beacon", "oversized"}
+}
+
+// refusal is what an honest validator writes about such a block: our own words and
+// the reason, or CometBFT's where it does not even ask us.
+func refusal(kind string) (said, reason string) {
+	said = "rejecting a proposal"
+	switch kind {
+	case "bad bytes":
+		return said, mman.ErrTxDecode.Text
+	case "bad signature":
+		return said, mman.ErrBadSignature.Text
+	case "reordered", "repeated":
+		return said, mman.ErrSequence.Text
+	case "bad beacon":
+		return said, mman.ErrBeacon.Text
+	default: // oversized
+		return "Rejecting oversized proposal", ""
+	}
+}
+
+// caught counts by kind the misdeeds that came to one of the honest validators and
+// that it refused for what was wrong with them.
+func caught(t *testing.T, honest []*localnet.Node, all [][3]string) map[string]int {
+	t.Helper()
+	var said []string
+	for _, one := range honest {
+		b, err := os.ReadFile(filepath.Join(one.Home, "node.log"))
+		require.NoError(t, err)
+		for line := range strings.Lines(string(b)) {
+			if strings.Contains(strings.ToLower(line), "rejecting ") {
+				said = append(said, line)
+			}
+		}
+	}
+	kinds := map[string]int{}
+	for _, one := range all {
+		words, reason := refusal(one[0])
+		if slices.ContainsFunc(said, func(line string) bool {
+			return strings.Contains(line, words) && strings.Contains(line, reason) && slices.Contains(strings.Fields(line), "height="+one[1])
+		}) {
+			kinds[one[0]]++
+		}
+	}
+	return kinds
 }
 
 // villain is such a process.
