@@ -22,10 +22,11 @@ import (
 // block's check of the whole state would take longer and longer.
 const perChain = 5000
 
-// TestWorkload runs random operations with every invariant checked after every
-// block, and replays the blocks into other applications. MMAN_OPERATIONS says how
-// many, 5000 on each chain; the first chain and every tenth are replayed. What the
-// operations lead to is asked of all chains together: one alone may miss some of it.
+// TestWorkload runs random operations, of every kind of message some that succeed, with
+// every invariant checked after every block, and replays the blocks into other
+// applications. MMAN_OPERATIONS says how many, 5000 on each chain; the first chain and
+// every tenth are replayed. What the operations lead to is asked of all chains together:
+// one alone may miss some of it.
 func TestWorkload(t *testing.T) {
 	t.Parallel()
 	operations := abcitest.Setting(t, "MMAN_OPERATIONS", 2000)
@@ -90,23 +91,8 @@ func (o *outcomes) check(t *testing.T, operations int, seed uint64) {
 	for _, state := range []rfp.BidState{rfp.Served, rfp.Lost, rfp.Withheld} {
 		assert.Positive(t, o.bids[state], state)
 	}
-	for _, m := range []tx.Msg{
-		tx.MsgBindNode{},
-		tx.MsgOffer{},
-		tx.MsgWithdrawOffer{},
-		tx.MsgRequest{},
-		tx.MsgCancelRequest{},
-		tx.MsgSettle{},
-		tx.MsgCloseLease{},
-		tx.MsgAcceptLeases{},
-		tx.MsgGrant{},
-		tx.MsgRevoke{},
-		tx.MsgOpenRFP{},
-		tx.MsgCommitBids{},
-		tx.MsgPostBid{},
-		tx.MsgRevealBid{},
-	} {
-		assert.Positive(t, o.kinds[m.TypeURL()], m.TypeURL())
+	for _, url := range tx.TypeURLs() {
+		assert.Positive(t, o.kinds[url], url)
 	}
 }
 
@@ -133,6 +119,14 @@ func workloadComesToRest(t *testing.T, seed uint64, operations int, replay bool,
 		}
 	}
 	t.Logf("%d RFPs, bids: %v", len(w.RFPs), bids)
+	if operations < perChain {
+		for range 8 { // what is rare may not have come about yet
+			if len(w.Missing()) > 0 {
+				w.Run(operations / 4)
+			}
+		}
+		require.Empty(t, w.Missing(), "every kind of message succeeds")
+	}
 	if replay {
 		rng := rand.New(rand.NewPCG(seed, 8))
 		w.Replay(func(uint64) (restart, drop bool) { return rng.IntN(5) == 0, rng.IntN(3) == 0 })
@@ -154,6 +148,15 @@ func workloadComesToRest(t *testing.T, seed uint64, operations int, replay bool,
 	all.add(w, matched, paid, bids)
 }
 
+// rare are the kinds of message of which none may succeed in the short form of
+// TestDeterminism; its long form lacks none.
+func rare() []string {
+	return []string{
+		tx.TypeProveStorage, tx.TypePlaceStorage, tx.TypeRenewStorage, tx.TypeEndStorage, tx.TypeRedeemRetrieval,
+		tx.TypeRedelegate, tx.TypeEditValidator, tx.TypeUnjail,
+	}
+}
+
 // TestDeterminism runs the same blocks through applications with different
 // numbers of processors, which are restarted at random heights, lose their caches
 // at random and join by archives on the way. MMAN_OPERATIONS says how many
@@ -161,8 +164,14 @@ func workloadComesToRest(t *testing.T, seed uint64, operations int, replay bool,
 //
 //nolint:paralleltest // it changes GOMAXPROCS
 func TestDeterminism(t *testing.T) {
-	operations := abcitest.Setting(t, "MMAN_OPERATIONS", 300)
+	const short = 500
+	operations := abcitest.Setting(t, "MMAN_OPERATIONS", short)
 	w := abcitest.RunWorkload(t, 42, operations)
+	if operations > short {
+		require.Empty(t, w.Missing())
+	} else {
+		require.Subset(t, rare(), w.Missing())
+	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	rng := rand.New(rand.NewPCG(rand.Uint64(), 8))
 	for _, procs := range []int{1, 2, 7} {

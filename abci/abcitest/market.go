@@ -1,6 +1,7 @@
 package abcitest
 
 import (
+	"crypto/ed25519"
 	"testing"
 
 	"github.com/cometbft/cometbft/abci/types"
@@ -113,6 +114,24 @@ func Receipt(tb testing.TB, chainID, name string, lease mman.LeaseID, lane, seq 
 	require.NoError(tb, err)
 	digest := mman.SignDigest(mman.SignReceipt, chainID, b)
 	return tx.SettleItem{Receipt: b, Signature: LeaseKey(tb, name).Sign(digest[:])}
+}
+
+// Fund returns the message that sets money aside for what the consumer fetches from
+// the provider, under the consumer's lease key of that name.
+func Fund(tb testing.TB, consumer Actor, provider mman.Address, amount mman.Amount) tx.MsgFundRetrieval {
+	tb.Helper()
+	key := LeaseKey(tb, consumer.Name).Public().Bytes()
+	return tx.MsgFundRetrieval{Consumer: consumer.Address, Provider: provider, Key: [ed25519.PublicKeySize]byte(key), Amount: amount}
+}
+
+// Promise returns the message that redeems what the consumer has signed for, under the
+// key of Fund.
+func Promise(tb testing.TB, chainID string, consumer Actor, provider mman.Address, amount mman.Amount) tx.MsgRedeemRetrieval {
+	tb.Helper()
+	m := tx.MsgRedeemRetrieval{Provider: provider, Consumer: consumer.Address, Amount: amount}
+	digest := mman.SignDigest(mman.SignRetrieval, chainID, m.Payload())
+	m.Signature = LeaseKey(tb, consumer.Name).Sign(digest[:])
+	return m
 }
 
 // SealedBid is a bid and all that its bidder needs to bring and open it.

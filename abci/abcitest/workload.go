@@ -23,7 +23,8 @@ import (
 type Workload struct {
 	*Chain
 
-	// Providers are those who act; each is a consumer too.
+	// Providers are those who act; each is a consumer too. The last two sign with keys
+	// of wallets.
 	Providers []Provider
 	// Operations is how many there were, without those about stored bytes.
 	Operations int
@@ -37,7 +38,7 @@ type Workload struct {
 	offers []mman.CID
 	own    map[mman.Address][]mman.CID
 	grants map[mman.Address][]tx.MsgGrant
-	stored []mman.LeaseID
+	stored map[mman.Address][]mman.LeaseID // by who asked for it
 }
 
 // Requested is a request that the ledger took, or that was put out to bids.
@@ -52,10 +53,16 @@ type Requested struct {
 // absent, sign twice and restart in between. The same seed gives the same blocks.
 func RunWorkload(tb testing.TB, seed uint64, operations int) *Workload {
 	tb.Helper()
-	w := &Workload{tb: tb, rng: rand.New(rand.NewPCG(seed, 7)), Kinds: map[string]int{}, own: map[mman.Address][]mman.CID{}, grants: map[mman.Address][]tx.MsgGrant{}}
+	w := &Workload{
+		tb: tb, rng: rand.New(rand.NewPCG(seed, 7)), Kinds: map[string]int{},
+		own: map[mman.Address][]mman.CID{}, grants: map[mman.Address][]tx.MsgGrant{}, stored: map[mman.Address][]mman.LeaseID{},
+	}
 	var actors []Actor
 	for i := range 8 {
 		p := NewProvider(tb, fmt.Sprint("actor", i))
+		if i >= 6 {
+			p.Actor = NewWallet(tb, p.Name)
+		}
 		w.Providers, actors = append(w.Providers, p), append(actors, p.Actor)
 	}
 	doc := Genesis(tb, mman.Amount(100+operations/10)*mman.MAN, actors...)
@@ -67,18 +74,23 @@ func RunWorkload(tb testing.TB, seed uint64, operations int) *Workload {
 	p.RFPPostBlocks, p.RFPRevealBlocks = 3, 4
 	p.StorageEpochBlocks, p.StorageWindowBlocks, p.StorageAcceptBlocks = 8, 4, 3
 	w.Chain = New(tb, doc)
+	w.Run(operations)
+	return w
+}
+
+// Run runs so many further operations.
+func (w *Workload) Run(operations int) {
 	most := 24
 	if operations > 2000 {
 		most = 240
 	}
-	for w.Operations < operations {
+	for until := w.Operations + operations; w.Operations < until; {
 		w.Random(w.rng.IntN(most))
 		w.disturb()
 		if w.rng.IntN(30) == 0 {
 			w.Restart()
 		}
 	}
-	return w
 }
 
 func pick[T any](rng *rand.Rand, list []T) (T, bool) {
@@ -155,6 +167,13 @@ func (w *Workload) message(p Provider) (m tx.Msg, ok bool) {
 	case 15, 16, 17:
 		g, ok := pick(rng, w.grants[p.Address][max(0, len(w.grants[p.Address])-2):])
 		return tx.MsgRevoke{Provider: p.Address, Offer: g.Offer, Grantee: g.Grantee}, ok
+	case 19:
+		m := tx.MsgMultiSend{From: p.Address}
+		for range 1 + rng.IntN(3) {
+			to, _ := pick(rng, w.Providers)
+			m.Outputs = append(m.Outputs, tx.Output{To: to.Address, Amount: 1 + mman.Amount(rng.Uint64N(uint64(mman.MAN)))})
+		}
+		return m, true
 	default:
 		to, _ := pick(rng, w.Providers)
 		return tx.MsgSend{From: p.Address, To: to.Address, Amount: 1 + mman.Amount(rng.Uint64N(uint64(mman.MAN)))}, true
@@ -169,12 +188,14 @@ func (w *Workload) storage(p Provider) tx.Msg {
 		mine = tx.ReplicaName(all[rng.IntN(len(all))])
 		lease = mine.Lease
 	}
-	if len(w.stored) > 0 {
-		lease = w.stored[rng.IntN(len(w.stored))]
+	if own := w.stored[p.Address]; len(own) > 0 {
+		lease = own[max(0, len(own)-1-rng.IntN(3))]
 	}
 	drawn, _, err := view.StorageDrawn()
 	require.NoError(w.tb, err)
-	switch rng.IntN(12) {
+	switch rng.IntN(14) {
+	case 12, 13:
+		return w.retrieval(p)
 	case 0, 1:
 		return tx.MsgStorageOffer{Provider: p.Address, Peer: p.Peer, Tier: storage.Fast, Price: mman.Amount(rng.Uint64N(9)), Capacity: rng.Uint64N(6)}
 	case 2, 3, 4:
@@ -192,19 +213,43 @@ func (w *Workload) storage(p Provider) tx.Msg {
 	}
 }
 
+// retrieval sets money aside for what the actor fetches, or redeems a promise. Mostly
+// each fetches from the next one.
+func (w *Workload) retrieval(p Provider) tx.Msg {
+	rng, all := w.rng, len(w.Providers)
+	at := slices.IndexFunc(w.Providers, func(other Provider) bool { return other.Address == p.Address })
+	step, amount := 1, 1+mman.Amount(rng.Uint64N(5000))
+	if rng.IntN(4) == 0 {
+		step = rng.IntN(all)
+	}
+	if rng.IntN(2) == 0 {
+		return Fund(w.tb, p.Actor, w.Providers[(at+step)%all].Address, amount)
+	}
+	return Promise(w.tb, ChainID, w.Providers[(at+all-step)%all].Actor, p.Address, amount)
+}
+
+// Missing returns the types of message of which not one succeeded, as tx.TypeURLs has
+// them.
+func (w *Workload) Missing() []string {
+	return slices.DeleteFunc(tx.TypeURLs(), func(url string) bool { return w.Kinds[url] > 0 })
+}
+
 // stake is a random message of staking, by and about any of the actors.
 func (w *Workload) stake(by Actor) tx.Msg {
 	rng := w.rng
 	other, third := w.Providers[rng.IntN(len(w.Providers))].Address, w.Providers[rng.IntN(len(w.Providers))].Address
 	amount := 1 + mman.Amount(rng.Uint64N(uint64(3*mman.MAN)))
-	switch rng.IntN(8) {
+	if rng.IntN(2) == 0 { // one that is there, if there is any
+		other = by.Address
+	}
+	switch rng.IntN(10) {
 	case 0:
 		votes := Votes(w.tb, by)
 		w.Learn(votes)
 		return tx.MsgCreateValidator{Operator: by.Address, Name: by.Name, CommissionPPM: rng.Uint64N(200_000), Stake: amount}.SignKey(votes, ChainID)
 	case 1:
 		return tx.MsgEditValidator{Operator: by.Address, Name: by.Name, CommissionPPM: rng.Uint64N(300_000)}
-	case 2:
+	case 2, 8, 9:
 		return tx.MsgUnjail{Operator: by.Address}
 	case 3, 4:
 		return tx.MsgUndelegate{Delegator: by.Address, Validator: other, Amount: 1 + amount/8}
@@ -384,7 +429,7 @@ func (w *Workload) Random(n int) {
 		if text, ok := Attribute(r.Events, "mman.store", "lease"); ok {
 			var id mman.LeaseID
 			require.NoError(w.tb, id.UnmarshalText([]byte(text)))
-			w.stored = append(w.stored, id)
+			w.stored[by[i].Address] = append(w.stored[by[i].Address], id)
 		}
 		if r.Code == uint32(mman.ErrOutOfGas.Code) {
 			require.True(w.tb, varies[i], "%s did more than tx.Limit foresees: %s", kinds[i], r.Log)
