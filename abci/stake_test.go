@@ -3,6 +3,7 @@ package abci_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -261,7 +262,13 @@ func TestDowntime(t *testing.T) {
 	s.epoch()
 	require.Equal(t, root, s.Root(), "a quiet epoch changes nothing")
 	s.Absent(bob, true)
+	there, away := s.validator(s.alice).Active.Tokens, s.validator(s.bob).Active.Tokens
+	s.Block(s.Sign(s.eve, send(s.eve, s.dave, 5), func(d *tx.Draft) { d.GasLimit, d.Fee = 20_000_000, mman.MAN }))
+	fees := s.supply().Pools
+	require.Positive(t, fees)
 	s.epoch()
+	require.Equal(t, there+fees, s.validator(s.alice).Active.Tokens, "all fees are those of who signed")
+	require.Equal(t, away, s.validator(s.bob).Active.Tokens, "nothing of them is")
 	require.False(t, s.validator(s.bob).Jailed, "ten of thirty blocks")
 	s.epoch()
 	v := s.validator(s.bob)
@@ -315,6 +322,57 @@ func TestStakingQueries(t *testing.T) {
 		code, log := s.Query(path, nil)
 		require.NotZero(t, code, path)
 		require.NotEmpty(t, log)
+	}
+}
+
+// TestManyUnbondingsOfOneHeight: more stake may leave at one height than a block lets
+// go; what is left follows in the next one.
+func TestManyUnbondingsOfOneHeight(t *testing.T) {
+	t.Parallel()
+	const many, most = 300, 256 // most is what a block lets go
+	s := newStaking(t, 2)
+	actors := make([]abcitest.Actor, many)
+	var outputs []tx.Output
+	for i := range actors {
+		actors[i] = abcitest.NewActor(t, fmt.Sprint("delegator ", i))
+		outputs = append(outputs, tx.Output{To: actors[i].Address, Amount: 3 * mman.MAN})
+	}
+	for part := range slices.Chunk(outputs, 50) {
+		s.Do(s.eve, tx.MsgMultiSend{From: s.eve.Address, Outputs: part})
+	}
+	all := func(msg func(mman.Address) tx.Msg) {
+		t.Helper()
+		var raws [][]byte
+		for _, a := range actors {
+			raws = append(raws, s.Sign(a, []tx.Msg{msg(a.Address)}))
+		}
+		for _, r := range s.Block(raws...).Results {
+			require.NotNil(t, r)
+			require.Zero(t, r.Code, r.Log)
+		}
+	}
+	all(func(a mman.Address) tx.Msg {
+		return tx.MsgDelegate{Delegator: a, Validator: s.bob.Address, Amount: mman.MAN}
+	})
+	all(func(a mman.Address) tx.Msg {
+		return tx.MsgUndelegate{Delegator: a, Validator: s.bob.Address, Amount: mman.MAN}
+	})
+	out := []int{}
+	for range 60 {
+		left := 0
+		for _, e := range s.Pass(1) {
+			if e.Type == "complete_unbonding" {
+				left++
+			}
+		}
+		if left > 0 {
+			out = append(out, left)
+		}
+	}
+	require.Equal(t, []int{most, many - most}, out, "in two blocks")
+	require.Zero(t, s.validator(s.bob).Debonding.Shares)
+	for _, a := range actors {
+		require.Empty(t, s.unbondings(a))
 	}
 }
 
