@@ -38,6 +38,9 @@ func populate(t *testing.T) populated {
 	t.Helper()
 	f := newFixture(t)
 	p := populated{fixture: f, offer: f.Trade(f.paul, f.paul.Compute("box", 5000), f.paul.Compute("crate", 5000))[0]}
+	second := abcitest.NewProvider(t, "paul's second")
+	second.Actor = f.paul.Actor
+	f.Do(f.paul.Actor, second.Bind(chainID))
 	f.Trade(f.dora, f.dora.Dataset("words", 5000))
 	open, err := dagcbor.Marshal(abcitest.OpenPolicy())
 	require.NoError(t, err)
@@ -116,7 +119,7 @@ func TestEveryNoun(t *testing.T) {
 		"supply":   {only: []string{"supply"}},
 		"beacon":   {only: []string{"beacon"}},
 		"nodes": {
-			lists: []list{{"account=" + paul, 1}, {"account=" + cleo, 0}},
+			lists: []list{{"account=" + paul, 2}, {"account=" + cleo, 0}},
 			one:   p.paul.Peer.String(), absent: abcitest.NewProvider(t, "nobody").Peer.String(),
 		},
 		"offers": {
@@ -156,7 +159,7 @@ func TestEveryNoun(t *testing.T) {
 		"params":            {only: []string{"params"}},
 		"fee":               {only: []string{"fee"}},
 		"chain":             {only: []string{"chain"}},
-		"bootstrap":         {only: []string{"bootstrap"}},
+		"bootstrap":         {lists: []list{{"", 2}}},
 		"upgrades":          {only: []string{"upgrades"}},
 	}
 	nouns := slices.Concat(bank.Module{}.Nouns(), beacon.Module{}.Nouns(), ledger.Module{}.Nouns(), stake.Module{}.Nouns(), vault.Module{}.Nouns(),
@@ -198,6 +201,47 @@ func TestEveryNoun(t *testing.T) {
 	}
 }
 
+// TestBootstrapPages: the nodes of several validators are one list, however it is cut.
+func TestBootstrapPages(t *testing.T) {
+	t.Parallel()
+	s := newStaking(t, 3)
+	nodes := map[string]bool{}
+	for i, a := range []abcitest.Actor{s.alice, s.bob, s.carol, s.dave} {
+		for j := range 1 + i%2 {
+			p := abcitest.NewProvider(t, fmt.Sprint(a.Name, j))
+			p.Actor = a
+			s.Do(a, p.Bind(chainID))
+			if a.Name != s.dave.Name { // who is no validator
+				nodes[p.Peer.String()] = true
+			}
+		}
+	}
+	require.Len(t, nodes, 4)
+	for limit := 1; limit <= 5; limit++ {
+		seen, pages := map[string]bool{}, 0
+		for after := ""; ; pages++ {
+			var page block.Page[ledger.Node]
+			code, log := s.Query(fmt.Sprintf("/mman/bootstrap?limit=%d%s", limit, after), &page)
+			require.Zero(t, code, log)
+			for _, n := range page.Items {
+				require.False(t, seen[n.Peer.String()], "it stands twice")
+				seen[n.Peer.String()] = true
+			}
+			if page.Next == "" {
+				break
+			}
+			require.Len(t, page.Items, limit)
+			after = "&after=" + page.Next
+		}
+		require.Equal(t, nodes, seen, "%d at a time", limit)
+		require.Equal(t, (len(nodes)-1)/limit, pages)
+	}
+	for _, after := range []string{"00", "ff", "zz", strings.Repeat("ff", 64)} { // that no page gave
+		code, _ := s.Query("/mman/bootstrap?after="+after, nil)
+		require.Contains(t, []mman.Code{0, mman.ErrInvalid.Code}, code)
+	}
+}
+
 // TestEveryMarketMessageTells: each message of the market emits an event with the
 // id of what it is about, and an indexer may search for each attribute.
 func TestEveryMarketMessageTells(t *testing.T) {
@@ -215,6 +259,8 @@ func TestEveryMarketMessageTells(t *testing.T) {
 		}
 		action, _ := abcitest.Attribute(events, "message", "action")
 		require.Equal(t, msg.TypeURL(), action)
+		module, _ := abcitest.Attribute(events, "message", "module")
+		require.Equal(t, (ledger.Module{}).Name(), module)
 		sender, _ := abcitest.Attribute(events, "message", "sender")
 		require.Equal(t, who.Address.String(), sender)
 		for _, e := range events {

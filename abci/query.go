@@ -14,7 +14,6 @@ import (
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/bank"
 	"github.com/limboid/massive-man/abci/block"
-	ledger "github.com/limboid/massive-man/abci/market"
 	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/genesis"
 )
@@ -163,7 +162,11 @@ type FeeAnswer struct {
 func (a *Application) ask(q block.Query) (any, error) {
 	switch q.Path[0] {
 	case "params", "fee", "chain", "bootstrap", "upgrades":
-		if err := q.Allow(); err != nil {
+		var paging []string
+		if q.Path[0] == "bootstrap" {
+			paging = []string{"limit", "after"}
+		}
+		if err := q.Allow(paging...); err != nil {
 			return nil, err
 		}
 		if len(q.Path) != 1 {
@@ -186,8 +189,7 @@ func (a *Application) askChain(q block.Query) (any, error) {
 	case "upgrades":
 		return a.changes.answer(q.State)
 	case "bootstrap":
-		nodes, err := bootstrap(q.State)
-		return block.Page[ledger.Node]{Items: nodes}, err
+		return bootstrap(q)
 	default:
 	}
 	p, err := readParams(q.State)

@@ -1,8 +1,11 @@
 package abci
 
 import (
+	"strconv"
+
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/abci/bank"
+	"github.com/limboid/massive-man/abci/block"
 	ledger "github.com/limboid/massive-man/abci/market"
 	"github.com/limboid/massive-man/abci/state"
 	vault "github.com/limboid/massive-man/abci/storage"
@@ -125,26 +128,16 @@ func (v View) StorageRetrieval(consumer, provider mman.Address) (aside vault.Ret
 
 // Bootstrap returns the nodes of the accounts that answer for the validators of
 // the first block; ErrNotFound before it.
-func (v View) Bootstrap() ([]ledger.Node, error) { return bootstrap(v.snapshot) }
-
-func bootstrap(r state.Reader) ([]ledger.Node, error) {
-	c, err := readChain(r)
-	if err != nil {
-		return nil, err
-	}
-	out := []ledger.Node{}
-	for _, operator := range c.Operators {
-		nodes, err := ledger.Nodes(r, operator)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, nodes...)
-		if len(out) >= maxBootstrap {
-			return out[:maxBootstrap], nil
-		}
-	}
-	return out, nil
+func (v View) Bootstrap() ([]ledger.Node, error) {
+	page, err := bootstrap(block.Query{Args: map[string]string{"limit": strconv.Itoa(block.MaxLimit)}, State: v.snapshot})
+	return page.Items, err
 }
 
-// maxBootstrap bounds the answer to /mman/bootstrap.
-const maxBootstrap = 128
+// bootstrap answers a page of the nodes of the first validators.
+func bootstrap(q block.Query) (block.Page[ledger.Node], error) {
+	c, err := readChain(q.State)
+	if err != nil {
+		return block.Page[ledger.Node]{}, err
+	}
+	return ledger.NodesOf(q, c.Operators)
+}

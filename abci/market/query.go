@@ -1,6 +1,7 @@
 package market
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -269,6 +270,43 @@ func listNodes(q block.Query) (any, error) {
 		peer := mman.PeerID(rest)
 		b, ok, err := LookupBinding(q.State, peer)
 		return Node{peer, b}, ok, false, err
+	})
+}
+
+// NodesOf answers the page that the arguments limit and after ask for of the nodes for
+// which the accounts answer. The accounts ascend.
+func NodesOf(q block.Query, accounts []mman.Address) (block.Page[Node], error) {
+	nodes := state.NewIndex(state.MarketNodesByAccount)
+	keys := func(after []byte, limit int) (out [][]byte, _ error) {
+		for _, a := range accounts {
+			from := after
+			switch size := min(len(after), len(a)); bytes.Compare(a[:size], after[:size]) {
+			case -1:
+				continue // on an earlier page
+			case 0:
+				if size < len(a) {
+					from = nil
+				}
+			default:
+				from = nil
+			}
+			found, err := nodes.Page(q.State, a[:], from, limit-len(out))
+			if err != nil {
+				return nil, err
+			}
+			if out = append(out, found...); len(out) == limit {
+				break
+			}
+		}
+		return out, nil
+	}
+	return block.List(q, nil, keys, func(key []byte) (Node, error) {
+		peer := mman.PeerID(key[len(mman.Address{}):])
+		b, ok, err := LookupBinding(q.State, peer)
+		if err == nil && !ok {
+			err = fmt.Errorf("%w: node %s is indexed and missing", mman.ErrCorrupt, peer)
+		}
+		return Node{peer, b}, err
 	})
 }
 

@@ -281,25 +281,3 @@ type Node struct {
 	Peer mman.PeerID `json:"peer"`
 	Binding
 }
-
-// Nodes returns the nodes for which the account answers, at most
-// maxNodesPerAccount.
-func Nodes(r state.Reader, a mman.Address) ([]Node, error) {
-	keys, err := state.NewIndex(state.MarketNodesByAccount).Page(r, a[:], nil, maxNodesPerAccount)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]Node, 0, len(keys))
-	for _, key := range keys {
-		peer := mman.PeerID(key[len(a):])
-		b, ok, err := LookupBinding(r, peer)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			return nil, fmt.Errorf("%w: node %s is indexed and missing", mman.ErrCorrupt, peer)
-		}
-		out = append(out, Node{peer, b})
-	}
-	return out, nil
-}

@@ -120,10 +120,10 @@ func (c *Client) Params(ctx context.Context) (genesis.Params, error) {
 	return get[genesis.Params](ctx, c, "/mman/params")
 }
 
-// Bootstrap lists the nodes of validators, where a stranger enters the
-// peer-to-peer network.
+// Bootstrap lists nodes of validators, where a stranger enters the peer-to-peer
+// network, 200 at most.
 func (c *Client) Bootstrap(ctx context.Context) ([]Binding, error) {
-	p, err := get[Page[Binding]](ctx, c, "/mman/bootstrap")
+	p, err := get[Page[Binding]](ctx, c, "/mman/bootstrap?limit=200")
 	return p.Items, err
 }
 
