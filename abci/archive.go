@@ -209,8 +209,11 @@ func (a *Application) OfferSnapshot(_ context.Context, req *types.RequestOfferSn
 	if s.Format != archiveFormat {
 		return answer(types.ResponseOfferSnapshot_REJECT_FORMAT, nil)
 	}
+	if s.Chunks > maxArchiveChunks {
+		return answer(types.ResponseOfferSnapshot_REJECT_SENDER, fmt.Errorf("%w: the offered state of height %d in %d chunks, at most %d are fetched", mman.ErrTooLarge, s.Height, s.Chunks, maxArchiveChunks))
+	}
 	hash := archiveHash(s.Height, s.Metadata)
-	if s.Height == 0 || s.Chunks == 0 || s.Chunks > maxArchiveChunks || len(s.Metadata) != int(s.Chunks)*hashSize || !bytes.Equal(hash[:], s.Hash) {
+	if s.Height == 0 || s.Chunks == 0 || len(s.Metadata) != int(s.Chunks)*hashSize || !bytes.Equal(hash[:], s.Hash) {
 		return answer(types.ResponseOfferSnapshot_REJECT_SENDER, fmt.Errorf("%w: the offered state of height %d in %d chunks has %d bytes of hashes, or another hash", mman.ErrInvalid, s.Height, s.Chunks, len(s.Metadata)))
 	}
 	defer a.enter()()

@@ -3,6 +3,7 @@ package abci_test
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"testing"
 
 	"github.com/cometbft/cometbft/abci/types"
@@ -81,13 +82,13 @@ func TestArchiveRefusals(t *testing.T) {
 		s    *types.Snapshot
 		want types.ResponseOfferSnapshot_Result
 	}{
-		"nothing":         {nil, types.ResponseOfferSnapshot_REJECT},
-		"another format":  {changed(func(s *types.Snapshot) { s.Format++ }), types.ResponseOfferSnapshot_REJECT_FORMAT},
-		"another height":  {changed(func(s *types.Snapshot) { s.Height++ }), types.ResponseOfferSnapshot_REJECT_SENDER},
-		"no height":       {changed(func(s *types.Snapshot) { s.Height = 0 }), types.ResponseOfferSnapshot_REJECT_SENDER},
-		"no chunks":       {changed(func(s *types.Snapshot) { s.Chunks, s.Metadata = 0, nil }), types.ResponseOfferSnapshot_REJECT_SENDER},
-		"too many chunks": {changed(func(s *types.Snapshot) { s.Chunks = 1 << 30 }), types.ResponseOfferSnapshot_REJECT_SENDER},
-		"other hashes":    {changed(func(s *types.Snapshot) { s.Metadata = bytes.Repeat([]byte{1}, len(s.Metadata)) }), types.ResponseOfferSnapshot_REJECT_SENDER},
+		"nothing":        {nil, types.ResponseOfferSnapshot_REJECT},
+		"another format": {changed(func(s *types.Snapshot) { s.Format++ }), types.ResponseOfferSnapshot_REJECT_FORMAT},
+		"another height": {changed(func(s *types.Snapshot) { s.Height++ }), types.ResponseOfferSnapshot_REJECT_SENDER},
+		"no height":      {changed(func(s *types.Snapshot) { s.Height = 0 }), types.ResponseOfferSnapshot_REJECT_SENDER},
+		"no chunks":      {changed(func(s *types.Snapshot) { s.Chunks, s.Metadata = 0, nil }), types.ResponseOfferSnapshot_REJECT_SENDER},
+		"too few hashes": {changed(func(s *types.Snapshot) { s.Chunks = 1 << 12 }), types.ResponseOfferSnapshot_REJECT_SENDER},
+		"other hashes":   {changed(func(s *types.Snapshot) { s.Metadata = bytes.Repeat([]byte{1}, len(s.Metadata)) }), types.ResponseOfferSnapshot_REJECT_SENDER},
 	} {
 		require.Equal(t, one.want, offer(fresh(), one.s, c.Root()), name)
 	}
@@ -113,6 +114,34 @@ func TestArchiveRefusals(t *testing.T) {
 		require.Equal(t, types.ResponseApplySnapshotChunk_ACCEPT, apply(app, i, chunk))
 	}
 	require.NoError(t, app.Invariants())
+}
+
+// TestTooManyChunks: of a state that is in order but for its size one chunk more than
+// the limit is too many, and the log says so.
+func TestTooManyChunks(t *testing.T) {
+	t.Parallel()
+	const most = 8 << 10
+	for chunks, want := range map[uint32]types.ResponseOfferSnapshot_Result{
+		most:     types.ResponseOfferSnapshot_ACCEPT,
+		most + 1: types.ResponseOfferSnapshot_REJECT_SENDER,
+		1 << 31:  types.ResponseOfferSnapshot_REJECT_SENDER, // whose hashes nobody could send
+	} {
+		var said bytes.Buffer
+		app, err := abci.New(abci.Config{DB: state.NewMemory(), Log: slog.New(slog.NewTextHandler(&said, nil))})
+		require.NoError(t, err)
+		metadata := make([]byte, min(chunks, most+1)*32)
+		hash := mman.Sum256([]byte("mman/archive/1"), []byte{0}, state.Uint64Key(9), metadata)
+		answer, err := app.OfferSnapshot(t.Context(), &types.RequestOfferSnapshot{
+			AppHash: make([]byte, 32), Snapshot: &types.Snapshot{Height: 9, Format: 1, Chunks: chunks, Hash: hash[:], Metadata: metadata},
+		})
+		require.NoError(t, err)
+		require.Equal(t, want, answer.Result, chunks)
+		if chunks > most {
+			require.Contains(t, said.String(), fmt.Sprintf("too large: the offered state of height 9 in %d chunks, at most %d are fetched", chunks, most))
+		} else {
+			require.Empty(t, said.String())
+		}
+	}
 }
 
 // TestForgedArchive: chunks whose hashes fit but that hold no state.
