@@ -2,19 +2,25 @@ package abci_test
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cometbft/cometbft/abci/types"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/abci"
 	"github.com/limboid/massive-man/abci/abcitest"
+	"github.com/limboid/massive-man/abci/block"
 	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/genesis"
 )
 
 // TestHonestProposalsAreAccepted proposes from random pools: shuffled, doubled,
@@ -158,4 +164,48 @@ func TestConcurrentReaders(t *testing.T) {
 	}
 	done.Store(true)
 	wg.Wait()
+}
+
+// TestQueriesWaitForNoBlock asks while a block is being executed, which does not end
+// before the answers are there.
+func TestQueriesWaitForNoBlock(t *testing.T) {
+	t.Parallel()
+	begun, end := make(chan struct{}), make(chan struct{})
+	slow := abci.Migration{Version: 2, Run: func(*block.Context) error {
+		close(begun)
+		<-end
+		return nil
+	}}
+	c := abcitest.New(t, upgradeGenesis(t, genesis.Upgrade{Height: 4, Version: 2}), knows([]abci.Migration{slow}))
+	c.Pass(3)
+	req, decided := c.Request(), make(chan error, 1)
+	go func() {
+		_, err := c.App.FinalizeBlock(t.Context(), &req)
+		decided <- err
+	}()
+	<-begun
+	answered := make(chan error, 1)
+	go func() {
+		var errs []error
+		for _, path := range []string{"/mman/supply", "/mman/params", "/mman/accounts", "/store/params/key"} {
+			answer, err := c.App.Query(t.Context(), &types.RequestQuery{Path: path, Data: []byte("params")})
+			if err == nil && answer.Height != 3 {
+				err = fmt.Errorf("%s: of height %d, %s", path, answer.Height, answer.Log)
+			}
+			errs = append(errs, err)
+		}
+		if height := c.App.View().Height(); height != 3 {
+			errs = append(errs, fmt.Errorf("a view of height %d", height))
+		}
+		answered <- errors.Join(errs...)
+	}()
+	var err error
+	select {
+	case err = <-answered:
+	case <-time.After(time.Minute):
+		err = errors.New("the queries wait for the block")
+	}
+	close(end)
+	require.NoError(t, err)
+	require.NoError(t, <-decided)
 }

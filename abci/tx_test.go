@@ -3,6 +3,7 @@ package abci_test
 import (
 	"bytes"
 	"encoding/hex"
+	"math"
 	"strings"
 	"testing"
 
@@ -207,6 +208,36 @@ func TestOtherMethods(t *testing.T) {
 	vote, err = f.App.VerifyVoteExtension(ctx, &types.RequestVerifyVoteExtension{})
 	require.NoError(t, err)
 	require.True(t, vote.IsAccepted())
+}
+
+// TestOnlyCommitPersists: a block that is proposed and decided leaves the database as it
+// was until it is committed.
+func TestOnlyCommitPersists(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.Pass(2)
+	marker := func() state.Marker {
+		m, err := f.DB().Marker(math.MaxUint64)
+		require.NoError(t, err)
+		return m
+	}
+	before := marker()
+	require.Equal(t, f.Height(), before.Height)
+	raw := f.Sign(f.cleo, send(f.cleo, f.dora.Actor, 5))
+	req := f.Request(raw)
+	answer, err := f.App.ProcessProposal(t.Context(), abcitest.Proposal(req))
+	require.NoError(t, err)
+	require.True(t, answer.IsAccepted())
+	require.Equal(t, before, marker())
+	decided, err := f.App.FinalizeBlock(t.Context(), &req)
+	require.NoError(t, err)
+	require.NotEqual(t, before.Root[:], decided.AppHash)
+	require.Equal(t, before, marker())
+	_, err = f.App.Commit(t.Context(), &types.RequestCommit{})
+	require.NoError(t, err)
+	after := marker()
+	require.Equal(t, before.Height+1, after.Height)
+	require.Equal(t, decided.AppHash, after.Root[:])
 }
 
 func TestInitChain(t *testing.T) {
