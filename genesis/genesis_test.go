@@ -97,6 +97,10 @@ func TestValidateRefuses(t *testing.T) {
 		{"name", func(d *genesis.Document) { d.Validators[0].Name = "a\nb" }, "name"},
 		{"burn", func(d *genesis.Document) { d.Params.BurnPPM = 0 }, "burn_ppm"},
 		{"gas of a tx above a block's", func(d *genesis.Document) { d.Params.MaxGasPerTx = d.Params.MaxGasPerBlock + 1 }, "max_gas_per_tx"},
+		{"unbonding that ends before evidence does", func(d *genesis.Document) {
+			d.Params.UnbondingBlocks = d.Params.EvidenceMaxBlocks + 2*d.Params.EpochBlocks - 1
+		}, "unbonding_blocks"},
+		{"unbonding in the time of evidence", func(d *genesis.Document) { d.Params.UnbondingSeconds = d.Params.EvidenceMaxSeconds }, "unbonding_seconds"},
 		{"evidence above the block", func(d *genesis.Document) { d.Params.BlockMaxBytes, d.Params.EvidenceMaxBytes = 256<<10, 512<<10 }, "evidence_max_bytes"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
