@@ -95,6 +95,7 @@ func Law() []Room {
 		{In: "internal/testnet/...", May: []string{"...", "!internal/arch/...", "!internal/lint/..."}, Why: "whole networks under test"},
 		{In: "internal/e2e/...", May: []string{"...", "!internal/arch/...", "!internal/lint/..."}, Why: "whole programs under test"},
 		{In: "internal/npm", Why: "installs packages for tests"},
+		{In: "internal/kubo", Why: "runs a stock kubo, for tests and comparison"},
 		{In: "internal/ipfs", Why: "a test of foreign programs, nothing to import"},
 		{In: "internal/openai", Why: "a test of foreign clients and their script, nothing to import"},
 		{In: "internal/cosmjs", Why: "a test of foreign clients and their script, nothing to import"},

@@ -40,6 +40,8 @@ type ContentOptions struct {
 	// Memory moves the file once, in bulk over TCP, and measures nothing else but the
 	// memory of both processes in each quarter of it.
 	Memory bool
+	// Kubo is the program ipfs to compare with; empty takes the PATH's, if there is one.
+	Kubo string
 }
 
 // The hidden verbs of the two processes.
@@ -87,6 +89,9 @@ const (
 //	                            is the same file copied and synced
 //	add_files                   files of 4 KiB a second added as a folder, and
 //	                            synced; the reference is their being copied
+//	kubo_tcp, kubo_quic         MB/s of a stock kubo from another one, as Kubo says,
+//	                            if there is one; the reference is the raw stream
+//	bulk_tcp_of_kubo, …         bulk beside these
 //	publish_findable            ms from adding a file until another peer, who knows
 //	                            a third only, found who has it; the median
 //
@@ -96,6 +101,10 @@ const (
 func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
 	if o.Bytes < 1<<20 || o.Files < 1 || o.Finds < 1 {
 		return nil, fmt.Errorf("%w: bench content: at least 1 MiB, 1 file and 1 search are needed", mman.ErrInvalid)
+	}
+	program, missing, err := kuboProgram(o.Kubo)
+	if err != nil {
+		return nil, err
 	}
 	dir, err := os.MkdirTemp(o.Dir, "mman-bench-")
 	if err != nil {
@@ -119,22 +128,16 @@ func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
 	}
 	r.set("add", "MB/s", h.told.Add, h.told.Copy)
 	r.set("add_files", "1/s", h.told.AddFiles, h.told.CopyFiles)
-	for _, wire := range []string{"tcp", "quic"} {
-		rate := map[string]fetched{}
-		for _, how := range []string{howRaw, howBulk, howBitswap, howStock} {
-			got, err := h.fetch(ctx, filepath.Join(dir, how+wire), wire, how)
-			if err != nil {
-				return nil, fmt.Errorf("%s over %s: %w", how, wire, err)
-			}
-			rate[how] = got
+	rates := map[string]map[string]fetched{}
+	for _, wire := range []string{overTCP, overQUIC} {
+		if rates[wire], err = r.moved(ctx, h, dir, wire); err != nil {
+			return nil, err
 		}
-		r.set("bulk_"+wire, "MB/s", rate[howBulk].Rate, rate[howBitswap].Rate)
-		r.set("bitswap_"+wire, "MB/s", rate[howBitswap].Rate, rate[howRaw].Rate)
-		r.set("stock_"+wire, "MB/s", rate[howStock].Rate, rate[howRaw].Rate)
-		r.set("bulk_"+wire+"_of_stock", "MB/s", rate[howBulk].Rate, rate[howStock].Rate)
-		r.set("raw_"+wire, "MB/s", rate[howRaw].Rate, 0)
-		r.set("bulk_"+wire+"_of_raw", "MB/s", rate[howBulk].Rate, rate[howRaw].Rate)
-		r.memory(wire, rate[howBulk])
+	}
+	if missing != "" {
+		r.Notes = append(r.Notes, missing)
+	} else if err := r.beside(ctx, program, dir, o.Bytes, rates); err != nil {
+		return nil, err
 	}
 	found, err := findable(ctx, o.Finds)
 	if err != nil {
@@ -143,6 +146,39 @@ func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
 	r.set("publish_findable", "ms", quantile(found, 0.5), 0)
 	r.set("publish_findable_p99", "ms", quantile(found, 0.99), 0)
 	return r, nil
+}
+
+// moved measures the ways over one kind of line.
+func (r *Report) moved(ctx context.Context, h *holder, dir, wire string) (map[string]fetched, error) {
+	rate := map[string]fetched{}
+	for _, how := range []string{howRaw, howBulk, howBitswap, howStock} {
+		got, err := h.fetch(ctx, filepath.Join(dir, how+wire), wire, how)
+		if err != nil {
+			return nil, fmt.Errorf("%s over %s: %w", how, wire, err)
+		}
+		rate[how] = got
+	}
+	r.set("bulk_"+wire, "MB/s", rate[howBulk].Rate, rate[howBitswap].Rate)
+	r.set("bitswap_"+wire, "MB/s", rate[howBitswap].Rate, rate[howRaw].Rate)
+	r.set("stock_"+wire, "MB/s", rate[howStock].Rate, rate[howRaw].Rate)
+	r.set("bulk_"+wire+"_of_stock", "MB/s", rate[howBulk].Rate, rate[howStock].Rate)
+	r.set("raw_"+wire, "MB/s", rate[howRaw].Rate, 0)
+	r.set("bulk_"+wire+"_of_raw", "MB/s", rate[howBulk].Rate, rate[howRaw].Rate)
+	r.memory(wire, rate[howBulk])
+	return rate, nil
+}
+
+// beside measures kubo for comparison with what moved.
+func (r *Report) beside(ctx context.Context, program, dir string, size uint64, rates map[string]map[string]fetched) error {
+	others, err := Kubo(ctx, program, dir, size)
+	if err != nil {
+		return err
+	}
+	for wire, other := range others {
+		r.set("kubo_"+wire, "MB/s", other, rates[wire][howRaw].Rate)
+		r.set("bulk_"+wire+"_of_kubo", "MB/s", rates[wire][howBulk].Rate, other)
+	}
+	return nil
 }
 
 // told is what a holder prints when it is ready.

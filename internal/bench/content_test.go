@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,6 +14,9 @@ func TestContentOptions(t *testing.T) {
 	t.Parallel()
 	_, err := bench.Content(t.Context(), bench.ContentOptions{})
 	require.ErrorIs(t, err, mman.ErrInvalid)
+	_, err = bench.Content(t.Context(), bench.ContentOptions{Bytes: 1 << 20, Files: 1, Finds: 1, Kubo: filepath.Join(t.TempDir(), "ipfs")})
+	require.ErrorIs(t, err, mman.ErrInvalid)
+	require.ErrorContains(t, err, "go -C internal/ipfs/kubo build", "how to get it")
 }
 
 // TestGrown: memory that grows with what moved fails the benchmark, on either side.

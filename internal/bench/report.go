@@ -27,6 +27,8 @@ type Report struct {
 	Metrics map[string]Metric `json:"metrics"`
 	// Void, if not empty, is why the figures of this run compare nothing.
 	Void string `json:"void,omitempty"`
+	// Notes say what was left out and why, a sentence each.
+	Notes []string `json:"notes,omitempty"`
 
 	told func(string) // nil: nobody follows
 }
@@ -78,6 +80,9 @@ func (r *Report) String() string {
 	}
 	if r.Void != "" {
 		fmt.Fprintf(&b, "void: %s\n", r.Void)
+	}
+	for _, note := range r.Notes {
+		b.WriteString(note + "\n")
 	}
 	return b.String()
 }

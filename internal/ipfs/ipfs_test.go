@@ -19,6 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/bench"
+	"github.com/limboid/massive-man/internal/kubo"
 	"github.com/limboid/massive-man/internal/npm"
 	"github.com/limboid/massive-man/internal/testnet"
 	"github.com/limboid/massive-man/node/provider"
@@ -111,70 +113,37 @@ func (s scene) gateway(t *testing.T, path string) []byte {
 	return fetch(t, req, http.StatusOK)
 }
 
-// kubo is a stock kubo that runs offline but for whom it is told to dial.
-type kubo struct {
-	program, repo string
-}
-
-func startKubo(t *testing.T) kubo {
+// kuboProgram is a stock kubo.
+func kuboProgram(t *testing.T) string {
 	t.Helper()
 	program := os.Getenv("MMAN_KUBO")
 	if program == "" {
-		t.Skip("MMAN_KUBO names no kubo: build one with go -C internal/ipfs/kubo build -o /tmp/ipfs github.com/ipfs/kubo/cmd/ipfs, and set MMAN_KUBO=/tmp/ipfs")
+		t.Skip("MMAN_KUBO names no kubo: " + kubo.Hint + ", and set MMAN_KUBO=/tmp/ipfs")
 	}
-	k := kubo{program, filepath.Join(t.TempDir(), "ipfs")}
-	k.run(t, nil, "init", "--empty-repo", "--profile=test")
-	k.run(t, nil, "config", "--json", "Addresses.Swarm", `["/ip4/127.0.0.1/tcp/0"]`)
-	k.run(t, nil, "config", "--json", "AutoConf.Enabled", "false")
-	k.run(t, nil, "config", "--json", "Bootstrap", "[]")
-	k.run(t, nil, "config", "--json", "Ipns.DelegatedPublishers", "[]")
-	k.run(t, nil, "config", "--json", "DNS.Resolvers", "{}")
-	k.run(t, nil, "config", "Routing.Type", "none")
-	daemon := k.command(context.WithoutCancel(t.Context()), "daemon", "--migrate=false")
-	out, err := daemon.StdoutPipe()
-	require.NoError(t, err)
-	daemon.Stderr = t.Output()
-	require.NoError(t, daemon.Start())
-	ready, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			if strings.Contains(lines.Text(), "Daemon is ready") {
-				close(ready)
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		_ = daemon.Process.Kill() // it may have failed
-		<-ended
-		_ = daemon.Wait() // it was killed
-	})
-	select {
-	case <-ready:
-	case <-ended:
-		t.Fatal("kubo's daemon ended")
-	case <-time.After(within):
-		t.Fatal("kubo's daemon is not ready")
-	}
-	return k
+	return program
 }
 
-func (k kubo) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, k.program, args...)
-	cmd.Env = append(os.Environ(), "IPFS_PATH="+k.repo, "IPFS_TELEMETRY=off", "HOME="+filepath.Dir(k.repo))
-	return cmd
+// daemon is a stock kubo that runs offline but for whom it is told to dial.
+type daemon struct{ *kubo.Daemon }
+
+func startKubo(t *testing.T) daemon {
+	t.Helper()
+	d, err := kubo.Start(t.Context(), kubo.Config{
+		Program: kuboProgram(t), Dir: filepath.Join(t.TempDir(), "ipfs"),
+		Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: t.Output(),
+	})
+	require.NoError(t, err)
+	t.Cleanup(d.Stop)
+	return daemon{d}
 }
 
 // run returns what a command writes to standard output.
-func (k kubo) run(t *testing.T, stdin io.Reader, args ...string) []byte {
+func (d daemon) run(t *testing.T, stdin io.Reader, args ...string) []byte {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
-	cmd := k.command(ctx, args...)
-	var errs bytes.Buffer
-	cmd.Stdin, cmd.Stderr = stdin, &errs
-	out, err := cmd.Output()
-	require.NoError(t, err, "ipfs %v: %s", args, &errs)
+	out, err := d.Run(ctx, stdin, args...)
+	require.NoError(t, err)
 	return out
 }
 
@@ -209,11 +178,40 @@ func TestKubo(t *testing.T) {
 	// What is private looks like what nobody has.
 	for _, id := range []mman.CID{s.private, s.nobodys} {
 		ctx, cancel := context.WithTimeout(t.Context(), briefly)
-		out, err := k.command(ctx, "block", "get", id.String()).Output()
+		out, err := k.Run(ctx, nil, "block", "get", id.String())
 		cancel()
 		require.Error(t, err, "%s", id)
 		require.Empty(t, out)
 	}
+}
+
+func TestKuboIsMeasured(t *testing.T) {
+	program, dir := kuboProgram(t), t.TempDir()
+	rates, err := bench.Kubo(t.Context(), program, dir, 3<<20+7)
+	require.NoError(t, err)
+	require.Positive(t, rates["tcp"])
+	require.Positive(t, rates["quic"])
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left, "nothing is left behind")
+
+	// Ended in the middle, as by a signal: the first daemon is there, and goes.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := bench.Kubo(ctx, program, dir, 64<<20)
+		ended <- err
+	}()
+	require.Eventually(t, func() bool {
+		found, err := filepath.Glob(filepath.Join(dir, "kubo-*", "giver", "repo", "api"))
+		return err == nil && len(found) == 1
+	}, within, 10*time.Millisecond)
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled)
+	left, err = os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left, "nothing is left behind")
 }
 
 // helia is a stock Helia; see testdata/client.mjs.

@@ -17,6 +17,10 @@ DagReader, with our settings and with its own, and as a raw stream. The receiver
 gets, stores it in a database on disk and syncs it within the time. It needs four times
 the size of the file on the disk of --dir.
 
+Where there is an ipfs in the PATH, or --kubo names one, a stock kubo fetches such a file
+from another one for comparison; build one with
+go -C internal/ipfs/kubo build -o /tmp/ipfs github.com/ipfs/kubo/cmd/ipfs
+
 With --memory the file moves once, in bulk over TCP, and the memory of both processes
 is told for each quarter of it; that needs twice its size. It fails when a side took
 more than 1.25 times as much in the last quarter as in the first.`,
@@ -26,6 +30,7 @@ more than 1.25 times as much in the last quarter as in the first.`,
 		},
 	}
 	cmd.Flags().Uint64Var(&o.Bytes, "size", 1<<30, "bytes of the file, at least 1 MiB")
+	cmd.Flags().StringVar(&o.Kubo, "kubo", "", "program ipfs to compare with (default the PATH's, if there is one)")
 	cmd.Flags().IntVar(&o.Files, "files", 10_000, "files of 4 KiB to add")
 	cmd.Flags().IntVar(&o.Finds, "finds", 50, "announcements to time")
 	cmd.Flags().StringVar(&o.Dir, "dir", "", "folder for files and databases, which are removed (default the system's for temporary files)")
