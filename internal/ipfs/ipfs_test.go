@@ -63,7 +63,7 @@ func setUp(t *testing.T) scene {
 	secret := append([]byte("secret,"), s.big[:1000]...)
 	path := filepath.Join(t.TempDir(), "secret.csv")
 	require.NoError(t, os.WriteFile(path, secret, 0o600))
-	listing, err := provider.ParseListing([]byte("resource: {kind: dataset, facet: file, name: secret, content: " + path + ", private: true}\npolicy: {default: allow}\nprice: {per_lease: 0.01MAN}\n"))
+	listing, err := provider.ParseListing([]byte("resource: {kind: dataset, facet: file, name: secret, content: " + path + ", private: true, any_algorithm: true}\npolicy: {default: allow}\nprice: {per_lease: 0.01MAN}\n"))
 	require.NoError(t, err)
 	_, err = s.node.Provider.Publish(t.Context(), listing)
 	require.NoError(t, err)

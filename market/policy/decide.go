@@ -50,6 +50,7 @@ type Program struct {
 	open       bool   // a condition reads usage.open
 	clock      bool   // a condition reads the height, the time or counts by days
 	legs       uint64 // the rules that read a leg
+	code       uint64 // the rules that read the algorithm leg
 }
 
 // Compile checks the conditions of all rules and their bounds. The errors are
@@ -95,7 +96,10 @@ func (g *Program) groups(i int, r Rule, c *condition.Condition) error {
 			g.clock = true
 		case "run":
 			run = name
-		case "algorithm", "compute", "data", "storage":
+		case "algorithm":
+			g.code |= 1 << i
+			g.legs |= 1 << i
+		case "compute", "data", "storage":
 			g.legs |= 1 << i
 		}
 	}
@@ -106,6 +110,24 @@ func (g *Program) groups(i int, r Rule, c *condition.Condition) error {
 		return fmt.Errorf("%w: %s is known when a request is matched, %s when the work runs: write two rules", mman.ErrUnsupported, usage, run)
 	}
 	return nil
+}
+
+// ChoosesAlgorithms reports whether the policy says what may be computed: it lists the
+// algorithms, holds their output back, or everybody who is allowed meets a rule that
+// reads algorithm.*. Without that, whoever may compute on data may print it whole.
+func (g *Program) ChoosesAlgorithms() bool {
+	if len(g.policy.Algorithms) > 0 || g.policy.Release != nil {
+		return true
+	}
+	for i, r := range g.policy.Rules {
+		switch describes := g.code>>i&1 == 1; {
+		case g.policy.Default == Allow && r.Effect == Deny && describes && len(r.Accounts) == 0:
+			return true
+		case g.policy.Default != Allow && r.Effect == Allow && !describes:
+			return false
+		}
+	}
+	return g.policy.Default != Allow
 }
 
 // ReadsUsage reports whether a decision needs Context.Usage.

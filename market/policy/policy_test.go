@@ -119,3 +119,35 @@ func TestValidate(t *testing.T) {
 		})
 	}
 }
+
+// TestChoosesAlgorithms: a policy says what may be computed, or it does not.
+func TestChoosesAlgorithms(t *testing.T) {
+	t.Parallel()
+	rule := func(effect policy.Effect, when string, accounts ...mman.Address) policy.Rule {
+		return policy.Rule{ID: "r" + when, Effect: effect, Phase: policy.PhaseMatch, When: when, Accounts: accounts}
+	}
+	listed := []mman.CID{mman.SumCID(mman.CodecRaw, nil)}
+	for name, tc := range map[string]struct {
+		p    policy.Policy
+		want bool
+	}{
+		"everything":               {policy.Policy{Default: policy.Allow}, false},
+		"a list":                   {policy.Policy{Default: policy.Allow, Algorithms: listed}, true},
+		"held back":                {policy.Policy{Default: policy.Allow, Release: &resources.Release{}}, true},
+		"some are denied":          {policy.Policy{Default: policy.Allow, Rules: []policy.Rule{rule(policy.Deny, "algorithm.supplied")}}, true},
+		"denied to one account":    {policy.Policy{Default: policy.Allow, Rules: []policy.Rule{rule(policy.Deny, "algorithm.supplied", mman.Address{1})}}, false},
+		"something else is denied": {policy.Policy{Default: policy.Allow, Rules: []policy.Rule{rule(policy.Deny, "request.wall_ms > 5")}}, false},
+		"allowed twice":            {policy.Policy{Default: policy.Allow, Rules: []policy.Rule{rule(policy.Allow, "algorithm.supplied")}}, false},
+		"nobody":                   {policy.Policy{Default: policy.Deny}, true},
+		"some are allowed":         {policy.Policy{Default: policy.Deny, Rules: []policy.Rule{rule(policy.Allow, `algorithm.facet == "wasm"`), rule(policy.Deny, "data.sealed")}}, true},
+		"an account for all":       {policy.Policy{Default: policy.Deny, Rules: []policy.Rule{rule(policy.Allow, "", mman.Address{1})}}, false},
+		"a way around":             {policy.Policy{Default: policy.Deny, Rules: []policy.Rule{rule(policy.Allow, "algorithm.supplied"), rule(policy.Allow, "data.sealed")}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			program, err := tc.p.Compile()
+			require.NoError(t, err)
+			require.Equal(t, tc.want, program.ChoosesAlgorithms())
+		})
+	}
+}

@@ -32,6 +32,9 @@ type Listing struct {
 	// Private content is served within leases only; a private dataset is
 	// sealed: it never leaves this node.
 	Private bool
+	// AnyAlgorithm says of a private dataset that its owner means it when the policy
+	// chooses no algorithms: whoever leases it may run one that prints it whole.
+	AnyAlgorithm bool
 	// Sample is how many rows of a dataset its manifest shows, at most 8; nil is 3
 	// of public data and none of private.
 	Sample   *uint64
@@ -54,6 +57,7 @@ type listingFile struct {
 		Source     string            `yaml:"source"`
 		Content    string            `yaml:"content"`
 		Private    bool              `yaml:"private"`
+		Any        bool              `yaml:"any_algorithm"`
 		Sample     *uint64           `yaml:"sample"`
 		Attributes map[string]string `yaml:"attributes"`
 		Parents    []struct {
@@ -175,7 +179,7 @@ func ParseListing(b []byte) (Listing, error) {
 			Version: 1, Kind: f.Resource.Kind, Facet: f.Resource.Facet, Name: f.Resource.Name,
 			Summary: f.Resource.Summary, Licence: f.Resource.Licence, Source: f.Resource.Source,
 		},
-		Content: f.Resource.Content, Endpoint: f.Endpoint, Private: f.Resource.Private, Sample: f.Resource.Sample, Capacity: f.Capacity, Region: f.Region,
+		Content: f.Resource.Content, Endpoint: f.Endpoint, Private: f.Resource.Private, AnyAlgorithm: f.Resource.Any, Sample: f.Resource.Sample, Capacity: f.Capacity, Region: f.Region,
 	}
 	l.Manifest.Attributes = resources.SortedAttributes(f.Resource.Attributes)
 	policyYAML, err := yaml.Marshal(yaml.MapSlice{{Key: "policy", Value: f.Policy}})
@@ -280,12 +284,35 @@ func (l Listing) validate() error {
 	if err := l.Policy.Validate(); err != nil {
 		return err
 	}
+	if err := l.chosen(); err != nil {
+		return err
+	}
 	if l.Bids != nil {
 		if err := l.Bids.validate(l.Manifest.Kind); err != nil {
 			return err
 		}
 	}
 	return l.Price.Validate(l.Manifest.Kind, l.Manifest.Facet)
+}
+
+// chosen refuses a private dataset whose policy lets everything be computed on it, which
+// is to hand it out: cat is an algorithm.
+func (l Listing) chosen() error {
+	sealed := l.Private && l.Manifest.Kind == resources.KindDataset
+	switch {
+	case !sealed && l.AnyAlgorithm:
+		return fmt.Errorf("%w: resource.any_algorithm: only a private dataset is computed on where it lies", mman.ErrInvalid)
+	case !sealed || l.AnyAlgorithm:
+		return nil
+	}
+	program, err := l.Policy.Compile()
+	if err != nil {
+		return err
+	}
+	if !program.ChoosesAlgorithms() {
+		return fmt.Errorf("%w: %q is private and its policy lets any algorithm see it, one that prints it whole too: list those that may under policy.algorithms, describe them by a rule on algorithm.*, hold output back by policy.release, or say resource.any_algorithm: true", mman.ErrPolicy, l.Manifest.Name)
+	}
+	return nil
 }
 
 func (l Listing) validEndpoint() error {

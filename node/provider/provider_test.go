@@ -514,7 +514,8 @@ func listing(tb testing.TB, kind resources.Kind, name string, private bool, data
 	}
 	return provider.Listing{
 		Manifest: resources.Manifest{Version: 1, Kind: kind, Facet: facet, Name: name, Licence: "CC0-1.0"},
-		Content:  path, Private: private, Policy: policy.Policy{Default: policy.Allow}, Price: p, Capacity: 4,
+		Content:  path, Private: private, AnyAlgorithm: private && kind == resources.KindDataset,
+		Policy: policy.Policy{Default: policy.Allow}, Price: p, Capacity: 4,
 	}
 }
 

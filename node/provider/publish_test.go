@@ -464,6 +464,7 @@ const goodListing = `resource:
   licence: CC0-1.0
   content: data.csv
   private: true
+  any_algorithm: true
   attributes: {rows: "150"}
 policy:
   default: deny
@@ -523,6 +524,8 @@ func TestBadListings(t *testing.T) {
 		"no policy":         {"default: deny", "default: maybe"},
 		"policy key":        {"default: deny", "defaults: deny"},
 		"private a number":  {"private: true", "private: 17"},
+		"any algorithm":     {"any_algorithm: true", "any_algorithm: false"},
+		"public, any":       {"private: true", "private: false"},
 		"attributes a list": {`{rows: "150"}`, "[a]"},
 		"alias bomb":        {"content: data.csv", "content: &a data.csv\n  source: *b"},
 	} {
@@ -555,4 +558,27 @@ func FuzzParseListing(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestPrivateDataChoosesItsAlgorithms: what is private and lets everything be computed
+// on it is handed out, which its owner has to say.
+func TestPrivateDataChoosesItsAlgorithms(t *testing.T) {
+	t.Parallel()
+	l := newLender(t, 0)
+	terms := listing(t, resources.KindDataset, "secret", true, []byte("secret"))
+	_, err := l.Publish(t.Context(), terms)
+	require.NoError(t, err, "the owner says so")
+	terms.AnyAlgorithm = false
+	_, err = l.Publish(t.Context(), terms)
+	require.ErrorIs(t, err, mman.ErrPolicy)
+	require.ErrorContains(t, err, "any_algorithm")
+	terms.Policy.Rules = []policy.Rule{{ID: "published", Effect: policy.Deny, Phase: policy.PhaseMatch, When: "algorithm.supplied"}}
+	_, err = l.Publish(t.Context(), terms)
+	require.NoError(t, err)
+	open := listing(t, resources.KindDataset, "open", false, []byte("open"))
+	_, err = l.Publish(t.Context(), open)
+	require.NoError(t, err, "what is public is read anyway")
+	open.AnyAlgorithm = true
+	_, err = l.Publish(t.Context(), open)
+	require.ErrorIs(t, err, mman.ErrInvalid)
 }

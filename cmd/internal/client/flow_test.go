@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -14,9 +15,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/examples"
 	"github.com/limboid/massive-man/examples/wordcount"
 	"github.com/limboid/massive-man/internal/testnet"
+	"github.com/limboid/massive-man/node/store"
+	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/wasm/wasmtest"
 )
@@ -32,6 +36,17 @@ const dataListing = `
 resource: {kind: dataset, facet: file, name: Penguins, summary: Birds of Palmer station, content: penguins.csv, private: true}
 policy: {default: allow, algorithms: [%s]}
 price: {per_lease: 0.02MAN}
+`
+
+const describedListing = `
+resource: {kind: dataset, facet: file, name: Described, content: penguins.csv, private: true}
+policy: {default: deny, rules: [{id: reviewed, effect: allow, when: '!algorithm.supplied && "reviewed=yes" in algorithm.attributes'}]}
+price: {per_lease: 0.02MAN}
+`
+
+const reviewedListing = `
+resource: {kind: algorithm, facet: wasm, name: Reviewed, content: stats.wasm, attributes: {reviewed: "yes"}}
+policy: {default: allow}
 `
 
 const checkpointListing = `
@@ -197,7 +212,7 @@ func TestFlow(t *testing.T) {
 	require.Equal(t, true, me.json(t, 0, "replay", word(t, ran, "receipt"))["equal"])
 	given, _ := operator.json(t, 0, "add", birds)["added"].([]any)
 	flock, _ := given[0].(map[string]any)
-	folder := operator.json(t, 0, "resource", "add", write("birds.yaml", strings.NewReplacer("file", "folder", "penguins.csv", "birds", ", algorithms: [%s]", "").Replace(dataListing)))
+	folder := operator.json(t, 0, "resource", "add", write("birds.yaml", strings.NewReplacer("file", "folder", "penguins.csv", "birds", ", algorithms: [%s]", "", "private: true", "private: true, any_algorithm: true").Replace(dataListing)))
 	operator.json(t, 0, "offer", "storage", "--capacity", "1GiB")
 	stored := part(t, me.json(t, 0, "request", "store", birds, "--replicas", "1", "--for", "1h"), "lease")
 	for _, data := range []string{word(t, flock, "root"), word(t, folder, "resource"), word(t, stored, "id")} {
@@ -209,6 +224,14 @@ func TestFlow(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, examples.Penguins(), got)
 	require.Contains(t, me.fails(t, 2, "request", "fetch", word(t, stored, "id"), "--out", again), "already")
+
+	// A private set whose policy describes the algorithms that may see it: one is
+	// reviewed, and the same program as a file of the consumer's own is not.
+	described := word(t, operator.json(t, 0, "resource", "add", write("described.yaml", describedListing)), "resource")
+	reviewed := word(t, operator.json(t, 0, "resource", "add", write("reviewed.yaml", reviewedListing)), "resource")
+	require.Equal(t, table, me.says(t, "request", "run", reviewed, "--close", "--data", described))
+	require.Contains(t, me.fails(t, 3, "request", "run", stats, "--close", "--data", described), "default")
+	require.Contains(t, me.fails(t, 3, "request", "run", module, "--close", "--data", described), "default")
 
 	// A checkpoint that derives from another pays the other's owner.
 	author := person{home: filepath.Join(dir, "author"), node: me.node}
@@ -308,6 +331,53 @@ func TestFlow(t *testing.T) {
 	status := me.json(t, 0, "status")
 	require.Equal(t, true, status["conserved"])
 	require.Equal(t, net.Genesis.ChainID, status["chain_id"])
+}
+
+// TestPushWithoutHistory: a node that never had the first version publishes the second
+// and names the first as its parent; the second is pulled from it alone.
+func TestPushWithoutHistory(t *testing.T) {
+	net := testnet.New(t, 1, "farm", "shop")
+	farm, shop, dir := net.Providers[0], net.Providers[1], t.TempDir()
+	for _, n := range net.Providers {
+		require.NoError(t, n.Running.Write(n.Home))
+	}
+	first := net.Validators[0].Running
+	me := person{home: filepath.Join(dir, "me"), node: first.RPC, env: map[string]string{"MMAN_PEER": shop.Running.Peers[0]}}
+	weights := make([]byte, 4<<20)
+	_, _ = rand.NewChaCha8([32]byte{2}).Read(weights) // it never fails
+	model := filepath.Join(dir, "model.bin")
+	push := func(n *testnet.Node, text string, args ...string) (resource string, root mman.CID) {
+		require.NoError(t, os.WriteFile(model, []byte(text), 0o600))
+		resource = word(t, person{home: n.Home}.json(t, 0, append([]string{"push", model, "--name", "model"}, args...)...), "resource")
+		manifest := part(t, person{home: n.Home, node: first.RPC}.json(t, 0, "resource", "show", resource), "manifest")
+		root, err := mman.ParseCID(word(t, part(t, manifest, "content"), "public"))
+		require.NoError(t, err)
+		return resource, root
+	}
+	v1, root1 := push(farm, string(weights))
+	changed := "new " + string(weights)
+	v2, root2 := push(shop, changed, "--parent", v1)
+	farm.Stop()
+	pulled := filepath.Join(dir, "pulled.bin")
+	list, _ := me.json(t, 0, "pull", v2, "--out", pulled)["versions"].([]any)
+	require.Len(t, list, 1)
+	got, err := os.ReadFile(pulled)
+	require.NoError(t, err)
+	require.Equal(t, changed, string(got))
+	require.Contains(t, me.says(t, "resource", "show", v2), v1, "the lineage")
+
+	shop.Stop()
+	cfg := store.DefaultConfig(filepath.Join(shop.Home, "store"), slog.New(slog.DiscardHandler))
+	cfg.MinFree = 0
+	db, err := store.Open(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	kept := content.NewPublicStore(db.Data().PublicBlocks())
+	for root, want := range map[mman.CID]bool{root1: false, root2: true} {
+		has, err := kept.Has(t.Context(), root)
+		require.NoError(t, err)
+		require.Equal(t, want, has, "the node that pushed the second version has it alone")
+	}
 }
 
 // TestProviderGone: a consumer whose provider is gone is told so, and gets the

@@ -202,6 +202,13 @@ func (a *app) showResource(ctx context.Context, id mman.CID) error {
 	m := answer.Manifest
 	lines := facts("resource", id.String(), "kind", string(m.Kind)+"/"+string(m.Facet), "name", m.Name, "summary", m.Summary,
 		"licence", m.Licence, "source", m.Source, "about", attributes(m.Attributes), "bytes", strconv.FormatUint(m.Content.Bytes, 10), "content", visibility(m.Content))
+	for _, p := range m.Parents {
+		parent := p.Resource.String()
+		if p.Share > 0 {
+			parent += fmt.Sprintf(", %d basis points to %s", p.Share, p.Owner)
+		}
+		lines = append(lines, facts("parent", parent)...)
+	}
 	if t := m.Table; t != nil {
 		columns := make([]string, len(t.Columns))
 		for i, c := range t.Columns {
