@@ -67,6 +67,7 @@ type farm struct {
 	brought map[vault.Name][]byte // by the consumer
 	paid    map[string]int        // by farmer
 	lost    map[string]int        // held replicas, by farmer
+	owed    map[string]bool       // bad farmers that held a replica which was due while they were
 	room    uint64                // that each lends, in MiB
 	epochs  int                   // that were paid, over all replicas
 	repairs int
@@ -79,7 +80,7 @@ func newFarm(t *testing.T, seed, blocks uint64, holders int, behave func(i int) 
 	t.Helper()
 	f := &farm{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), cleo: abcitest.NewActor(t, "cleo"),
-		brought: map[vault.Name][]byte{}, paid: map[string]int{}, lost: map[string]int{},
+		brought: map[vault.Name][]byte{}, paid: map[string]int{}, lost: map[string]int{}, owed: map[string]bool{},
 	}
 	actors := []abcitest.Actor{f.cleo}
 	for i := range holders {
@@ -256,6 +257,9 @@ func (f *farm) step(txs ...[]byte) abcitest.Block {
 			require.NoError(f.t, err)
 			require.True(f.t, ok)
 			r := l.Replicas[name.Replica]
+			if r.State == storage.Held && r.Due == drawn.Epoch && one.bad(drawn.Epoch) {
+				f.owed[one.Name] = true
+			}
 			switch {
 			case r.State == storage.Assigned && !one.bad(epoch):
 				if f.fetch(one, name, l, r) {
@@ -354,7 +358,7 @@ func (f *farm) prove(one *farmer, due []storage.Proof, d storage.Drawn) [][]byte
 
 // TestStorageWithFaults keeps leases for epochs in which holders vanish, drop what
 // they hold, guess, come too late, die and come back: no epoch is paid without possession, no honest
-// provider is slashed, every fault is, and what was lost is placed again. .ci/long
+// provider is slashed, everybody else is who owed a proof, and what was lost is placed again. .ci/long
 // takes 1,000 leases over 50 epochs.
 func TestStorageWithFaults(t *testing.T) {
 	t.Parallel()
@@ -393,11 +397,14 @@ func TestStorageWithFaults(t *testing.T) {
 	}
 	caught := 0
 	for _, one := range f.farmers {
-		if one.fault != honest && f.lost[one.Name] > 0 {
-			caught++
+		if !f.owed[one.Name] {
+			require.Zero(t, f.lost[one.Name], "%s is %s from epoch %d on and owed no proof since", one.Name, one.fault, one.from)
+			continue
 		}
+		require.Positive(t, f.lost[one.Name], "%s is %s from epoch %d on and was not slashed", one.Name, one.fault, one.from)
+		caught++
 	}
-	t.Logf("%d leases, %d epochs, %d honest holders and %d that vanish, guess, are late, forget, cheat or die and come back: %d epochs of replicas paid, 0 of them without possession; 0 honest holders slashed, %d of %d bad ones; %d times a replica was taken from its holder; %d epochs paid to those who came back; %d of %d replicas held at the end",
+	t.Logf("%d leases, %d epochs, %d honest holders and %d that vanish, guess, are late, forget, cheat or die and come back: %d epochs of replicas paid, 0 of them without possession; 0 honest holders slashed, %d of %d bad ones, each that owed a proof while it was; %d times a replica was taken from its holder; %d epochs paid to those who came back; %d of %d replicas held at the end",
 		leases, epochs, holders/2, holders/2, f.epochs, caught, holders/2, f.repairs, f.again, alive, 3*leases)
 	require.Positive(t, f.epochs)
 	require.Greater(t, caught, holders/4)
