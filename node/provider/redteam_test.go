@@ -186,7 +186,7 @@ func TestRedTeam(t *testing.T) {
 					if release != nil {
 						require.Zero(t, wall%release.SlotMs, "%d ms", wall)
 						require.LessOrEqual(t, wall/release.SlotMs&(wall/release.SlotMs-1), uint64(0), "%d ms is no moment of the outlet's", wall)
-						moment := time.Duration(wall) * time.Millisecond //nolint:gosec // some seconds
+						moment := time.Duration(wall) * time.Millisecond
 						require.GreaterOrEqual(t, r.arrived, moment, "it came before the moment that was stated")
 						excess = max(excess, r.arrived-moment)
 					}
