@@ -103,7 +103,11 @@ func ReadGenesis(home string) (genesis.Document, error) {
 	if err != nil {
 		return genesis.Document{}, fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
-	return genesis.Decode(b)
+	doc, err := genesis.Decode(b)
+	if err != nil {
+		return doc, fmt.Errorf("%w: put that of the network into %s again: any of its nodes has it", err, filepath.Join(home, fileGenesis))
+	}
+	return doc, nil
 }
 
 // NewLocalChainID returns the id of a new local network.

@@ -136,12 +136,12 @@ func TestRefused(t *testing.T) {
 	t.Run("truncated genesis", func(t *testing.T) {
 		home := copied(t)
 		write(t, home, "genesis.json", genesis[:len(genesis)/2])
-		refused(t, 1, home, nil, "genesis is not valid")
+		refused(t, 1, home, nil, "genesis is not valid", "put that of the network into "+filepath.Join(home, "genesis.json")+" again")
 	})
 	t.Run("empty genesis", func(t *testing.T) {
 		home := copied(t)
 		write(t, home, "genesis.json", nil)
-		refused(t, 1, home, nil, "genesis is not valid")
+		refused(t, 1, home, nil, "genesis is not valid", "put that of the network into "+filepath.Join(home, "genesis.json")+" again")
 	})
 	for name, change := range map[string]func(doc, account, validator map[string]any){
 		"a validator twice":     func(doc, _, one map[string]any) { doc["validators"] = []any{one, one} },
@@ -167,10 +167,10 @@ func TestRefused(t *testing.T) {
 			require.NoError(t, err)
 			home := copied(t)
 			file := write(t, home, "genesis.json", bad)
-			refused(t, 1, home, nil, "genesis is not valid")
+			refused(t, 1, home, nil, "genesis is not valid", "put that of the network into "+filepath.Join(home, "genesis.json")+" again")
 			j := run(t, home, "init", "--home", filepath.Join(t.TempDir(), "fresh"), "--genesis", file)
 			require.NotZero(t, j.code)
-			oneSentence(t, j.errs.String(), "genesis is not valid")
+			oneSentence(t, j.errs.String(), "genesis is not valid", "get that of the network again")
 		})
 	}
 	t.Run("unknown config key", func(t *testing.T) {
@@ -219,7 +219,7 @@ func TestDamaged(t *testing.T) {
 				j := serve(t, hurt)
 				if height(t, j, hurt, at+1) == 0 {
 					require.Equal(t, 1, j.code, "%s", head(j.errs.String()))
-					t.Log(oneSentence(t, j.errs.String(), "stored data is damaged"))
+					t.Log(oneSentence(t, j.errs.String(), "stored data is damaged", "let the node "))
 					return
 				}
 				quit(t, j)

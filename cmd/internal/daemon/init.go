@@ -62,7 +62,7 @@ func (p *program) initFrom(home, file string) error {
 	}
 	doc, err := genesis.Decode(b)
 	if err != nil {
-		return fmt.Errorf("--genesis %s: %w", file, err)
+		return fmt.Errorf("--genesis %s: %w: get that of the network again: any of its nodes has it", file, err)
 	}
 	address, _, err := node.Prepare(home, "node")
 	if err != nil {

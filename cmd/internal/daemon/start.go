@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -120,7 +121,15 @@ func (p *program) runStart(ctx context.Context, cmd *cobra.Command, f *startFlag
 			stop()
 		}()
 	}
-	return p.live(ctx, cfg, listings, slices.Contains(f.provide, provideAll), f.drain)
+	return mend(f.home, p.live(ctx, cfg, listings, slices.Contains(f.provide, provideAll), f.drain))
+}
+
+// mend says what to do about a damaged store where the error does not.
+func mend(home string, err error) error {
+	if !errors.Is(err, mman.ErrCorrupt) || strings.Contains(err.Error(), "let the node ") {
+		return err
+	}
+	return fmt.Errorf("%w: move %s away and let the node fetch its contents again", err, filepath.Join(home, "store"))
 }
 
 // live runs a node until ctx ends, and lends what is listed; with all also what it
