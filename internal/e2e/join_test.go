@@ -57,6 +57,11 @@ func TestJoin(t *testing.T) {
 	require.Equal(t, 1, refusedAgain.code)
 	oneSentence(t, refusedAgain.errs.String(), "already", "--home")
 
+	told := run(t, newcomer, "status", "--home", n.Validators[0].Home)
+	require.Zero(t, told.code, "%s", &told.errs)
+	require.Contains(t, told.out.String(), n.Genesis.ChainID+": this node is a validator, at height ")
+	require.Contains(t, told.out.String(), " of it in escrow; the supply is conserved.\nAccount "+n.Validators[0].Address.String()+" holds ")
+
 	live := func() *job {
 		j := serve(t, newcomer)
 		target := send() + 3
@@ -76,6 +81,10 @@ func TestJoin(t *testing.T) {
 		for _, name := range []string{"mman_chain_height", "mman_state_pairs", "cometbft_consensus_height", "go_goroutines"} {
 			assert.Regexp(t, `(?m)^`+name+`(\{.*\})? [1-9]`, figures)
 		}
+		assert.Regexp(t, `(?m)^mman_mempool_txs\{.*\} \d`, figures) // nothing may wait
+		told := run(t, newcomer, "status", "--home", newcomer)
+		require.Zero(t, told.code, "%s", &told.errs)
+		assert.Contains(t, told.out.String(), "this node follows the chain, at height ")
 		eventually(t, within, "the same ledger at all three", func(ctx context.Context) (bool, error) {
 			here, err := c.Status(ctx)
 			if err != nil {
