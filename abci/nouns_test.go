@@ -3,6 +3,7 @@ package abci_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -162,15 +163,13 @@ func TestEveryNoun(t *testing.T) {
 		"bootstrap":         {lists: []list{{"", 2}}},
 		"upgrades":          {only: []string{"upgrades"}},
 	}
-	nouns := slices.Concat(bank.Module{}.Nouns(), beacon.Module{}.Nouns(), ledger.Module{}.Nouns(), stake.Module{}.Nouns(), vault.Module{}.Nouns(),
-		[]string{"params", "fee", "chain", "bootstrap", "upgrades"})
-	require.Len(t, table, len(nouns))
+	require.Len(t, table, len(nouns()))
 	fails := func(want error, path string) {
 		code, log := p.Query("/mman/"+path, nil)
 		require.Equal(t, mman.CodeOf(want), code, "%s: %s", path, log)
 		require.NotEmpty(t, log)
 	}
-	for _, noun := range nouns {
+	for _, noun := range nouns() {
 		tc, ok := table[noun]
 		require.True(t, ok, noun)
 		for _, path := range tc.only {
@@ -199,6 +198,37 @@ func TestEveryNoun(t *testing.T) {
 			fails(mman.ErrInvalid, noun+"/"+tc.one+"/x")
 		}
 	}
+}
+
+// nouns are all that stand behind /mman/.
+func nouns() []string {
+	return slices.Concat(bank.Module{}.Nouns(), beacon.Module{}.Nouns(), ledger.Module{}.Nouns(), stake.Module{}.Nouns(), vault.Module{}.Nouns(),
+		[]string{"params", "fee", "chain", "bootstrap", "upgrades"})
+}
+
+// TestEveryNounIsDocumented: the table of docs/dapps.md has each noun and no other.
+func TestEveryNounIsDocumented(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/dapps.md")
+	require.NoError(t, err)
+	_, table, ok := strings.Cut(string(page), "| path after `/mman/` or `/v1/` |")
+	require.True(t, ok)
+	table, _, ok = strings.Cut(table, "\n\n")
+	require.True(t, ok)
+	told := map[string]bool{}
+	for row := range strings.Lines(table) {
+		first, _, _ := strings.Cut(strings.TrimPrefix(row, "| "), " | ")
+		for i, code := range strings.Split(first, "`") {
+			if noun := code[:len(code)-len(strings.TrimLeft(code, "abcdefghijklmnopqrstuvwxyz-"))]; i%2 == 1 && noun != "" {
+				told[noun] = true
+			}
+		}
+	}
+	for _, noun := range nouns() {
+		require.True(t, told[noun], "%s is in no row", noun)
+		delete(told, noun)
+	}
+	require.Empty(t, told, "no noun")
 }
 
 // TestBootstrapPages: the nodes of several validators are one list, however it is cut.

@@ -187,7 +187,11 @@ func roll(t *testing.T, dir, suffix string) (r run) {
 
 // environment is the caller's, with the folders of this test.
 func environment(dir string) []string {
-	return append(os.Environ(), "NET="+filepath.Join(dir, "net"), "WORK="+filepath.Join(dir, "work"))
+	source, err := filepath.Abs(root)
+	if err != nil {
+		source = root // which go run refuses by its name
+	}
+	return append(os.Environ(), "NET="+filepath.Join(dir, "net"), "WORK="+filepath.Join(dir, "work"), "SOURCE="+source)
 }
 
 // page is one page of the documentation.
