@@ -67,7 +67,7 @@ type Config struct {
 	PrivateKey ed25519.PrivateKey
 	// Mode is the part in the network. Default ModeAuto.
 	Mode Mode
-	// EnableNAT turns on AutoNATv2, hole punching, port mapping and relaying
+	// EnableNAT turns on AutoNAT, hole punching, port mapping and relaying
 	// of control streams. It has no effect on a host that listens on loopback
 	// only. Default true.
 	EnableNAT bool

@@ -17,7 +17,6 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
-	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -47,6 +46,8 @@ type Host struct {
 	gater gater
 	held  atomic.Uint64 // how often Hold was called
 	quic  *quicreuse.ConnManager
+
+	reached reached
 
 	mu      sync.Mutex
 	started bool
@@ -131,7 +132,8 @@ func (h *Host) options() ([]libp2p.Option, error) {
 	if h.cfg.Mode == ModeClient {
 		return options, nil
 	}
-	options = append(options, libp2p.EnableAutoNATv2(), libp2p.NATPortMap(), libp2p.EnableRelayService())
+	// Of AutoNAT both versions: the first one's answer is what AutoRelay waits for.
+	options = append(options, libp2p.EnableAutoNATv2(), libp2p.EnableNATService(), libp2p.NATPortMap(), libp2p.EnableRelayService())
 	if relays, err := parseAddrs(h.cfg.Bootstrap); err == nil && len(relays) > 0 {
 		options = append(options, libp2p.EnableAutoRelayWithStaticRelays(relays))
 	}
@@ -163,48 +165,6 @@ func rank(addrs []ma.Multiaddr) []network.AddrDelay {
 	return append(near, swarm.DefaultDialRanker(far)...)
 }
 
-// Reach says from where a host can be reached.
-type Reach string
-
-// The four answers.
-const (
-	// ReachMachine is a host that listens on loopback only.
-	ReachMachine Reach = "machine"
-	// ReachPublic is a host that others have dialed from outside.
-	ReachPublic Reach = "public"
-	// ReachPrivate is a host that others tried in vain to dial.
-	ReachPrivate Reach = "private"
-	// ReachUnknown is a host that nobody has tried to dial yet.
-	ReachUnknown Reach = "unknown"
-)
-
-// Reach says from where this host can be reached, as AutoNAT last found.
-func (h *Host) Reach() Reach {
-	if h.LoopbackOnly() {
-		return ReachMachine
-	}
-	// The bus keeps the last event for who comes later.
-	sub, err := h.h.EventBus().Subscribe(new(event.EvtLocalReachabilityChanged))
-	if err != nil {
-		return ReachUnknown
-	}
-	defer sub.Close() //nolint:errcheck // nothing is written
-	select {
-	case e := <-sub.Out():
-		if changed, ok := e.(event.EvtLocalReachabilityChanged); ok {
-			switch changed.Reachability {
-			case network.ReachabilityPublic:
-				return ReachPublic
-			case network.ReachabilityPrivate:
-				return ReachPrivate
-			case network.ReachabilityUnknown:
-			}
-		}
-	default:
-	}
-	return ReachUnknown
-}
-
 // LoopbackOnly reports whether the host can be reached from this machine only,
 // because every listen and bootstrap address is a loopback address.
 func (h *Host) LoopbackOnly() bool {
@@ -228,6 +188,9 @@ func (h *Host) Start(ctx context.Context) error {
 	h.started = true
 	if h.cfg.Mode == ModeClient {
 		return nil
+	}
+	if err := h.watch(ctx); err != nil {
+		return err
 	}
 	for _, s := range h.cfg.Listen {
 		if err := h.listen(ctx, s); err != nil {

@@ -11,6 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
@@ -274,5 +278,50 @@ func TestValidate(t *testing.T) {
 		cfg := good
 		change(&cfg)
 		require.ErrorIs(t, cfg.Validate(), mman.ErrInvalid, name)
+	}
+}
+
+// TestReach: a host says from where it is reached, by what either version of AutoNAT
+// found last.
+func TestReach(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, p2p.ReachMachine, p2ptest.Start(t, 0).Reach())
+	one := []ma.Multiaddr{ma.StringCast("/ip4/203.0.113.1/tcp/4001")}
+	host := func(reachability network.Reachability) any {
+		return event.EvtLocalReachabilityChanged{Reachability: reachability}
+	}
+	for name, tc := range map[string]struct {
+		found []any
+		want  p2p.Reach
+	}{
+		"nobody tried":                 {nil, p2p.ReachUnknown},
+		"host, not known":              {[]any{host(network.ReachabilityUnknown)}, p2p.ReachUnknown},
+		"host, public":                 {[]any{host(network.ReachabilityPublic)}, p2p.ReachPublic},
+		"host, private":                {[]any{host(network.ReachabilityPrivate)}, p2p.ReachPrivate},
+		"host, private later":          {[]any{host(network.ReachabilityPublic), host(network.ReachabilityPrivate)}, p2p.ReachPrivate},
+		"addresses, reached":           {[]any{event.EvtHostReachableAddrsChanged{Reachable: one, Unreachable: one}}, p2p.ReachPublic},
+		"addresses, not reached":       {[]any{event.EvtHostReachableAddrsChanged{Unreachable: one}}, p2p.ReachPrivate},
+		"addresses, not known":         {[]any{event.EvtHostReachableAddrsChanged{Unknown: one}}, p2p.ReachUnknown},
+		"addresses, not reached later": {[]any{event.EvtHostReachableAddrsChanged{Reachable: one}, event.EvtHostReachableAddrsChanged{Unreachable: one}}, p2p.ReachPrivate},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			// Of a network beyond this machine, which it never dials.
+			h := p2ptest.Start(t, 0, func(_ int, cfg *p2p.Config) {
+				cfg.Bootstrap, cfg.EnableNAT = []string{"/ip4/203.0.113.1/tcp/1/p2p/12D3KooWGatU9DoHGRMtWxRSEfPqtf2c6hZ2h1PFgkUZP3LVcVfR"}, false
+			})
+			require.Equal(t, p2p.ReachUnknown, h.Reach())
+			for _, found := range tc.found {
+				kind := any(new(event.EvtLocalReachabilityChanged))
+				if _, ok := found.(event.EvtHostReachableAddrsChanged); ok {
+					kind = new(event.EvtHostReachableAddrsChanged)
+				}
+				emitter, err := h.Libp2p().EventBus().Emitter(kind, eventbus.Stateful)
+				require.NoError(t, err)
+				require.NoError(t, emitter.Emit(found))
+				require.NoError(t, emitter.Close())
+			}
+			require.Eventually(t, func() bool { return h.Reach() == tc.want }, time.Minute, time.Millisecond)
+		})
 	}
 }

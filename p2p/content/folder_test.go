@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -229,4 +230,46 @@ func TestFoldersThatAreRefused(t *testing.T) {
 		_, err := content.AddFolderTo(t.Context(), store, tc.fsys)
 		require.ErrorIs(t, err, tc.want, name)
 	}
+}
+
+// meeting is a folder whose files are read only while as many are read at a time.
+type meeting struct {
+	fs.FS
+
+	all *sync.WaitGroup
+}
+
+// Open opens a file that waits for the others at its first read.
+func (m meeting) Open(name string) (fs.File, error) {
+	f, err := m.FS.Open(name)
+	if err != nil || name == "." {
+		return f, err //nolint:wrapcheck // a fake passes it on
+	}
+	return &met{File: f, all: m.all}, nil
+}
+
+type met struct {
+	fs.File
+
+	all  *sync.WaitGroup
+	once sync.Once
+}
+
+func (f *met) Read(p []byte) (int, error) {
+	f.once.Do(func() {
+		f.all.Done()
+		f.all.Wait()
+	})
+	return f.File.Read(p) //nolint:wrapcheck // a fake passes it on
+}
+
+// TestFilesOfAFolderAreReadTogether: adding is parallel. Neither file comes before the
+// other one is being read, so one after the other would never end.
+func TestFilesOfAFolderAreReadTogether(t *testing.T) {
+	t.Parallel()
+	files, all := fstest.MapFS{"a": {Data: []byte("a")}, "b": {Data: []byte("b")}}, sync.WaitGroup{}
+	all.Add(len(files))
+	added, err := content.AddFolderTo(t.Context(), content.NewPrivateStore(content.Memory()), meeting{files, &all})
+	require.NoError(t, err)
+	require.EqualValues(t, 2, added.Files)
 }

@@ -148,7 +148,10 @@ func (a *app) listGiven(ctx context.Context) error {
 }
 
 // progress shows how far something is.
-func (a *app) progress(p content.Progress) {
+func (a *app) progress(p content.Progress) { a.tick("%s", progressText(p)) }
+
+// progressText says how far something is, how fast it goes and how long it still takes.
+func progressText(p content.Progress) string {
 	text := sizeAbout(p.Done)
 	if p.Total > 0 {
 		text += " of " + sizeAbout(p.Total)
@@ -159,7 +162,7 @@ func (a *app) progress(p content.Progress) {
 	if p.Left > 0 {
 		text += ", " + p.Left.Round(time.Second).String() + " left"
 	}
-	a.tick("%s", text)
+	return text
 }
 
 // sizeAbout writes a size with one digit after the point.

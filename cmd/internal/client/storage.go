@@ -114,9 +114,12 @@ func (a *app) epochs(ctx context.Context, c *sdk.Client, flag, text string) (uin
 
 // moving shows how far all replicas together are, how fast they go and how long they
 // still take.
-func (a *app) moving() func(sdk.Moving) {
+func (a *app) moving() func(sdk.Moving) { return together(content.NewMeter(a.now, a.progress)) }
+
+// together tells a meter of all replicas.
+func together(meter *content.Meter) func(sdk.Moving) {
 	var mu sync.Mutex
-	meter, of := content.NewMeter(a.now, a.progress), map[int]sdk.Moving{}
+	of := map[int]sdk.Moving{}
 	return func(m sdk.Moving) {
 		mu.Lock()
 		defer mu.Unlock()
