@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/internal/bench"
@@ -58,7 +61,7 @@ func setUp(t *testing.T) scene {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "big.bin"), s.big, 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "small.txt"), []byte("small"), 0o600))
-	s.folder = s.give(t, dir)
+	s.folder = s.give(t, dir, false)
 
 	secret := append([]byte("secret,"), s.big[:1000]...)
 	path := filepath.Join(t.TempDir(), "secret.csv")
@@ -74,10 +77,11 @@ func setUp(t *testing.T) scene {
 	return s
 }
 
-// give has the node give a folder to everybody, as mman add does.
-func (s scene) give(t *testing.T, dir string) mman.CID {
+// give has the node give a folder, or what a CAR file holds, to everybody, as mman add
+// and mman car import do.
+func (s scene) give(t *testing.T, path string, car bool) mman.CID {
 	t.Helper()
-	body, err := json.Marshal(map[string]string{"path": dir})
+	body, err := json.Marshal(map[string]any{"path": path, "car": car})
 	require.NoError(t, err)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.node.Running.API+"/v1/content", bytes.NewReader(body))
 	require.NoError(t, err)
@@ -96,13 +100,19 @@ func (s scene) give(t *testing.T, dir string) mman.CID {
 
 func fetch(t *testing.T, req *http.Request, want int) []byte {
 	t.Helper()
-	resp, err := http.DefaultClient.Do(req)
+	status, b, err := exchange(req)
 	require.NoError(t, err)
-	b, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	require.Equal(t, want, resp.StatusCode, "%s: %.200s", req.URL, b)
+	require.Equal(t, want, status, "%s: %.200s", req.URL, b)
 	return b
+}
+
+func exchange(req *http.Request) (status int, body []byte, err error) {
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	body, err = io.ReadAll(resp.Body)
+	return resp.StatusCode, body, errors.Join(err, resp.Body.Close())
 }
 
 // gateway returns what our node's gateway gives.
@@ -111,6 +121,64 @@ func (s scene) gateway(t *testing.T, path string) []byte {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.node.Running.API+"/ipfs/"+path, nil)
 	require.NoError(t, err)
 	return fetch(t, req, http.StatusOK)
+}
+
+// TestPrivateThroughTheGateway: the gateway of the very node that holds private content
+// answers as it does for what nobody has, whatever form is asked for.
+func TestPrivateThroughTheGateway(t *testing.T) {
+	t.Parallel()
+	s := setUp(t)
+	queries := []string{"", "?format=raw", "?format=car"}
+	answers := make([][2]string, len(queries))
+	var asking errgroup.Group // the node looks for each as long as for a block
+	for q, query := range queries {
+		for i, id := range []mman.CID{s.private, s.nobodys} {
+			asking.Go(func() error {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.node.Running.API+"/ipfs/"+id.String()+query, nil)
+				if err != nil {
+					return err
+				}
+				status, body, err := exchange(req)
+				answers[q][i] = strings.ReplaceAll(fmt.Sprintf("%d %s", status, body), id.String(), "CID")
+				return err
+			})
+		}
+	}
+	require.NoError(t, asking.Wait())
+	for q := range answers {
+		require.True(t, strings.HasPrefix(answers[q][0], "404 "), answers[q][0])
+		require.Equal(t, answers[q][1], answers[q][0], "private, and what nobody has")
+		require.NotContains(t, answers[q][0], "secret")
+	}
+}
+
+// TestOtherPrograms reads through the gateway with curl and with a browser.
+func TestOtherPrograms(t *testing.T) {
+	t.Parallel()
+	for _, program := range []string{"curl", "chromium"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%[1]s is missing: on Debian, apt-get install %[1]s", program)
+		}
+	}
+	s := setUp(t)
+	at := s.node.Running.API + "/ipfs/" + s.folder.String() + "/"
+	run := func(program string, args ...string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 2*within)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, program, args...)
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		out, err := cmd.Output()
+		require.NoError(t, err, "%s %v: %s", program, args, &errs)
+		return string(out)
+	}
+	require.Equal(t, "small", run("curl", "-sSf", at+"small.txt"))
+	require.Equal(t, string(s.big[1000:1100]), run("curl", "-sSf", "--range", "1000-1099", at+"big.bin"))
+	page := run("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
+		"--disable-component-update", "--disable-sync", "--no-first-run", "--user-data-dir="+t.TempDir(), "--dump-dom", at)
+	require.Contains(t, page, `<a href="./small.txt">small.txt</a>`)
+	require.Contains(t, page, `<a href="./big.bin">big.bin</a>`)
 }
 
 // kuboProgram is a stock kubo.
@@ -174,6 +242,18 @@ func TestKubo(t *testing.T) {
 	ours := filepath.Join(t.TempDir(), "ours.car")
 	require.NoError(t, os.WriteFile(ours, s.gateway(t, root+"?format=car"), 0o600))
 	require.Contains(t, string(k.run(t, nil, "dag", "import", ours)), root)
+
+	// And what it exported of its own, which it no longer gives us, is here once imported.
+	for i, args := range [][]string{nil, {"--raw-leaves=false"}, {"--trickle"}} {
+		theirs := append([]byte{byte(i)}, s.big...)
+		own := strings.TrimSpace(string(k.run(t, bytes.NewReader(theirs), append([]string{"add", "-Q", "--progress=false", "--cid-version=1"}, args...)...)))
+		path := filepath.Join(t.TempDir(), "theirs.car")
+		require.NoError(t, os.WriteFile(path, k.run(t, nil, "dag", "export", "--progress=false", own), 0o600))
+		k.run(t, nil, "pin", "rm", own)
+		k.run(t, nil, "repo", "gc", "--quiet")
+		require.Equal(t, own, s.give(t, path, true).String())
+		require.True(t, bytes.Equal(theirs, s.gateway(t, own)), "kubo's %v", args)
+	}
 
 	// What is private looks like what nobody has.
 	for _, id := range []mman.CID{s.private, s.nobodys} {
