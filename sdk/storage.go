@@ -36,6 +36,9 @@ type StoreWanted struct {
 	MaxPrice mman.Amount
 	// Spread asks for another region for each replica.
 	Spread bool
+	// Providers, if there are any, are the only ones that may hold it: at most
+	// storage.MaxProviders.
+	Providers []mman.Address
 	// Public stores the file as it is, for everybody who pays to fetch it.
 	Public bool
 	// Epochs is how long.
@@ -112,7 +115,7 @@ func (c *Client) Store(ctx context.Context, w StoreWanted, progress func(Moving)
 	pub, _ := key.Public().(ed25519.PublicKey)
 	msg := tx.MsgStore{
 		Consumer: s.Address(), Key: [ed25519.PublicKeySize]byte(pub), Bytes: size, Tier: w.Tier, MaxPrice: w.MaxPrice,
-		Spread: w.Spread, Epochs: w.Epochs,
+		Spread: w.Spread, Providers: w.Providers, Epochs: w.Epochs,
 	}
 	if w.Public {
 		msg.Content = made.Content

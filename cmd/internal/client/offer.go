@@ -70,8 +70,10 @@ func (a *app) offerList() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var filter chain.OfferFilter
 			var err error
-			if filter.Kind, err = parseKind(kind); err != nil {
-				return err
+			if kind != kindStorage {
+				if filter.Kind, err = parseKind(kind); err != nil {
+					return err
+				}
 			}
 			if resource != "" {
 				if filter.Resource, err = parseCID(resource); err != nil {
@@ -86,11 +88,14 @@ func (a *app) offerList() *cobra.Command {
 			if err := checkLimit(limit); err != nil {
 				return err
 			}
+			if kind == kindStorage {
+				return a.listRooms(cmd.Context(), filter.Provider, limit)
+			}
 			return a.listOffers(cmd.Context(), filter, limit)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&kind, "kind", "", "algorithm, dataset, compute or endpoint (default all)")
+	f.StringVar(&kind, "kind", "", "algorithm, dataset, compute or endpoint (default all); storage lists tiers, prices and latencies of room for replicas")
 	f.StringVar(&resource, "resource", "", "CID of the resource (default all)")
 	f.StringVar(&provider, "provider", "", "account of the provider (default all)")
 	f.IntVar(&limit, "limit", limit, "how many to show")

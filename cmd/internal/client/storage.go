@@ -36,7 +36,7 @@ func (a *app) storageVerbs() []*cobra.Command {
 
 func (a *app) store() *cobra.Command {
 	w, price, duration, resume := sdk.StoreWanted{Replicas: 3, Tier: storage.Fast}, "0.001MAN", "30d", ""
-	tier := string(w.Tier)
+	tier, latency := string(w.Tier), time.Duration(0)
 	cmd := &cobra.Command{
 		Use: "store FILE|FOLDER", Short: "Store a file or folder with providers that prove that they have it",
 		Long: `Store a file or folder with providers that prove that they have it.
@@ -47,7 +47,8 @@ ledger gives each replica to another provider, takes a deposit from it, and pays
 each epoch in which it proved to have a part that nobody could foresee. A replica that
 is not proved is given to another provider, who copies it from one that is.
 
-The most that it may cost is held until the end, and the rest comes back. The keys are
+What each tier costs and how soon its providers claim to serve is in 'mman offer list
+--kind storage'. The most that it may cost is held until the end, and the rest comes back. The keys are
 in the folder storage of this home: without it a private file cannot be read again.
 An upload that broke goes on with --resume LEASE. A folder is stored as one archive,
 without names that begin with a dot, and fetched as a folder again.`,
@@ -76,6 +77,11 @@ without names that begin with a dot, and fetched as a folder again.`,
 			if w.Epochs, err = a.epochs(ctx, c, "--for", duration); err != nil {
 				return err
 			}
+			if latency > 0 {
+				if err := prompt(ctx, c, &w, latency); err != nil {
+					return err
+				}
+			}
 			a.tick("encrypting …")
 			s, err := c.Store(ctx, w, a.moving())
 			if err != nil {
@@ -89,6 +95,7 @@ without names that begin with a dot, and fetched as a folder again.`,
 	f.StringVar(&tier, "tier", tier, "fast, or slow: one replica after another is served, for less")
 	f.StringVar(&duration, "for", duration, "how long, for example 12h or 30d; renew with mman request renew")
 	f.StringVar(&price, "max-price", price, "the most for a MiB and epoch")
+	f.DurationVar(&latency, "max-latency", 0, "only with providers that claim that the first byte takes no longer (default any)")
 	f.BoolVar(&w.Spread, "regions", false, "each replica in another region")
 	f.BoolVar(&w.Public, "public", false, "do not encrypt: everybody may fetch it")
 	f.StringVar(&resume, "resume", "", "go on with the upload of this lease")
