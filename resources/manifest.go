@@ -86,11 +86,20 @@ func ValidFacet(kind Kind, facet Facet) bool {
 	}
 }
 
+// The attributes of an endpoint that sells parts of a dataset: the dataset's resource, and
+// the root of its content.
+const (
+	AttributeReads   = "reads"
+	AttributeContent = "content"
+)
+
+// MaxName bounds the name of a resource, in bytes.
+const MaxName = 64
+
 // Bounds of a manifest. They keep every manifest small enough to be fetched
 // from a stranger before anything else is known of it.
 const (
 	ManifestMaxBytes = 16 << 10
-	maxName          = 64
 	maxText          = 1024
 	maxPorts         = 16
 	maxShape         = 8
@@ -267,7 +276,7 @@ func validPorts(field string, ports []Port) error {
 		if !slices.Contains([]string{"bytes", "text", "table", "tensor"}, p.Structure) {
 			return fmt.Errorf("%w: %s[%d].structure %.32q: use bytes, text, table or tensor", mman.ErrInvalid, field, i, p.Structure)
 		}
-		if err := validText(fmt.Sprintf("%s[%d].dtype", field, i), p.DType, maxName); err != nil {
+		if err := validText(fmt.Sprintf("%s[%d].dtype", field, i), p.DType, MaxName); err != nil {
 			return err
 		}
 		if len(p.Shape) > maxShape {
@@ -318,10 +327,10 @@ func ValidParents(parents []Parent) error {
 // ValidName accepts 1 to 64 bytes of printable text without leading or trailing
 // space. It serves every short name that a stranger may send.
 func ValidName(field, s string) error {
-	if s == "" || len(s) > maxName || strings.TrimSpace(s) != s {
-		return fmt.Errorf("%w: %s %.80q: 1 to %d bytes without space around them are needed", mman.ErrInvalid, field, s, maxName)
+	if s == "" || len(s) > MaxName || strings.TrimSpace(s) != s {
+		return fmt.Errorf("%w: %s %.80q: 1 to %d bytes without space around them are needed", mman.ErrInvalid, field, s, MaxName)
 	}
-	return validText(field, s, maxName)
+	return validText(field, s, MaxName)
 }
 
 func validText(field, s string, limit int) error {

@@ -63,7 +63,7 @@ func (t Table) validate() error {
 		return fmt.Errorf("%w: table: %d rows, %d columns and a sample of %d, at most 2⁵³-1, %d and %d are allowed", mman.ErrTooLarge, t.Rows, len(t.Columns), len(t.Sample), TableMaxColumns, TableMaxSample)
 	}
 	for i, c := range t.Columns {
-		if err := validText(fmt.Sprintf("table.columns[%d].name", i), c.Name, maxName); err != nil {
+		if err := validText(fmt.Sprintf("table.columns[%d].name", i), c.Name, MaxName); err != nil {
 			return err
 		}
 		if !slices.Contains([]string{ColumnBool, ColumnInt, ColumnFloat, ColumnText, ColumnBytes, ColumnTime, ColumnNested}, c.Type) {

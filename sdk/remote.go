@@ -61,7 +61,7 @@ func (c *Client) OpenRemote(ctx context.Context, root mman.CID, dir string) (_ *
 			return nil, err
 		}
 		if m.Content.Public.IsZero() {
-			return nil, fmt.Errorf("%s %q: %w: its owner keeps it; use it within a lease with mman request run --data", m.Kind, m.Name, mman.ErrNotPublic)
+			return nil, fmt.Errorf("%s %q: %w: its owner keeps it; use it within a lease with mman request run --data, or read it with mman request data where that has a price", m.Kind, m.Name, mman.ErrNotPublic)
 		}
 		root = m.Content.Public
 		go c.seek(ctx, n, root)

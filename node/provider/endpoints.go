@@ -59,7 +59,7 @@ func (p *Provider) serveEndpoints(ctx context.Context) {
 		if h.Endpoint == nil || p.endpoints == nil {
 			continue
 		}
-		if err := p.endpoints.Serve(h.Resource, *h.Endpoint); err != nil {
+		if err := p.serveEndpoint(h); err != nil {
 			p.log.LogAttrs(ctx, slog.LevelWarn, "endpoint not served, add it again", slog.String("name", h.Name), slog.Any("error", err))
 		}
 	}

@@ -2,8 +2,11 @@ package provider
 
 import (
 	"context"
+	"net/http"
 
+	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/market/policy"
+	"github.com/limboid/massive-man/p2p/content"
 )
 
 // KeepAccesses sets how many accesses are listed one by one.
@@ -34,3 +37,6 @@ func (p *Provider) Undefend(name string) {
 		panic(name)
 	}
 }
+
+// NewParts answers calls with the blocks of one file.
+func NewParts(store content.Reader, root mman.CID) http.RoundTripper { return parts{store, root} }

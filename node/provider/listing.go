@@ -35,6 +35,10 @@ type Listing struct {
 	// AnyAlgorithm says of a private dataset that its owner means it when the policy
 	// chooses no algorithms: whoever leases it may run one that prints it whole.
 	AnyAlgorithm bool
+	// Reads is what reading parts of a dataset costs; nil for a public set, which is
+	// read for nothing, and for one that is not read. With a price the content is kept
+	// like private content, and sold by the block.
+	Reads *Reads
 	// Sample is how many rows of a dataset its manifest shows, at most 8; nil is 3
 	// of public data and none of private.
 	Sample   *uint64
@@ -44,6 +48,8 @@ type Listing struct {
 	Region   string
 	// Bids is the rule by which the node bids for requests with it; nil for none.
 	Bids *Bidding
+
+	root mman.CID // of which an endpoint sells parts
 }
 
 // listingFile is the YAML form of a Listing.
@@ -77,6 +83,9 @@ type listingFile struct {
 			Price string         `yaml:"price"`
 		} `yaml:"units"`
 	} `yaml:"price"`
+	Reads *struct {
+		Price string `yaml:"price"`
+	} `yaml:"reads"`
 	Bids *struct {
 		DiscountBP uint64 `yaml:"discount_bp"`
 		Floor      string `yaml:"floor"`
@@ -192,6 +201,12 @@ func ParseListing(b []byte) (Listing, error) {
 	if l.Price, err = f.price(); err != nil {
 		return Listing{}, err
 	}
+	if f.Reads != nil {
+		l.Reads = &Reads{}
+		if l.Reads.Price, err = mman.ParseAmount(f.Reads.Price); err != nil {
+			return Listing{}, fmt.Errorf("reads.price: %w", err)
+		}
+	}
 	if l.Bids, err = f.bidding(); err != nil {
 		return Listing{}, err
 	}
@@ -276,6 +291,9 @@ func (l Listing) validate() error {
 		return fmt.Errorf("%w: resource.sample: %d rows: a dataset shows at most %d", mman.ErrInvalid, *l.Sample, resources.TableMaxSample)
 	}
 	if err := l.validEndpoint(); err != nil {
+		return err
+	}
+	if err := l.validReads(); err != nil {
 		return err
 	}
 	if !l.Manifest.Kind.Serves() && l.Content == "" {

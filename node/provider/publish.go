@@ -51,6 +51,8 @@ type holding struct {
 	Expires uint64              `cbor:"expires"`
 	// Endpoint is what an endpoint lends.
 	Endpoint *endpoint.Settings `cbor:"endpoint,omitempty"`
+	// Reads is the content of which an endpoint of this node itself sells parts.
+	Reads mman.CID `cbor:"reads,omitzero"`
 	// Withdrawn: lent no more, but leases made before still run.
 	Withdrawn bool `cbor:"withdrawn"`
 }
@@ -150,8 +152,17 @@ func (p *Provider) Published() []Published {
 
 // Publish adds the listing's content, makes its manifest findable, and puts
 // its offer on the chain. Publishing the same again renews the offer with the
-// listing's terms.
+// listing's terms. Of a dataset whose reads have a price, what sells them is published
+// beside it.
 func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
+	out, err := p.publish(ctx, l)
+	if err != nil {
+		return out, err
+	}
+	return out, p.publishReads(ctx, l, out.Resource)
+}
+
+func (p *Provider) publish(ctx context.Context, l Listing) (Published, error) {
 	fail := func(err error) (Published, error) {
 		return Published{}, fmt.Errorf("publish %q: %w", l.Manifest.Name, err)
 	}
@@ -194,7 +205,7 @@ func (p *Provider) Publish(ctx context.Context, l Listing) (Published, error) {
 		}
 	}
 	if h.Endpoint != nil {
-		if err := p.endpoints.Serve(h.Resource, *h.Endpoint); err != nil {
+		if err := p.serveEndpoint(h); err != nil {
 			return fail(err)
 		}
 	}
@@ -229,9 +240,9 @@ func (p *Provider) gated(ctx context.Context, terms policy.Policy) error {
 // hold stores the listing's content and returns its record and manifest.
 func (p *Provider) hold(ctx context.Context, l Listing) (holding, []byte, error) {
 	h := holding{
-		Name: l.Manifest.Name, Kind: l.Manifest.Kind, Facet: l.Manifest.Facet, Private: l.Private,
+		Name: l.Manifest.Name, Kind: l.Manifest.Kind, Facet: l.Manifest.Facet, Private: l.kept(),
 		Attributes: l.Manifest.Attributes, Parents: market.PaidParents(l.Manifest), Policy: l.Policy, Price: l.Price, Capacity: l.Capacity, Region: l.Region, Bids: l.Bids,
-		Endpoint: l.Endpoint,
+		Endpoint: l.Endpoint, Reads: l.root,
 	}
 	if l.Content != "" {
 		size, err := p.holdContent(ctx, l, &h)
@@ -270,7 +281,7 @@ func (p *Provider) holdContent(ctx context.Context, l Listing, h *holding) (size
 	if l.Manifest.Facet == resources.FacetCheckpoint {
 		addPublic, addPrivate = p.public.AddCheckpoint, content.AddCheckpointTo
 	}
-	if !l.Private {
+	if !h.Private {
 		h.Content, size, err = addPublic(ctx, f)
 		return size, err
 	}
@@ -345,8 +356,18 @@ func (p *Provider) offer(ctx context.Context, h holding) (holding, error) {
 	return h, p.holdings.put(h)
 }
 
-// Withdraw takes a resource's offer off the market. Its open leases go on.
+// Withdraw takes a resource's offer off the market, and that of its reads. Open leases
+// go on.
 func (p *Provider) Withdraw(ctx context.Context, resource mman.CID) error {
+	if reads, ok := p.readsOf(resource); ok {
+		if err := p.withdraw(ctx, reads.Resource); err != nil {
+			return err
+		}
+	}
+	return p.withdraw(ctx, resource)
+}
+
+func (p *Provider) withdraw(ctx context.Context, resource mman.CID) error {
 	p.offering.Lock()
 	defer p.offering.Unlock()
 	h, ok := p.holdings.get(resource)

@@ -23,7 +23,7 @@ const (
 // At reads parts of a public file where it lies: the blocks that hold them come, and
 // no others, and stay here. It is safe for concurrent use, by one reader at a time.
 type At struct {
-	from func(ctx context.Context, c mman.CID) (Block, error)
+	from func(ctx context.Context, c mman.CID, off uint64) (Block, error)
 	root mman.CID
 	size uint64
 
@@ -41,15 +41,34 @@ type inside struct {
 // At opens the file c, of at most maxBytes, without fetching more than its root. Errors
 // are Fetch's.
 func (s *Service) At(ctx context.Context, c mman.CID, maxBytes uint64) (*At, error) {
-	a := &At{root: c, nodes: make(map[mman.CID]inside)}
 	session := blockservice.NewSession(ctx, s.blocks)
-	a.from = func(ctx context.Context, c mman.CID) (Block, error) {
+	return at(ctx, c, maxBytes, func(ctx context.Context, c mman.CID, _ uint64) (Block, error) {
 		return s.Block(blockservice.EmbedSessionInContext(ctx, session), c)
-	}
+	})
+}
+
+// AtFrom is At for blocks that from brings: the one of a CID, which holds the file's
+// byte off or stands above it. One that does not hash to its CID is mman.ErrContent.
+func AtFrom(ctx context.Context, c mman.CID, maxBytes uint64, from func(ctx context.Context, c mman.CID, off uint64) ([]byte, error)) (*At, error) {
+	return at(ctx, c, maxBytes, func(ctx context.Context, c mman.CID, off uint64) (Block, error) {
+		data, err := from(ctx, c, off)
+		if err != nil {
+			return Block{}, err
+		}
+		b := NewBlock(c.Codec(), data)
+		if b.cid != c {
+			return Block{}, fmt.Errorf("%w: %d bytes that hash to %s came for block %s", mman.ErrContent, len(data), b.cid, c)
+		}
+		return b, nil
+	})
+}
+
+func at(ctx context.Context, c mman.CID, maxBytes uint64, from func(ctx context.Context, c mman.CID, off uint64) (Block, error)) (*At, error) {
+	a := &At{from: from, root: c, nodes: make(map[mman.CID]inside)}
 	if empty := NewBlock(mman.CodecRaw, []byte{}); c == empty.cid {
 		return a, nil // Bitswap does not send blocks without bytes
 	}
-	root, err := a.look(ctx, Child{CID: c})
+	root, err := a.look(ctx, Child{CID: c}, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -82,9 +101,9 @@ func (a *At) Read(ctx context.Context, p []byte, off uint64) (int, error) {
 
 // piece copies what one block holds of a place below the file's end.
 func (a *At) piece(ctx context.Context, p []byte, off uint64) (int, error) {
-	next := Child{CID: a.root, Size: a.size}
+	next, place := Child{CID: a.root, Size: a.size}, off
 	for range deepest {
-		n, err := a.look(ctx, next)
+		n, err := a.look(ctx, next, place)
 		if err != nil {
 			return 0, err
 		}
@@ -109,14 +128,14 @@ func (a *At) piece(ctx context.Context, p []byte, off uint64) (int, error) {
 
 // look reads a block, which must have the size that the one above it said; that of the
 // root is 0 before it is known.
-func (a *At) look(ctx context.Context, c Child) (inside, error) {
+func (a *At) look(ctx context.Context, c Child, off uint64) (inside, error) {
 	if n, ok := a.nodes[c.CID]; ok && n.Size == c.Size {
 		return n, nil
 	}
 	b := a.leaf
 	if b.cid != c.CID {
 		var err error
-		if b, err = a.from(ctx, c.CID); err != nil {
+		if b, err = a.from(ctx, c.CID, off); err != nil {
 			return inside{}, err
 		}
 	}

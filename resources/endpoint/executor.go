@@ -60,6 +60,7 @@ type site struct {
 	Settings
 
 	url    *url.URL
+	from   http.RoundTripper // what answers in the place of the upstream; nil for itself
 	routes []route
 	secret string
 	index  *index
@@ -102,11 +103,16 @@ func (e *Executor) Close() error {
 }
 
 // Serve serves calls to a resource from now on. It reads the secret's file.
-func (e *Executor) Serve(id mman.CID, s Settings) error {
+func (e *Executor) Serve(id mman.CID, s Settings) error { return e.ServeFrom(id, s, nil) }
+
+// ServeFrom is Serve for what this program answers itself: from is asked in the place
+// of the upstream, which has no address then. It is called concurrently.
+func (e *Executor) ServeFrom(id mman.CID, s Settings, from http.RoundTripper) error {
 	one, err := newSite(s)
 	if err != nil {
 		return err
 	}
+	one.from = from
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.sites[id] = one

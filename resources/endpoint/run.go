@@ -296,7 +296,11 @@ func (c *carry) trip(ctx context.Context, cancel context.CancelCauseFunc, req *h
 		timer := time.AfterFunc(time.Duration(c.site.AnswerMs)*time.Millisecond, func() { cancel(late) }) //nolint:gosec // bounded
 		defer timer.Stop()
 	}
-	resp, err := c.e.transport.RoundTrip(req.WithContext(ctx))
+	from := c.site.from
+	if from == nil {
+		from = c.e.transport
+	}
+	resp, err := from.RoundTrip(req.WithContext(ctx))
 	if err == nil {
 		return resp, nil
 	}

@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/cmd/internal/console"
 	"github.com/limboid/massive-man/resources"
 	"github.com/limboid/massive-man/resources/dataset"
+	"github.com/limboid/massive-man/sdk"
 )
 
 // readAnswer is what was read of a dataset, and what it moved.
@@ -26,9 +29,43 @@ type readAnswer struct {
 	Out      string   `json:"out,omitempty"`
 }
 
+// reading is what the flags say of which rows and columns are read.
+type reading struct {
+	out, span, as string
+	limit         size
+	columns       []string
+}
+
+func newReading() *reading { return &reading{limit: readLimit} }
+
+func (r *reading) flags(f *pflag.FlagSet) {
+	f.StringVar(&r.out, "out", "", "file to write (default standard output)")
+	f.StringVar(&r.as, "as", "", "parquet copies columns of a Parquet file without unpacking them")
+	f.Var(&r.limit, "limit", "the most that is written of Parquet, of which a small file can hold much")
+	f.StringVar(&r.span, "rows", "", "which rows, for example 0:100, 100: or :100 (default all)")
+	f.StringSliceVar(&r.columns, "columns", nil, "which columns, by name, with commas between (default all)")
+}
+
+// query returns the CID that was typed, and what is read.
+func (a *app) query(word string, r *reading) (id mman.CID, q dataset.Query, err error) {
+	if id, err = parseCID(word); err != nil {
+		return id, q, err
+	}
+	if r.as != "" && r.as != resources.FormatParquet {
+		return id, q, console.Wrong("--as %.32q: write parquet, or leave it out", r.as)
+	}
+	q = dataset.Query{Columns: r.columns, Copy: r.as != "", MaxBytes: uint64(r.limit)}
+	if q.From, q.To, err = parseSpan(r.span); err != nil {
+		return id, q, err
+	}
+	if r.out == "" && a.output == formatJSON {
+		return id, q, console.Wrong("with -o json standard output is for the answer: name a file with --out")
+	}
+	return id, q, nil
+}
+
 func (a *app) resourceRead() *cobra.Command {
-	out, span, as, limit := "", "", "", size(readLimit)
-	var columns []string
+	r := newReading()
 	cmd := &cobra.Command{
 		Use: "read CID", Short: "Read some rows and columns of a public dataset, where it lies",
 		Long: `Read some rows and columns of a public dataset, where it lies.
@@ -38,33 +75,52 @@ how many bytes that was: of Parquet the footer and the pages of the wanted colum
 hold the wanted rows, of CSV and JSON lines what comes before the last row. Rows count
 from 0. CSV and JSON lines stay what they are, the rows of Parquet come as JSON lines.
 With --as parquet the wanted columns of whole row groups are copied as they are, not
-unpacked, into a Parquet file.`,
+unpacked, into a Parquet file. A set whose reads have a price is read with mman request
+data.`,
 		Example: "  mman resource read baf… --rows 0:100 --columns species,mass\n  mman resource read baf… --columns price --as parquet --out price.parquet",
 		Args:    console.Args(1, 1, "CID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseCID(args[0])
+			id, q, err := a.query(args[0], r)
 			if err != nil {
 				return err
 			}
-			if as != "" && as != resources.FormatParquet {
-				return console.Wrong("--as %.32q: write parquet, or leave it out", as)
-			}
-			q := dataset.Query{Columns: columns, Copy: as != "", MaxBytes: uint64(limit)}
-			if q.From, q.To, err = parseSpan(span); err != nil {
+			return a.readDataset(cmd.Context(), id, q, r.out)
+		},
+	}
+	r.flags(cmd.Flags())
+	return cmd
+}
+
+func (a *app) requestData() *cobra.Command {
+	r, std := newReading(), sdk.DefaultWanted()
+	w := work{max: money(std.Cap), limits: std.Limits, wall: callWall, discover: discoverIndex}
+	cmd := &cobra.Command{
+		Use: "data DATASET", Short: "Read some rows and columns of a dataset whose reads have a price",
+		Long: `Read some rows and columns of a dataset whose reads have a price.
+
+DATASET is the resource's CID. A lease is made with who sells its parts, or an open one
+used again; the blocks that hold what is read come one by one, are compared with their
+CIDs, and are paid by the byte, each with a receipt that mman receipt verify shows. Otherwise it is mman resource
+read, which is for sets without a price.`,
+		Example: "  mman request data baf… --rows 0:100 --columns species,mass\n  mman request data baf… --max 0.1MAN --out all.csv",
+		Args:    console.Args(1, 1, "DATASET"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, q, err := a.query(args[0], r)
+			if err != nil {
 				return err
 			}
-			if out == "" && a.output == formatJSON {
-				return console.Wrong("with -o json standard output is for the answer: name a file with --out")
-			}
-			return a.readDataset(cmd.Context(), id, q, out)
+			return a.buyDataset(cmd.Context(), id, q, w, r.out)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&out, "out", "", "file to write (default standard output)")
-	f.StringVar(&as, "as", "", "parquet copies columns of a Parquet file without unpacking them")
-	f.Var(&limit, "limit", "the most that is written of Parquet, of which a small file can hold much")
-	f.StringVar(&span, "rows", "", "which rows, for example 0:100, 100: or :100 (default all)")
-	f.StringSliceVar(&columns, "columns", nil, "which columns, by name, with commas between (default all)")
+	r.flags(f)
+	f.Var(&w.max, "max", "the most that the lease may cost, for example 0.5MAN; held in escrow")
+	f.Uint64Var(&w.blocks, "blocks", std.Blocks, "how many blocks the lease lasts")
+	f.Uint64Var(&w.patience, "patience", std.Patience, "within how many blocks the request must be matched")
+	f.StringVar(&w.purpose, "purpose", "", "what for, as policies may ask, for example research; a claim")
+	f.StringArrayVar(&w.accept, "accept", nil, "obligation that you take on, for example no_training or delete_after=24h; repeatable")
+	f.BoolVar(&w.fresh, "new-lease", false, "make a new lease even if an own open one would do")
+	f.BoolVar(&w.settle, "close", false, "settle and close the lease at the end")
 	return cmd
 }
 
@@ -101,24 +157,101 @@ func (a *app) readDataset(ctx context.Context, id mman.CID, q dataset.Query, out
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	a.tick("")
-	to, err := a.newOutput(out)
+	answer, line, err := a.readRows(id, r, q, out)
 	if err != nil {
 		return err
 	}
-	defer to.discard()
-	answer := readAnswer{Resource: id, Bytes: r.Size(), Out: out}
-	if answer.Answer, err = dataset.Read(r, r.Size(), q, to); err != nil {
-		return err
-	}
-	if err := to.deliver(true); err != nil {
-		return err
-	}
-	answer.Moved = r.Moved()
-	line := fmt.Sprintf("rows %d to %d, %d columns; %s of %s moved", answer.From, answer.To, answer.Columns, sizeAbout(answer.Moved), sizeAbout(answer.Bytes))
 	if out == "" {
 		a.note("%s", line)
 		return nil
 	}
 	return a.answer(answer, line)
+}
+
+// source is a dataset that is read where it lies.
+type source interface {
+	io.ReaderAt
+	Size() uint64
+	Moved() uint64
+}
+
+// readRows writes what is read, and says in a line what that was.
+func (a *app) readRows(id mman.CID, from source, q dataset.Query, out string) (readAnswer, string, error) {
+	a.tick("")
+	answer := readAnswer{Resource: id, Bytes: from.Size(), Out: out}
+	to, err := a.newOutput(out)
+	if err != nil {
+		return answer, "", err
+	}
+	defer to.discard()
+	if answer.Answer, err = dataset.Read(from, from.Size(), q, to); err != nil {
+		return answer, "", err
+	}
+	if err := to.deliver(true); err != nil {
+		return answer, "", err
+	}
+	answer.Moved = from.Moved()
+	return answer, fmt.Sprintf("rows %d to %d, %d columns; %s of %s moved", answer.From, answer.To, answer.Columns, sizeAbout(answer.Moved), sizeAbout(answer.Bytes)), nil
+}
+
+// boughtAnswer is what was read of a dataset, and what that cost.
+type boughtAnswer struct {
+	readAnswer
+
+	Lease    mman.LeaseID `json:"lease"`
+	Provider mman.Address `json:"provider"`
+	// Came is how many bytes came, blocks and the heads of their answers; as many are
+	// billed as Usage says.
+	Came  uint64          `json:"came_bytes"`
+	Usage resources.Usage `json:"usage"`
+	Paid  mman.Amount     `json:"paid_uman"`
+	// Receipts are what mman receipt verify takes, one for each block.
+	Receipts []mman.CID `json:"receipts"`
+}
+
+// buyDataset does the whole of request data.
+func (a *app) buyDataset(ctx context.Context, id mman.CID, q dataset.Query, w work, out string) (err error) {
+	c, err := a.signer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	sells, err := c.FindReads(ctx, id)
+	if err != nil {
+		return err
+	}
+	wanted, err := w.complete(sdk.Wanted{Cap: mman.Amount(w.max), Blocks: w.blocks, Patience: w.patience, Fresh: w.fresh, Endpoint: sells.Offer.Resource})
+	if err != nil {
+		return err
+	}
+	_, lease, err := a.engage(ctx, c, wanted)
+	if err != nil {
+		return err
+	}
+	r, err := c.OpenBought(ctx, lease, sells)
+	if err != nil {
+		return err
+	}
+	answer, line, err := a.readRows(id, r, q, out)
+	bye, stop := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer stop()
+	if cerr := r.Close(bye); cerr != nil && a.verbose {
+		_, _ = fmt.Fprintf(a.streams.Err, "a session did not end cleanly: %v\n", cerr) // every block is paid
+	}
+	if w.settle {
+		if _, cerr := c.CloseLease(bye, lease.Lease.ID); cerr != nil {
+			err = errors.Join(err, fmt.Errorf("all is paid, but the lease is still open; try: mman lease close %s: %w", lease.Lease.ID, cerr))
+		}
+	}
+	if err != nil {
+		return err
+	}
+	cost := r.Cost()
+	bought := boughtAnswer{readAnswer: answer, Lease: lease.Lease.ID, Provider: lease.Lease.Compute().Provider, Came: cost.Came, Usage: cost.Usage, Paid: cost.Paid, Receipts: cost.Receipts}
+	line += fmt.Sprintf(", %s paid", bought.Paid)
+	if out == "" {
+		a.note("%s", line)
+		return nil
+	}
+	return a.answer(bought, line)
 }

@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -99,13 +100,17 @@ func TestDataset(t *testing.T) {
 		Kind string `parquet:"kind,dict,snappy"`
 		Pad  []byte `parquet:"pad"`
 	}
-	var packed bytes.Buffer
-	w := parquet.NewGenericWriter[bird](&packed, parquet.MaxRowsPerRowGroup(1000))
-	for i := range int32(12_000) {
-		_, err := w.Write([]bird{{i, []string{"Gentoo", "Adelie"}[i%2], bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 500)}})
-		require.NoError(t, err)
+	flock := func(first, n int32) *bytes.Buffer {
+		var packed bytes.Buffer
+		w := parquet.NewGenericWriter[bird](&packed, parquet.MaxRowsPerRowGroup(1000))
+		for i := first; i < first+n; i++ {
+			_, err := w.Write([]bird{{i, []string{"Gentoo", "Adelie"}[i%2], bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 500)}})
+			require.NoError(t, err)
+		}
+		require.NoError(t, w.Close())
+		return &packed
 	}
-	require.NoError(t, w.Close())
+	packed := flock(0, 12_000)
 	write("birds.parquet", packed.String())
 	lent = operator.json(t, 0, "resource", "add", write("birds.yaml", "resource: {kind: dataset, facet: file, name: Wings, content: birds.parquet}\npolicy: {default: allow}\n"))
 	resource = word(t, lent, "resource")
@@ -127,6 +132,49 @@ func TestDataset(t *testing.T) {
 	require.Equal(t, int32(2001), rows[1].Wing)
 	require.Contains(t, me.fails(t, 1, "resource", "read", resource, "--limit", "100KiB"), "--limit")
 	require.Contains(t, me.fails(t, 2, "resource", "read", resource, "--as", "xml"), "parquet")
+
+	// A price for reads: nothing comes without money, and what is billed is what came.
+	dear := flock(50_000, 5000)
+	write("dear.parquet", dear.String())
+	terms := "resource: {kind: dataset, facet: file, name: Dear wings, content: dear.parquet}\npolicy: {default: allow}\n"
+	require.Contains(t, operator.fails(t, 1, "resource", "add", write("dear.yaml", terms+"reads: {}\n")), "reads.price")
+	set := word(t, operator.json(t, 0, "resource", "add", write("dear.yaml", terms+"reads: {price: 0.01MAN}\n")), "resource")
+	require.Len(t, part(t, part(t, me.json(t, 0, "resource", "show", set), "manifest"), "table")["sample"], 3, "what is in it is public")
+	require.Contains(t, me.fails(t, 3, "resource", "read", set), "mman request data")
+	money := word(t, me.json(t, 0, "keys", "new", "me", "--unencrypted"), "address")
+	require.Contains(t, me.fails(t, 3, "request", "data", set), "fund it first")
+	operator.json(t, 0, "send", money, "2MAN")
+	require.Contains(t, me.fails(t, 4, "request", "data", resource), "without a price", "the set above costs nothing")
+	buy := func(rows string, flags ...string) (bought map[string]any, billed float64) {
+		bought = me.json(t, 0, append([]string{"request", "data", set, "--rows", rows, "--columns", "kind,wing", "--max", "0.5MAN", "--out", out}, flags...)...)
+		usage := part(t, bought, "usage")
+		billed, _ = usage["out_bytes"].(float64)
+		require.InDelta(t, bought["came_bytes"], billed, 0, "bytes billed are bytes that came")
+		calls, _ := usage["calls"].(float64)
+		require.Positive(t, calls)
+		moved, _ := bought["moved_bytes"].(float64)
+		require.Greater(t, billed, moved)
+		require.Less(t, billed, moved+200*calls, "beside the blocks only the heads of the answers came")
+		require.Less(t, moved, 0.7*float64(dear.Len()), "blocks that are not needed do not come")
+		require.Len(t, bought["receipts"], int(calls))
+		return bought, billed
+	}
+	once, billed1 := buy("2001:2003")
+	b, err = os.ReadFile(out)
+	require.NoError(t, err)
+	lines = strings.Split(string(b), "\n")
+	require.Len(t, lines, 3)
+	require.JSONEq(t, `{"wing": 52001, "kind": "Adelie"}`, lines[0])
+	second, billed2 := buy("4000:4001", "--close")
+	require.Equal(t, once["lease"], second["lease"])
+	receipts, _ := second["receipts"].([]any)
+	last, _ := receipts[len(receipts)-1].(string)
+	shown = me.json(t, 0, "receipt", "verify", last)
+	require.InDelta(t, billed1+billed2, part(t, part(t, shown, "statement"), "usage")["out_bytes"], 0, "the last receipt pays for all bytes that came")
+	require.InDelta(t, math.Ceil((billed1+billed2)*10_000/(1<<20)), shown["gross_uman"], 0, "0.01 MAN a MiB, rounded up once")
+	require.Equal(t, shown["gross_uman"], shown["settled_uman"])
+	operator.json(t, 0, "resource", "rm", set)
+	require.Contains(t, me.fails(t, 4, "request", "data", set), "nobody sells parts")
 
 	left, err := os.ReadDir(filepath.Join(me.home, "fetching"))
 	require.NoError(t, err)

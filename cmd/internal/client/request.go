@@ -23,7 +23,7 @@ func (a *app) request() *cobra.Command {
 	return console.Group(&cobra.Command{
 		Use: "request", Short: "Ask for work and pay for it",
 		Example: "  mman request run wordcount.wasm --input book.txt",
-	}, append([]*cobra.Command{a.requestRun(), a.requestREPL(), a.requestCall(), a.requestHost(), a.requestEnv(), a.requestRFP()}, a.storageVerbs()...)...)
+	}, append([]*cobra.Command{a.requestRun(), a.requestREPL(), a.requestCall(), a.requestData(), a.requestHost(), a.requestEnv(), a.requestRFP()}, a.storageVerbs()...)...)
 }
 
 // work is what the flags of request run say.
