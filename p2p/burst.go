@@ -16,8 +16,8 @@ import (
 
 const (
 	// messageBytes is the most that a stream puts on a connection before others have
-	// their turn. Half of it, the multiplexer's own, costs a tenth more of a processor;
-	// with more, what is small and urgent waits longer on a slow line.
+	// their turn, twice the multiplexer's own: fewer messages cost less of a processor,
+	// and with more, what is small and urgent waits longer on a slow line.
 	messageBytes = 128 << 10
 	// recordBytes is the most that TLS has in a record, which it writes to the socket
 	// as soon as it is sealed.

@@ -242,6 +242,17 @@ func (t *transfer) pull(ctx, hiring context.Context, host *p2p.Host, s Source) e
 type flight struct {
 	unit *unit
 	next int // the block that comes next
+	done int // how many were delivered
+}
+
+// largeBody is from where a block is hashed beside the reading of the next one.
+const largeBody = 64 << 10
+
+// arrival is a block that came and is hashed and delivered.
+type arrival struct {
+	flight *flight
+	err    error
+	over   chan struct{} // closed when err is known
 }
 
 // conversation is what one source is asked and sends, in order.
@@ -250,13 +261,21 @@ type conversation struct {
 	conn    *wire.Conn
 	req     Request
 	flights []*flight
-	bytes   int // of the flights
+	bytes   int      // of the flights
+	last    *arrival // what was read last, until it is settled
 }
 
+// run ends when nothing is delivered any more.
 func (c *conversation) run(ctx context.Context) error {
 	if err := c.begin(ctx); err != nil {
 		return err
 	}
+	err := c.talk(ctx)
+	return errors.Join(c.settle(), err)
+}
+
+// talk asks and receives until nothing is left.
+func (c *conversation) talk(ctx context.Context) error {
 	for {
 		wait, err := c.ask()
 		if err != nil {
@@ -315,18 +334,59 @@ func (c *conversation) ask() (<-chan struct{}, error) {
 	return nil, nil //nolint:nilnil // nobody waits with flights under way
 }
 
-// receive takes the next block of the first flight.
+// receive reads the next block, while the one before it is hashed and delivered, which
+// would hold up the line.
 func (c *conversation) receive(ctx context.Context) error {
-	f := c.flights[0]
-	step := f.unit.steps[f.next]
-	b, err := readBlock(c.conn, step.CID, step.Size)
+	var next *flight
+	for _, f := range c.flights {
+		if f.next < len(f.unit.steps) {
+			next = f
+			break
+		}
+	}
+	if next == nil {
+		return c.settle()
+	}
+	step := next.unit.steps[next.next]
+	body, err := readBody(c.conn, step.CID, step.Size)
+	if err := errors.Join(c.settle(), err); err != nil {
+		return err
+	}
+	c.last = &arrival{flight: next, over: make(chan struct{})}
+	if len(body) < largeBody {
+		c.accept(ctx, c.last, next.next, body)
+	} else {
+		go c.accept(ctx, c.last, next.next, body)
+	}
+	next.next++
+	return nil
+}
+
+// accept hashes a block and delivers it. A false one ends the reading of the next.
+func (c *conversation) accept(ctx context.Context, a *arrival, i int, body []byte) {
+	defer close(a.over)
+	b, err := checkBody(a.flight.unit.steps[i].CID, body)
+	if err == nil {
+		err = c.t.deliver(ctx, a.flight.unit, i, b)
+	}
 	if err != nil {
-		return err
+		a.err = errors.Join(err, c.conn.Reset())
 	}
-	if err := c.t.deliver(ctx, f.unit, f.next, b); err != nil {
-		return err
+}
+
+// settle waits until what was read last is delivered.
+func (c *conversation) settle() error {
+	a := c.last
+	if a == nil {
+		return nil
 	}
-	if f.next++; f.next == len(f.unit.steps) {
+	c.last = nil
+	<-a.over
+	if a.err != nil {
+		return a.err
+	}
+	f := a.flight
+	if f.done++; f.done == len(f.unit.steps) {
 		c.flights = c.flights[1:]
 		c.bytes -= f.unit.bytes
 		c.t.landed(f.unit)
@@ -336,6 +396,15 @@ func (c *conversation) receive(ctx context.Context) error {
 
 // readBlock reads the block that must come next and checks its hash.
 func readBlock(conn *wire.Conn, next mman.CID, size uint64) (content.Block, error) {
+	body, err := readBody(conn, next, size)
+	if err != nil {
+		return content.Block{}, err
+	}
+	return checkBody(next, body)
+}
+
+// readBody reads the body of the block that must come next.
+func readBody(conn *wire.Conn, next mman.CID, size uint64) ([]byte, error) {
 	f, err := conn.ReadExpected(int(min(size, content.MaxBlock)))
 	switch {
 	case errors.Is(err, io.EOF):
@@ -347,9 +416,13 @@ func readBlock(conn *wire.Conn, next mman.CID, size uint64) (content.Block, erro
 		err = fmt.Errorf("%w: frame of kind %d where kind %d must follow", mman.ErrProtocol, f.Kind, kindBlock)
 	}
 	if err != nil {
-		return content.Block{}, fmt.Errorf("block %s: %w", next, err)
+		return nil, fmt.Errorf("block %s: %w", next, err)
 	}
-	b, err := content.CheckBlock(next, f.Body)
+	return f.Body, nil
+}
+
+func checkBody(id mman.CID, body []byte) (content.Block, error) {
+	b, err := content.CheckBlock(id, body)
 	if err != nil {
 		return content.Block{}, fmt.Errorf("%w: %w", errFalse, err)
 	}
