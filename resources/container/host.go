@@ -139,6 +139,11 @@ func (h *hosted) farewell(front *mux.Session) {
 	late := h.r.e.config.After(byeWithin)
 	for {
 		if h.readers() == 0 {
+			select {
+			case <-front.Heard():
+			case <-front.Done():
+			case <-late:
+			}
 			return
 		}
 		select {
@@ -246,17 +251,13 @@ func (h *hosted) answer(ctx context.Context, stream mux.Stream) {
 			return
 		}
 	case kind == mux.KindLog:
-		err = h.logs.follow(ctx, stream)
+		h.logs.serve(ctx, stream)
+		return
 	case kind == mux.KindEvents:
-		err = h.events.follow(ctx, stream)
-	default:
-		err = mman.ErrUnsupported
-	}
-	if err != nil || kind == mux.KindConn {
-		_ = stream.Reset() // it is over
+		h.events.serve(ctx, stream)
 		return
 	}
-	_ = stream.Close()
+	_ = stream.Reset() // it is over, or nobody knows what it is for
 }
 
 // dial reaches the program's port.

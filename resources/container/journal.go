@@ -5,6 +5,8 @@ import (
 	"context"
 	"io"
 	"sync"
+
+	"github.com/limboid/massive-man/resources/container/mux"
 )
 
 // journal keeps the last of what was written, whole lines of it, for any number of
@@ -58,8 +60,6 @@ func (j *journal) close() {
 // follow writes all that is kept and what comes, until the journal is closed or ctx
 // ends.
 func (j *journal) follow(ctx context.Context, w io.Writer) error {
-	j.count(1)
-	defer j.count(-1)
 	at := uint64(0)
 	for {
 		j.mu.Lock()
@@ -83,6 +83,18 @@ func (j *journal) follow(ctx context.Context, w io.Writer) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// serve sends a stream what is kept and what comes, and its end. Until then it is one
+// of those who follow.
+func (j *journal) serve(ctx context.Context, stream mux.Stream) {
+	j.count(1)
+	defer j.count(-1)
+	if j.follow(ctx, stream) != nil {
+		_ = stream.Reset() // it is broken, or the run is over
+		return
+	}
+	_ = stream.Close()
 }
 
 func (j *journal) count(n int) {

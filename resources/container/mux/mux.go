@@ -106,6 +106,17 @@ func (s Stream) Head() (byte, error) {
 // Done is closed when the session is over.
 func (s *Session) Done() <-chan struct{} { return s.s.CloseChan() }
 
+// Heard returns what is closed when the other side has answered, which it does after
+// what was sent before; or when the session is over.
+func (s *Session) Heard() <-chan struct{} {
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		_, _ = s.s.Ping() // an error is the session's end
+	}()
+	return heard
+}
+
 // Close ends the session and all streams. Safe twice.
 func (s *Session) Close() error { return s.s.Close() }
 
