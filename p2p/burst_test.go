@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/limboid/massive-man/p2p"
-	"github.com/limboid/massive-man/p2p/p2ptest"
 )
 
 // counted is a socket that counts what is written to it, until it breaks.
@@ -122,35 +121,27 @@ func TestABrokenSocketEndsTheConnection(t *testing.T) {
 
 func TestStreamsCarryWritesOfAnySize(t *testing.T) {
 	t.Parallel()
-	for _, listen := range []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"} {
-		t.Run(listen, func(t *testing.T) {
-			t.Parallel()
-			hosts := p2ptest.New(t, 2, func(_ int, cfg *p2p.Config) { cfg.Listen = []string{listen} })
-			hosts[1].Handle(t.Context(), echo, echoHandler)
-			p2ptest.Connect(t, hosts[0], hosts[1])
-			s, err := hosts[0].Open(t.Context(), hosts[1].ID(), echo)
-			require.NoError(t, err)
-			sent := make([]byte, 5<<20+7)
-			_, err = rand.Read(sent)
-			require.NoError(t, err)
-			failed := make(chan error, 1)
-			go func() {
-				left := sent
-				for i := 0; len(left) > 0; i++ {
-					n := min(len(left), 1<<(i%21)+i%3)
-					if _, err := s.Write(left[:n]); err != nil {
-						failed <- err
-						return
-					}
-					left = left[n:]
+	overEachTransport(t, func(t *testing.T, _ []*p2p.Host, s p2p.Stream) {
+		t.Helper()
+		sent := make([]byte, 5<<20+7)
+		_, err := rand.Read(sent)
+		require.NoError(t, err)
+		failed := make(chan error, 1)
+		go func() {
+			left := sent
+			for i := 0; len(left) > 0; i++ {
+				n := min(len(left), 1<<(i%21)+i%3)
+				if _, err := s.Write(left[:n]); err != nil {
+					failed <- err
+					return
 				}
-				failed <- s.CloseWrite()
-			}()
-			got, err := io.ReadAll(s)
-			require.NoError(t, err)
-			require.NoError(t, <-failed)
-			require.True(t, bytes.Equal(sent, got))
-			require.NoError(t, s.Close())
-		})
-	}
+				left = left[n:]
+			}
+			failed <- s.CloseWrite()
+		}()
+		got, err := io.ReadAll(s)
+		require.NoError(t, err)
+		require.NoError(t, <-failed)
+		require.True(t, bytes.Equal(sent, got))
+	})
 }

@@ -30,8 +30,10 @@ func echoHandler(_ context.Context, s p2p.Stream) {
 	}
 }
 
-func TestStreamsOverEachTransport(t *testing.T) {
-	t.Parallel()
+// overEachTransport runs the test with two hosts and a stream from the first to the
+// second, which sends back what comes.
+func overEachTransport(t *testing.T, test func(*testing.T, []*p2p.Host, p2p.Stream)) {
+	t.Helper()
 	for _, listen := range []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"} {
 		t.Run(listen, func(t *testing.T) {
 			t.Parallel()
@@ -40,19 +42,27 @@ func TestStreamsOverEachTransport(t *testing.T) {
 			p2ptest.Connect(t, hosts[0], hosts[1])
 			s, err := hosts[0].Open(t.Context(), hosts[1].ID(), echo)
 			require.NoError(t, err)
-			require.Equal(t, hosts[1].ID(), s.RemotePeer())
-			_, err = s.Write([]byte("hello"))
-			require.NoError(t, err)
-			require.NoError(t, s.CloseWrite())
-			got, err := io.ReadAll(s)
-			require.NoError(t, err)
-			require.Equal(t, "hello", string(got))
+			test(t, hosts, s)
 			require.NoError(t, s.Close())
-			require.Contains(t, hosts[1].Peers(), hosts[0].ID())
-			require.NotEmpty(t, hosts[0].Addrs())
-			require.True(t, strings.HasSuffix(hosts[0].Addrs()[0], "/p2p/"+hosts[0].ID().String()))
 		})
 	}
+}
+
+func TestStreamsOverEachTransport(t *testing.T) {
+	t.Parallel()
+	overEachTransport(t, func(t *testing.T, hosts []*p2p.Host, s p2p.Stream) {
+		t.Helper()
+		require.Equal(t, hosts[1].ID(), s.RemotePeer())
+		_, err := s.Write([]byte("hello"))
+		require.NoError(t, err)
+		require.NoError(t, s.CloseWrite())
+		got, err := io.ReadAll(s)
+		require.NoError(t, err)
+		require.Equal(t, "hello", string(got))
+		require.Contains(t, hosts[1].Peers(), hosts[0].ID())
+		require.NotEmpty(t, hosts[0].Addrs())
+		require.True(t, strings.HasSuffix(hosts[0].Addrs()[0], "/p2p/"+hosts[0].ID().String()))
+	})
 }
 
 func TestClientListensNowhere(t *testing.T) {

@@ -83,16 +83,11 @@ with 402. Tokens are those that the answer's usage tells, where that is possible
 		},
 	}
 	f := cmd.Flags()
-	f.Var(&w.max, "max", "the most that the lease may cost, for example 0.5MAN; held in escrow")
+	w.lease(f)
+	w.reuse(f)
 	f.DurationVar(&w.wall, "wall", w.wall, "the longest that a call may take")
 	f.Var((*size)(&w.limits.InputBytes), "input-limit", "the most that a call may send")
 	f.Var((*size)(&w.limits.OutputBytes), "output-limit", "the most that a call may be answered")
-	f.Uint64Var(&w.blocks, "blocks", std.Blocks, "how many blocks the lease lasts")
-	f.Uint64Var(&w.patience, "patience", std.Patience, "within how many blocks the request must be matched")
-	f.StringVar(&w.purpose, "purpose", "", "what for, as policies may ask, for example research; a claim")
-	f.StringArrayVar(&w.accept, "accept", nil, "obligation that you take on, for example no_training or delete_after=24h; repeatable")
-	f.BoolVar(&w.fresh, "new-lease", false, "make a new lease even if an own open one would do")
-	f.BoolVar(&w.settle, "close", false, "settle and close the lease at the end")
 	f.StringVar(&w.discover, "discover", w.discover, "find offers in the chain's index, or through the dht")
 	f.StringVar(&d.listen, "listen", d.listen, "address of this machine to listen on; port 0 takes a free one")
 	f.IntVar(&d.parallel, "parallel", d.parallel, "how many calls go on at once, at most 16")
@@ -137,7 +132,7 @@ func (t *tally) add(c gateway.Call) {
 
 // call does the whole of request call.
 func (a *app) call(ctx context.Context, id mman.CID, w work, d door) (err error) {
-	wanted, err := w.complete(sdk.Wanted{Cap: mman.Amount(w.max), Blocks: w.blocks, Patience: w.patience, Fresh: w.fresh, Endpoint: id})
+	wanted, err := w.endpoint(id)
 	if err != nil {
 		return err
 	}

@@ -114,13 +114,8 @@ read, which is for sets without a price.`,
 	}
 	f := cmd.Flags()
 	r.flags(f)
-	f.Var(&w.max, "max", "the most that the lease may cost, for example 0.5MAN; held in escrow")
-	f.Uint64Var(&w.blocks, "blocks", std.Blocks, "how many blocks the lease lasts")
-	f.Uint64Var(&w.patience, "patience", std.Patience, "within how many blocks the request must be matched")
-	f.StringVar(&w.purpose, "purpose", "", "what for, as policies may ask, for example research; a claim")
-	f.StringArrayVar(&w.accept, "accept", nil, "obligation that you take on, for example no_training or delete_after=24h; repeatable")
-	f.BoolVar(&w.fresh, "new-lease", false, "make a new lease even if an own open one would do")
-	f.BoolVar(&w.settle, "close", false, "settle and close the lease at the end")
+	w.lease(f)
+	w.reuse(f)
 	return cmd
 }
 
@@ -220,7 +215,7 @@ func (a *app) buyDataset(ctx context.Context, id mman.CID, q dataset.Query, w wo
 	if err != nil {
 		return err
 	}
-	wanted, err := w.complete(sdk.Wanted{Cap: mman.Amount(w.max), Blocks: w.blocks, Patience: w.patience, Fresh: w.fresh, Endpoint: sells.Offer.Resource})
+	wanted, err := w.endpoint(sells.Offer.Resource)
 	if err != nil {
 		return err
 	}

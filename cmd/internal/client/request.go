@@ -108,33 +108,48 @@ used is paid, its standard error is shown, and mman exits 1.`,
 // flags declares what all requests have; w holds the defaults.
 func (w *work) flags(f *pflag.FlagSet) {
 	w.terms(f)
+	w.reuse(f)
 	f.StringArrayVar(&w.args, "arg", nil, "argument of the algorithm; repeatable, or put them after --")
 	f.Var(&w.seed, "seed", "randomness: a decimal number or 64 hex digits")
 	f.BoolVar(&w.wait, "wait", false, "stay in the queue until --patience ends when nothing fits yet")
-	f.BoolVar(&w.fresh, "new-lease", false, "make a new lease even if an own open one would do")
-	f.BoolVar(&w.settle, "close", false, "settle and close the lease afterwards")
 	f.StringVar(&w.discover, "discover", discoverIndex, "find offers in the chain's index, or through the dht")
 }
 
 // terms declares what is asked for, which a request and a quote share.
 func (w *work) terms(f *pflag.FlagSet) {
-	std := sdk.DefaultWanted()
+	w.lease(f)
 	f.StringArrayVar(&w.data, "data", nil, "data that the algorithm sees: a CID, a file, a folder or a storage lease; repeatable")
-	f.Var(&w.max, "max", "the most that the lease may cost, for example 0.5MAN; held in escrow")
 	f.DurationVar(&w.wall, "wall", w.wall, "the longest that a run may take")
 	f.Var((*size)(&w.limits.MemoryBytes), "memory", "the most memory that a run may use")
 	f.Uint64Var(&w.limits.Fuel, "fuel", w.limits.Fuel, "the most fuel that a run may use, in metered operators")
 	f.Var((*size)(&w.limits.InputBytes), "input-limit", "the most that a run may read")
 	f.Var((*size)(&w.limits.OutputBytes), "output-limit", "the most that a run may write")
-	f.Uint64Var(&w.blocks, "blocks", std.Blocks, "how many blocks the lease lasts")
-	f.Uint64Var(&w.patience, "patience", std.Patience, "within how many blocks the request must be matched")
 	f.Uint64Var(&w.looks, "looks", 0, "how many offers the ledger may look at beyond "+strconv.Itoa(tx.IncludedLooks)+"; each costs a little gas")
 	f.StringVar(&w.where, "where", "", "condition on the compute offer, for example offer.region.startsWith(\"eu\")")
 	f.StringArrayVar(&w.wheres, "data-where", nil, "condition on the offer of a dataset that may be any, after those of --data; repeatable")
 	f.StringVar(&w.sandbox, "sandbox", "", "what a container must run in: gvisor, or runc for the engine's own (default any)")
 	f.BoolVar(&w.network, "network", false, "the work cannot do without a network; policies refuse it today")
+}
+
+// lease declares the terms of any lease.
+func (w *work) lease(f *pflag.FlagSet) {
+	std := sdk.DefaultWanted()
+	f.Var(&w.max, "max", "the most that the lease may cost, for example 0.5MAN; held in escrow")
+	f.Uint64Var(&w.blocks, "blocks", std.Blocks, "how many blocks the lease lasts")
+	f.Uint64Var(&w.patience, "patience", std.Patience, "within how many blocks the request must be matched")
 	f.StringVar(&w.purpose, "purpose", "", "what for, as policies may ask, for example research; a claim")
 	f.StringArrayVar(&w.accept, "accept", nil, "obligation that you take on, for example no_training or delete_after=24h; repeatable")
+}
+
+// reuse declares what becomes of leases before and after a request.
+func (w *work) reuse(f *pflag.FlagSet) {
+	f.BoolVar(&w.fresh, "new-lease", false, "make a new lease even if an own open one would do")
+	f.BoolVar(&w.settle, "close", false, "settle and close the lease at the end")
+}
+
+// endpoint checks what was typed for a lease of an endpoint, before anything is signed.
+func (w *work) endpoint(id mman.CID) (sdk.Wanted, error) {
+	return w.complete(sdk.Wanted{Cap: mman.Amount(w.max), Blocks: w.blocks, Patience: w.patience, Fresh: w.fresh, Endpoint: id})
 }
 
 // wanted checks what was typed, before anything is signed.
