@@ -555,19 +555,13 @@ func (r *run) exit(ctx context.Context) (code uint32, oom bool, err error) {
 	defer cancel()
 	select {
 	case <-r.died:
-		got, err := r.e.engine.ContainerInspect(within, r.id, client.ContainerInspectOptions{})
-		if err != nil || got.Container.State == nil {
-			return 0, false, fmt.Errorf("%w: the container ended, and the engine does not say why: %w", mman.ErrInternal, errors.Join(err))
-		}
-		state := got.Container.State
-		// gVisor ends as a whole when the kernel takes its memory away.
-		return uint32(state.ExitCode), state.OOMKilled || r.e.engine.runtime == RuntimeGVisor, nil //nolint:gosec // 0 to 255
+		return r.exitOfAll(within)
 	default:
 	}
 	for {
 		got, err := r.e.engine.ExecInspect(within, r.exec, client.ExecInspectOptions{})
 		if r.sandboxGone(within, got, err) {
-			return r.exit(ctx)
+			return r.exitOfAll(within)
 		}
 		if err != nil {
 			return 0, false, fmt.Errorf("%w: how the program ended: %w", mman.ErrInternal, err)
@@ -588,6 +582,25 @@ func (r *run) exit(ctx context.Context) (code uint32, oom bool, err error) {
 	}
 }
 
+// exitOfAll asks how the whole container ended.
+func (r *run) exitOfAll(ctx context.Context) (code uint32, oom bool, err error) {
+	state, err := r.state(ctx)
+	if err != nil {
+		return 0, false, fmt.Errorf("%w: the container ended, and the engine does not say why: %w", mman.ErrInternal, err)
+	}
+	// gVisor ends as a whole when the kernel takes its memory away.
+	return uint32(state.ExitCode), state.OOMKilled || r.e.engine.runtime == RuntimeGVisor, nil //nolint:gosec // 0 to 255
+}
+
+// state asks the engine how the whole container stands.
+func (r *run) state(ctx context.Context) (*container.State, error) {
+	got, err := r.e.engine.ContainerInspect(ctx, r.id, client.ContainerInspectOptions{})
+	if err == nil && got.Container.State == nil {
+		err = errors.New("its answer holds no state")
+	}
+	return got.Container.State, err
+}
+
 // sandboxGone reports whether a program ended because its sandbox did, of which the
 // engine tells a moment later: the program is unknown then, or was lost by gVisor's own
 // command.
@@ -596,20 +609,30 @@ func (r *run) sandboxGone(ctx context.Context, got client.ExecInspectResult, err
 	if err == nil && !lost {
 		return false
 	}
-	select {
-	case <-r.died:
-		return true
-	case <-ctx.Done():
-	case <-r.e.config.After(goneWithin):
+	if err == nil && got.ExitCode == exitKill { // of which the program may be the cause
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, goneWithin)
+		defer cancel()
 	}
-	return false
+	for {
+		if state, err := r.state(ctx); err == nil && !state.Running {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-r.e.config.After(goneLook):
+		}
+	}
 }
 
 // exitLost is how gVisor's command ends when the sandbox does in which it started a
-// program; goneWithin bounds how much later the engine knows.
+// program; goneWithin bounds how much later the engine knows, where the program may
+// have ended so by itself, and goneLook is the pause between two looks.
 const (
 	exitLost   = 128
 	goneWithin = 3 * time.Second
+	goneLook   = 20 * time.Millisecond
 )
 
 // exitLook is the pause between two looks at a program that closed its streams.
