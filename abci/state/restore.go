@@ -36,8 +36,8 @@ func (r *Restore) Add(flat string, value []byte) error {
 	if err := checkValue(flat, value); err != nil {
 		return err
 	}
-	e := newEntry(flat, bytes.Clone(value))
-	r.next.index.ReplaceOrInsert(indexed{flat, e})
+	e := &entry{newTreeKey(flat), bytes.Clone(value)}
+	r.next.index.ReplaceOrInsert(indexed{flat, e.treeKey})
 	r.edits = append(r.edits, edit{e.path, e})
 	r.changes = append(r.changes, Change{flat, e.value})
 	return nil

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"strings"
 
@@ -17,11 +18,12 @@ type Snapshot struct {
 	index  *btree.BTreeG[indexed]
 }
 
-// indexed is an entry in the order of keys. The key stands beside the pointer,
-// since a search compares some twenty of them.
+// indexed is a key in the order of keys; its value is found in the tree, so that a
+// block which only changes values leaves the index as it is. The flat key stands
+// beside the pointer, since a search compares some twenty of them.
 type indexed struct {
 	flat string
-	*entry
+	*treeKey
 }
 
 func newIndex() *btree.BTreeG[indexed] {
@@ -30,8 +32,8 @@ func newIndex() *btree.BTreeG[indexed] {
 
 // find returns the entry of a flat key, nil when there is none.
 func (s *Snapshot) find(flat string) *entry {
-	found, _ := s.index.Get(indexed{flat: flat})
-	return found.entry
+	path := mman.Hash(sha256.Sum256([]byte(flat)))
+	return s.tree.find(&path)
 }
 
 // Height returns the block's height, 0 before the first commit.
@@ -70,7 +72,7 @@ func (s *Snapshot) Iterate(store string, prefix, from []byte, limit int) ([]Pair
 		if !strings.HasPrefix(e.flat, within) {
 			return false
 		}
-		out = append(out, Pair{[]byte(e.flat[skip:]), e.value})
+		out = append(out, Pair{[]byte(e.flat[skip:]), s.tree.find(&e.path).value})
 		return len(out) < limit
 	})
 	return out, nil
@@ -81,7 +83,7 @@ func (s *Snapshot) Iterate(store string, prefix, from []byte, limit int) ([]Pair
 // uses it: two nodes with one root walk over the same bytes. fn must not change
 // the value.
 func (s *Snapshot) Walk(from string, fn func(flat string, value []byte) (more bool)) {
-	s.index.AscendGreaterOrEqual(indexed{flat: from}, func(e indexed) bool { return fn(e.flat, e.value) })
+	s.index.AscendGreaterOrEqual(indexed{flat: from}, func(e indexed) bool { return fn(e.flat, s.tree.find(&e.path).value) })
 }
 
 // Recent is the snapshots of the last KeepHeights heights. It never changes and

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/google/btree"
+
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/internal/beside"
 )
@@ -84,8 +86,8 @@ func load(db DB, m Marker) (*Snapshot, error) {
 		if err := checkValue(string(key), value); err != nil {
 			return fmt.Errorf("%w: %w", mman.ErrCorrupt, err)
 		}
-		e := newEntry(string(key), bytes.Clone(value))
-		s.index.ReplaceOrInsert(indexed{e.flat, e})
+		e := &entry{newTreeKey(string(key)), bytes.Clone(value)}
+		s.index.ReplaceOrInsert(indexed{e.flat, e.treeKey})
 		edits = append(edits, edit{e.path, e})
 		return nil
 	})
@@ -134,43 +136,51 @@ func (s *Store) Stage(block *Overlay) (*Staged, error) {
 	if block.base != Reader(base) {
 		return nil, fmt.Errorf("%w: staged block is not above height %d: begin a new overlay after each commit", mman.ErrInvalid, base.Height())
 	}
-	staged := &Staged{base: base, next: &Snapshot{index: base.index.Clone()}}
-	changes := block.writes.sorted()
-	edits := make([]edit, 0, len(changes))
-	for _, c := range changes {
+	staged := &Staged{base: base, next: &Snapshot{index: base.index, tree: base.tree}}
+	var edits []edit
+	var born, gone []*treeKey
+	block.writes.each(func(c Change) {
 		old := block.below(c.Key)
 		switch {
 		case c.Value == nil && old != nil:
-			edits = append(edits, edit{path: old.path})
+			edits, gone = append(edits, edit{path: old.path}), append(gone, old.treeKey)
 		case c.Value != nil && old == nil:
-			e := newEntry(c.Key, c.Value)
-			edits = append(edits, edit{e.path, e})
+			e := &entry{newTreeKey(c.Key), c.Value}
+			edits, born = append(edits, edit{e.path, e}), append(born, e.treeKey)
 		case c.Value != nil && !bytes.Equal(c.Value, old.value):
-			e := &entry{flat: old.flat, value: c.Value, path: old.path}
-			edits = append(edits, edit{e.path, e})
+			edits = append(edits, edit{old.path, &entry{old.treeKey, c.Value}})
 		default:
-			continue
+			return
 		}
 		staged.changes = append(staged.changes, c)
-	}
-	entries := make([]*entry, len(edits)) // in the order of keys
-	for i, e := range edits {
-		entries[i] = e.entry
+	})
+	if len(edits) == 0 {
+		return staged, nil
 	}
 	wait := beside.Start(func() struct{} {
-		for i, c := range staged.changes {
-			if entries[i] == nil {
-				staged.next.index.Delete(indexed{flat: c.Key})
-			} else {
-				staged.next.index.ReplaceOrInsert(indexed{entries[i].flat, entries[i]})
-			}
-		}
+		sortChanges(staged.changes)
+		staged.next.index = reindexed(base.index, born, gone)
 		return struct{}{}
 	})
 	sortEdits(edits)
 	staged.next.tree = applyEdits(&base.tree, 0, edits)
 	wait()
 	return staged, nil
+}
+
+// reindexed returns the index with keys more and others less.
+func reindexed(index *btree.BTreeG[indexed], born, gone []*treeKey) *btree.BTreeG[indexed] {
+	if len(born)+len(gone) == 0 {
+		return index
+	}
+	next := index.Clone()
+	for _, k := range gone {
+		next.Delete(indexed{flat: k.flat})
+	}
+	for _, k := range born {
+		next.ReplaceOrInsert(indexed{k.flat, k})
+	}
+	return next
 }
 
 // Commit persists a staged block as that of height, with the application's

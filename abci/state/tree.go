@@ -12,16 +12,22 @@ import (
 	"github.com/limboid/massive-man/internal/beside"
 )
 
-// entry is one pair with its path in the tree. It never changes once made, so
-// trees and indexes of many heights share it.
-type entry struct {
-	flat  string
-	value []byte
-	path  mman.Hash
+// treeKey is a flat key with its path in the tree.
+type treeKey struct {
+	flat string
+	path mman.Hash
 }
 
-func newEntry(flat string, value []byte) *entry {
-	return &entry{flat: flat, value: value, path: sha256.Sum256([]byte(flat))}
+func newTreeKey(flat string) *treeKey {
+	return &treeKey{flat: flat, path: sha256.Sum256([]byte(flat))}
+}
+
+// entry is one pair. It never changes once made, so trees of many heights share it,
+// and the entries of one pair share its key.
+type entry struct {
+	*treeKey
+
+	value []byte
 }
 
 // subtree is empty (neither set), a leaf (entry) or an inner node with at least two
@@ -46,20 +52,35 @@ func leaf(e *entry) subtree {
 	return subtree{entry: e, hash: sha256.Sum256(buf[:])}
 }
 
-// join returns the subtree with the two halves: nothing, a leaf that rises, or
-// an inner node.
-func join(left, right *subtree) subtree {
+// subtree returns what holds the two halves: nothing, a leaf that rises, or the node
+// itself, which must not change any more.
+func (n *node) subtree() subtree {
 	switch {
-	case left.empty() && right.node == nil:
-		return *right
-	case right.empty() && left.node == nil:
-		return *left
+	case n.left.empty() && n.right.node == nil:
+		return n.right
+	case n.right.empty() && n.left.node == nil:
+		return n.left
 	}
 	var buf [65]byte
 	buf[0] = 1
-	copy(buf[1:33], left.hash[:])
-	copy(buf[33:], right.hash[:])
-	return subtree{node: &node{left: *left, right: *right}, hash: sha256.Sum256(buf[:])}
+	copy(buf[1:33], n.left.hash[:])
+	copy(buf[33:], n.right.hash[:])
+	return subtree{node: n, hash: sha256.Sum256(buf[:])}
+}
+
+// find returns the entry of a path, nil when there is none.
+func (s *subtree) find(path *mman.Hash) *entry {
+	for depth := 0; s.node != nil; depth++ {
+		if bit(path, depth) == 0 {
+			s = &s.node.left
+		} else {
+			s = &s.node.right
+		}
+	}
+	if s.entry == nil || s.entry.path != *path {
+		return nil
+	}
+	return s.entry
 }
 
 // edit is one change of the tree; a nil entry removes the path.
@@ -93,28 +114,33 @@ func cut(edits []edit, depth int) int {
 const besideLeast = 512
 
 // applyEdits returns the subtree at depth with the edits made. Edits are
-// sorted by path and name each path once. Every node on a changed path is made
-// and hashed exactly once for all edits together; the rest is shared.
+// sorted by path and name each path once, and each changes something. Every node on a
+// changed path is made and hashed exactly once for all edits together; the rest is
+// shared.
 func applyEdits(s *subtree, depth int, edits []edit) subtree {
-	if len(edits) == 0 {
-		return *s
-	}
 	if s.node == nil {
 		return build(withLeaf(s.entry, edits), depth)
 	}
-	n, i := s.node, cut(edits, depth)
-	var left, right subtree
+	i, n := cut(edits, depth), *s.node
 	if len(edits) < besideLeast {
-		left, right = applyEdits(&n.left, depth+1, edits[:i]), applyEdits(&n.right, depth+1, edits[i:])
+		n.left.apply(depth+1, edits[:i])
+		n.right.apply(depth+1, edits[i:])
 	} else {
-		wait := beside.Start(func() subtree { return applyEdits(&n.left, depth+1, edits[:i]) })
-		right = applyEdits(&n.right, depth+1, edits[i:])
-		left = wait()
+		wait := beside.Start(func() struct{} {
+			n.left.apply(depth+1, edits[:i])
+			return struct{}{}
+		})
+		n.right.apply(depth+1, edits[i:])
+		wait()
 	}
-	if left == n.left && right == n.right {
-		return *s
+	return n.subtree()
+}
+
+// apply makes the edits in one half of a node that is being made.
+func (s *subtree) apply(depth int, edits []edit) {
+	if len(edits) > 0 {
+		*s = applyEdits(s, depth, edits)
 	}
-	return join(&left, &right)
 }
 
 // withLeaf returns the edits that set something, with the leaf old among them
@@ -149,14 +175,13 @@ func build(live []edit, depth int) subtree {
 	case 1:
 		return leaf(live[0].entry)
 	}
-	i := cut(live, depth)
-	var left, right subtree
+	i, n := cut(live, depth), node{}
 	if len(live) < besideLeast {
-		left, right = build(live[:i], depth+1), build(live[i:], depth+1)
+		n.left, n.right = build(live[:i], depth+1), build(live[i:], depth+1)
 	} else {
 		wait := beside.Start(func() subtree { return build(live[:i], depth+1) })
-		right = build(live[i:], depth+1)
-		left = wait()
+		n.right = build(live[i:], depth+1)
+		n.left = wait()
 	}
-	return join(&left, &right)
+	return n.subtree()
 }

@@ -105,12 +105,9 @@ func (w *writes) each(fn func(Change)) {
 	}
 }
 
-// sorted returns the changes ascending by key.
-func (w *writes) sorted() []Change {
-	out := make([]Change, 0, w.len())
-	w.each(func(c Change) { out = append(out, c) })
-	slices.SortFunc(out, func(a, b Change) int { return strings.Compare(a.Key, b.Key) })
-	return out
+// sortChanges sorts changes ascending by key.
+func sortChanges(changes []Change) {
+	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Key, b.Key) })
 }
 
 // from returns the first change whose key is not less than flat.
