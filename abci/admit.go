@@ -2,6 +2,7 @@ package abci
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -33,6 +34,10 @@ type opened struct {
 	hash mman.Hash
 	msgs []tx.Msg
 	gas  uint64 // what it needs
+	// expected says that the signature is valid for the account number, or is being
+	// verified for it by the gate's signatures.
+	expected bool
+	number   uint64
 }
 
 // open decodes a transaction and its messages and counts its gas. What fails
@@ -92,30 +97,41 @@ const (
 	halvesLeast = 64
 )
 
-// openAll opens the transactions of a block, the two halves at the same time.
+// openAll opens the transactions of a block, the two halves at the same time, and
+// begins to verify their signatures when the gate has a place for that.
 func (g gate) openAll(txs [][]byte) []entry {
 	entries := make([]entry, len(txs))
-	open := func(from, to int) {
+	open := func(from, to int) (unverified []opened) {
 		for i := from; i < to; i++ {
 			t := &entries[i]
 			t.raw = txs[i]
 			if i == 0 && tx.IsBeacon(t.raw) {
 				continue
 			}
-			t.opened, t.err = g.open(t.raw)
+			if t.opened, t.err = g.open(t.raw); t.err != nil || g.signatures == nil {
+				continue
+			}
+			if g.signatures.expect(&t.opened, g.verified) {
+				unverified = append(unverified, t.opened)
+			}
+		}
+		return unverified
+	}
+	var unverified []opened
+	if half := len(txs) / 2; half < halvesLeast {
+		unverified = open(0, len(txs))
+	} else {
+		wait := beside.Start(func() []opened { return open(0, half) })
+		second := open(half, len(txs))
+		unverified = append(wait(), second...)
+	}
+	for batch := range slices.Chunk(unverified, batchMost) {
+		if len(batch) < batchLeast {
+			g.signatures.next = batch
+		} else {
+			g.signatures.start(batch)
 		}
 	}
-	half := len(txs) / 2
-	if half < halvesLeast {
-		open(0, len(txs))
-		return entries
-	}
-	wait := beside.Start(func() struct{} {
-		open(0, half)
-		return struct{}{}
-	})
-	open(half, len(txs))
-	wait()
 	return entries
 }
 
@@ -124,31 +140,42 @@ func (g gate) openAll(txs [][]byte) []entry {
 // the end whether they were, and drops what he did when not.
 type signatures struct {
 	chainID string
-	next    []pending // the batch that grows
+	// before is the state in which the numbers of most signers are found before
+	// anything is executed.
+	before  *state.Snapshot
+	next    []opened // the batch that grows
 	batches []running
 }
 
-// pending is a signature that is to be verified, for that account number.
-type pending struct {
-	opened
-
-	number uint64
-}
-
+// running is a batch that is being verified, each for its own account number.
 type running struct {
-	txs  []pending
+	txs  []opened
 	wait func() []bool
 }
 
-func (s *signatures) add(o opened, number uint64) {
-	if s.next = append(s.next, pending{o, number}); len(s.next) >= batchMost {
-		s.start()
+// expect reports whether a transaction's signature must be verified for the number
+// that its account has before the block, and counts it as valid for that from now on.
+// One that was verified counts already; an account that the block itself makes is met
+// when the transaction is admitted, and so is an error.
+func (s *signatures) expect(o *opened, verified *verifiedTxs) (unverified bool) {
+	if o.number, o.expected = verified.number(o.hash); o.expected {
+		return false
+	}
+	account, ok, err := bank.Lookup(s.before, o.Address())
+	o.number, o.expected = account.Number, ok && err == nil
+	return o.expected
+}
+
+// add takes one more signature, for the number that o names.
+func (s *signatures) add(o opened) {
+	if s.next = append(s.next, o); len(s.next) >= batchMost {
+		s.start(s.next)
+		s.next = nil
 	}
 }
 
-func (s *signatures) start() {
-	txs, chainID := s.next, s.chainID
-	s.next = nil
+func (s *signatures) start(txs []opened) {
+	chainID := s.chainID
 	s.batches = append(s.batches, running{txs, sig.VerifyBeside(len(txs), func(batch *sig.BatchVerifier) {
 		for _, t := range txs {
 			batch.Add(t.Signer, t.SignBytes(chainID, t.number), t.Signature)
@@ -159,7 +186,8 @@ func (s *signatures) start() {
 // settled reports whether all signatures were valid. Those that were are remembered.
 func (s *signatures) settled(verified *verifiedTxs) bool {
 	if len(s.next) >= batchLeast {
-		s.start()
+		s.start(s.next)
+		s.next = nil
 	}
 	all := true
 	for _, batch := range s.batches {
@@ -216,12 +244,16 @@ func (g gate) examine(r state.Reader, o opened, height uint64) (bank.Bill, error
 }
 
 func (g gate) verify(o opened, number uint64) error {
+	if o.expected && o.number == number {
+		return nil
+	}
 	key := verifiedTx{o.hash, number}
-	if g.verified.has(key) {
+	if known, ok := g.verified.number(o.hash); ok && known == number {
 		return nil
 	}
 	if g.signatures != nil {
-		g.signatures.add(o, number)
+		o.number = number
+		g.signatures.add(o)
 		return nil
 	}
 	g.verified.count.Add(1)
@@ -255,14 +287,14 @@ func newVerifiedTxs(size int) *verifiedTxs {
 	return &verifiedTxs{half: size / 2, new: map[mman.Hash]uint64{}}
 }
 
-func (v *verifiedTxs) has(key verifiedTx) bool {
+// number returns the account number for which the transaction's signature is valid.
+func (v *verifiedTxs) number(hash mman.Hash) (number uint64, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	number, ok := v.new[key.hash]
-	if !ok {
-		number, ok = v.old[key.hash]
+	if number, ok = v.new[hash]; !ok {
+		number, ok = v.old[hash]
 	}
-	return ok && number == key.number
+	return number, ok
 }
 
 func (v *verifiedTxs) add(key verifiedTx) {

@@ -350,7 +350,7 @@ func (a *Application) FinalizeBlock(_ context.Context, req *types.RequestFinaliz
 	if done == nil {
 		var err error
 		if done, err = a.execute(proposal{
-			hash: req.Hash, height: req.Height, at: req.Time, txs: req.Txs, proposer: req.ProposerAddress, commit: req.DecidedLastCommit, misbehavior: req.Misbehavior,
+			hash: req.Hash, height: req.Height, at: req.Time, txs: req.Txs, proposer: req.ProposerAddress, commit: req.DecidedLastCommit, misbehavior: req.Misbehavior, decided: true,
 		}); err != nil {
 			return nil, fmt.Errorf("execute decided block %d: %w", req.Height, err)
 		}

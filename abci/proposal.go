@@ -174,6 +174,8 @@ type proposal struct {
 	proposer    []byte // consensus address
 	commit      types.CommitInfo
 	misbehavior []types.Misbehavior
+	// decided says that the state after the block is wanted at once.
+	decided bool
 }
 
 // consensus translates what the block says of validators.
@@ -198,8 +200,8 @@ func consensusAddress(address []byte) (a block.ConsensusAddress) {
 
 // execute runs a block on a new overlay above the last commit.
 func (a *Application) execute(p proposal) (*executed, error) {
-	begun := a.clock()
-	defer func() { a.spent.Executing += a.clock() - begun }()
+	begun, rooting := a.clock(), a.spent.Rooting
+	defer func() { a.spent.Executing += a.clock() - begun - (a.spent.Rooting - rooting) }()
 	if p.height < 1 || uint64(p.height) != a.next() {
 		return nil, fmt.Errorf("%w: block %d where %d is due", mman.ErrInvalid, p.height, a.next())
 	}
@@ -208,8 +210,10 @@ func (a *Application) execute(p proposal) (*executed, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.gate.signatures = &signatures{chainID: e.gate.chainID}
-	err = e.run(p.txs)
+	e.gate.signatures = &signatures{chainID: e.gate.chainID, before: a.store.Latest()}
+	if err = e.run(p.txs); err == nil && p.decided {
+		e.out.staged, err = a.stage(e.out) // while signatures are verified
+	}
 	if !e.gate.signatures.settled(a.verified) {
 		// Now those that are valid are known, and the others are refused where they
 		// stand.
