@@ -190,7 +190,7 @@ func (s *signatures) settled(verified *verifiedTxs) bool {
 		s.next = nil
 	}
 	all := true
-	for _, batch := range s.batches {
+	for _, batch := range slices.Backward(s.batches) { // the last is the least likely to be begun
 		verified.count.Add(uint64(len(batch.txs)))
 		for i, valid := range batch.wait() {
 			if t := batch.txs[i]; valid {

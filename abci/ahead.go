@@ -8,6 +8,7 @@ import (
 	"github.com/cometbft/cometbft/abci/types"
 
 	"github.com/limboid/massive-man/abci/state"
+	"github.com/limboid/massive-man/internal/beside"
 )
 
 // ahead is a proposal of this node, which is executed while consensus signs it and
@@ -27,11 +28,14 @@ func (a *Application) Spent() Spent {
 	return a.spent
 }
 
-// enter begins a call of consensus: it takes the lock and waits for what still goes
-// on beside.
+// enter begins a call of consensus: it takes the lock and ends what still goes on
+// beside.
 func (a *Application) enter() (leave func()) {
 	a.consensus.Lock()
-	a.running.Wait()
+	for _, wait := range a.running {
+		wait()
+	}
+	a.running = nil
 	return a.consensus.Unlock
 }
 
@@ -39,10 +43,11 @@ func (a *Application) enter() (leave func()) {
 // and what consensus guards stand still meanwhile. Whoever finds nothing done does it
 // in his own call, where an error or a panic shows again.
 func (a *Application) beside(fn func()) {
-	a.running.Go(func() {
+	a.running = append(a.running, beside.Start(func() struct{} {
 		defer func() { _ = recover() }() // told above
 		fn()
-	})
+		return struct{}{}
+	}))
 }
 
 // executeAhead begins to execute a proposal that is being made.

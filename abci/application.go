@@ -75,7 +75,7 @@ type Application struct {
 
 	// consensus guards what follows; enter takes it.
 	consensus sync.Mutex
-	running   sync.WaitGroup // what goes on beside consensus until its next call
+	running   []func() struct{} // what goes on beside consensus until its next call
 	ahead     *ahead
 	store     *state.Store
 	genesis   *genesis.Document // until the first commit

@@ -22,6 +22,16 @@ func TestStart(t *testing.T) {
 	require.Equal(t, 7, wait())
 }
 
+// TestWaitAtOnce: who waits at once mostly does the work himself.
+func TestWaitAtOnce(t *testing.T) {
+	t.Parallel()
+	sum := 0
+	for i := range 1000 {
+		sum += beside.Start(func() int { return i })()
+	}
+	require.Equal(t, 499_500, sum)
+}
+
 func TestStartPanics(t *testing.T) {
 	t.Parallel()
 	wait := beside.Start(func() int { panic("broken") })

@@ -2,6 +2,8 @@ package sig
 
 import (
 	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
+
+	"github.com/limboid/massive-man/internal/beside"
 )
 
 // zip215 returns the rules under which every ed25519 signature is checked.
@@ -83,23 +85,19 @@ func (v *BatchVerifier) Verify() (bool, []bool) {
 	return true, out
 }
 
-// VerifyBeside fills a batch of n signatures and verifies it on a goroutine of its
-// own. The function that it returns waits and answers which are valid, in the order
-// in which fill added them; it is to be called once, and the caller owns the slice.
-// After a panic of fill or of the batch none counts as valid, so that who verifies
-// those one by one meets it again.
+// VerifyBeside fills a batch of n signatures and verifies it on another processor, or
+// in the call of the function that it returns when none was free. That one answers
+// which are valid, in the order in which fill added them; it is to be called once, and
+// the caller owns the slice. After a panic of fill or of the batch none counts as
+// valid, so that who verifies those one by one meets it again.
 func VerifyBeside(n int, fill func(*BatchVerifier)) (wait func() []bool) {
-	done := make(chan []bool, 1)
-	go func() {
-		valid := make([]bool, n)
-		defer func() {
-			_ = recover() // told above
-			done <- valid
-		}()
+	return beside.Start(func() (valid []bool) {
+		valid = make([]bool, n)
+		defer func() { _ = recover() }() // told above
 		batch := NewBatchVerifier(n)
 		fill(batch)
 		_, answers := batch.Verify()
 		copy(valid, answers)
-	}()
-	return func() []bool { return <-done }
+		return valid
+	})
 }
