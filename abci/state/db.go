@@ -55,7 +55,7 @@ type DB interface {
 	// recoverable unit: after a crash at any instant the newest marker and
 	// the pairs as of its height are those of before or of after. It does not
 	// sync, and may return while it still writes: what it meets then is the error
-	// of the next call. Changes are sorted by key, each key once.
+	// of the next call. Each key is among the changes once.
 	Apply(changes []Change, marker Marker) error
 	// Rewind forgets whatever is newer than the marker of height, so that the
 	// blocks after it can be applied again, possibly with other changes.

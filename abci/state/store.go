@@ -136,8 +136,9 @@ func (s *Store) Stage(block *Overlay) (*Staged, error) {
 	if block.base != Reader(base) {
 		return nil, fmt.Errorf("%w: staged block is not above height %d: begin a new overlay after each commit", mman.ErrInvalid, base.Height())
 	}
-	staged := &Staged{base: base, next: &Snapshot{index: base.index, tree: base.tree}}
-	var edits []edit
+	most := block.writes.len()
+	staged := &Staged{base: base, next: &Snapshot{index: base.index, tree: base.tree}, changes: make([]Change, 0, most)}
+	edits := make([]edit, 0, most)
 	var born, gone []*treeKey
 	block.writes.each(func(c Change) {
 		old := block.below(c.Key)
@@ -157,14 +158,10 @@ func (s *Store) Stage(block *Overlay) (*Staged, error) {
 	if len(edits) == 0 {
 		return staged, nil
 	}
-	wait := beside.Start(func() struct{} {
-		sortChanges(staged.changes)
-		staged.next.index = reindexed(base.index, born, gone)
-		return struct{}{}
-	})
+	index := beside.Start(func() *btree.BTreeG[indexed] { return reindexed(base.index, born, gone) })
 	sortEdits(edits)
 	staged.next.tree = applyEdits(&base.tree, 0, edits)
-	wait()
+	staged.next.index = index()
 	return staged, nil
 }
 

@@ -121,7 +121,16 @@ func applyEdits(s *subtree, depth int, edits []edit) subtree {
 	if s.node == nil {
 		return build(withLeaf(s.entry, edits), depth)
 	}
-	i, n := cut(edits, depth), *s.node
+	n := *s.node
+	if len(edits) == 1 { // as below the tree's top nearly everywhere
+		half := &n.left
+		if bit(&edits[0].path, depth) == 1 {
+			half = &n.right
+		}
+		*half = applyEdits(half, depth+1, edits)
+		return n.subtree()
+	}
+	i := cut(edits, depth)
 	if len(edits) < besideLeast {
 		n.left.apply(depth+1, edits[:i])
 		n.right.apply(depth+1, edits[i:])

@@ -3,7 +3,6 @@ package state
 import (
 	"slices"
 	"sort"
-	"strings"
 
 	"github.com/google/btree"
 )
@@ -103,11 +102,6 @@ func (w *writes) each(fn func(Change)) {
 	for _, c := range w.fresh {
 		fn(*c)
 	}
-}
-
-// sortChanges sorts changes ascending by key.
-func sortChanges(changes []Change) {
-	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Key, b.Key) })
 }
 
 // from returns the first change whose key is not less than flat.

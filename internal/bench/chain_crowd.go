@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -32,14 +33,21 @@ const (
 
 // crowded measures one validator whose state holds many accounts more, all of which
 // send and receive.
-func (b *chainBench) crowded(ctx context.Context, alone float64) error {
+func (b *chainBench) crowded(ctx context.Context, alone float64) (err error) {
 	if b.Crowd == 0 {
 		return nil
 	}
 	if err := b.gather(); err != nil {
 		return err
 	}
+	joiner, err := b.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, joiner.Close()) }()
+	b.joiner = joiner.State()
 	var rates, references, shares []float64
+	var blocks []*types.RequestFinalizeBlock
 	var rounds [][][]byte
 	packed := 0.0
 	if err := b.with(ctx, 1, crowded, func(ctx context.Context, t *town) error {
@@ -65,6 +73,7 @@ func (b *chainBench) crowded(ctx context.Context, alone float64) error {
 			}
 			rates, shares, rounds = append(rates, rate), append(shares, rootShare(before, app.Spent())), append(rounds, transfers)
 		}
+		blocks = t.counter.decided()
 		b.report.tell("%d transactions of %d payments", packs, packOutputs)
 		many, err := b.packs(turns.sent)
 		if err != nil {
@@ -76,6 +85,13 @@ func (b *chainBench) crowded(ctx context.Context, alone float64) error {
 	}); err != nil {
 		return err
 	}
+	b.report.tell("%d blocks once more, by a node that joined", len(blocks))
+	before := b.joined.Spent()
+	again, err := execute(ctx, b.joined, blocks)
+	if err != nil {
+		return err
+	}
+	share := rootShare(before, b.joined.Spent())
 	for i, transfers := range rounds {
 		b.report.tell("the reference with them, round %d of %d", i+1, len(rounds))
 		if err := b.with(ctx, 1, beheld, func(ctx context.Context, t *town) error {
@@ -89,7 +105,9 @@ func (b *chainBench) crowded(ctx context.Context, alone float64) error {
 	name := "tps_" + count(b.Crowd) + "_accounts"
 	b.report.set(name, "tx/s", median(rates), alone)
 	b.report.set(name+"_of_reference", "tx/s", median(rates), median(references))
-	b.report.set("root_share_"+count(b.Crowd)+"_accounts", "%", median(shares), rootShareMost)
+	b.report.set("root_share_"+count(b.Crowd)+"_accounts", "%", share, rootShareMost)
+	b.report.set("root_share_"+count(b.Crowd)+"_accounts_verified", "%", median(shares), rootShareMost)
+	b.report.set("tps_replay_"+count(b.Crowd)+"_accounts", "tx/s", again, median(rates))
 	b.report.set("payments_per_second_packed", "1/s", packed, alone)
 	return nil
 }
@@ -244,12 +262,16 @@ func (b *chainBench) settle(ctx context.Context, db state.DB, doc *genesis.Docum
 	if _, err := app.Commit(ctx, &types.RequestCommit{}); err != nil {
 		return nil, err
 	}
-	if err := b.populate(ctx, db, doc.Params); err != nil {
+	full, err := b.populate(ctx, db, doc.Params)
+	if err != nil {
+		return nil, err
+	}
+	b.report.tell("a second node joins by the state of %d accounts", len(b.keys)+b.Crowd)
+	if b.joined, err = join(b.joiner, full); err != nil {
 		return nil, err
 	}
 	b.report.tell("open the state of %d accounts", len(b.keys)+b.Crowd)
-	start := time.Now()
-	if app, err = abci.New(abci.Config{DB: db, Clock: func() time.Duration { return time.Since(start) }}); err != nil {
+	if app, err = timed(db); err != nil {
 		return nil, err
 	}
 	info, err := app.Info(ctx, &types.RequestInfo{})
@@ -266,10 +288,10 @@ func (b *chainBench) settle(ctx context.Context, db state.DB, doc *genesis.Docum
 }
 
 // populate lets the accounts pay each of the crowd, in blocks of many.
-func (b *chainBench) populate(ctx context.Context, db state.DB, params genesis.Params) error {
+func (b *chainBench) populate(ctx context.Context, db state.DB, params genesis.Params) (*state.Snapshot, error) {
 	st, err := state.Open(db)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for made := 0; made < b.Crowd; {
 		overlay := st.Begin()
@@ -281,22 +303,52 @@ func (b *chainBench) populate(ctx context.Context, db state.DB, params genesis.P
 			if err := bank.New().Execute(&block.Context{
 				Header: block.Header{ChainID: b.doc.ChainID, Height: st.Height() + 1}, Params: params, State: overlay, Events: new([]block.Event),
 			}, m); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		staged, err := st.Stage(overlay)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := st.Commit(staged, st.Height()+1, nil); err != nil {
-			return err
+			return nil, err
 		}
 		if err := context.Cause(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		b.report.tell("%d of %d further accounts", made, b.Crowd)
 	}
-	return nil
+	return st.Latest(), nil
+}
+
+// join fills an empty database with the state of another node, as state sync does, and
+// returns the application above it.
+func join(db state.DB, from *state.Snapshot) (*abci.Application, error) {
+	st, err := state.Open(db)
+	if err != nil {
+		return nil, err
+	}
+	r, err := st.Restore()
+	if err != nil {
+		return nil, err
+	}
+	from.Walk("", func(flat string, value []byte) bool {
+		err = r.Add(flat, value)
+		return err == nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Commit(from.Height(), from.Root()); err != nil {
+		return nil, err
+	}
+	return timed(db)
+}
+
+// timed returns an application that measures what it does.
+func timed(db state.DB) (*abci.Application, error) {
+	start := time.Now()
+	return abci.New(abci.Config{DB: db, Clock: func() time.Duration { return time.Since(start) }})
 }
 
 // count writes a round number as people say it.

@@ -16,7 +16,8 @@ func TestChain(t *testing.T) {
 	require.NoError(t, err)
 	for _, name := range []string{
 		"tps_1_validator", "tps_4_validators", "tps_1k_accounts", "tps_1k_accounts_of_reference", "latency_p50", "latency_p99", "tps_reference_unsigned", "tps_replay",
-		"cpu_per_tx", "verifications_per_tx", "root_share_1k_accounts", "payments_per_second_packed",
+		"cpu_per_tx", "verifications_per_tx", "root_share_1k_accounts", "root_share_1k_accounts_verified", "tps_replay_1k_accounts",
+		"payments_per_second_packed",
 	} {
 		m, ok := r.Metrics[name]
 		require.True(t, ok, name)
