@@ -102,7 +102,13 @@ type server struct {
 	turns *turns
 
 	places *wire.Places
+	// spare has a place for each block that is read ahead and not sent yet.
+	spare chan struct{}
 }
+
+// aheadTurns is how many blocks are read ahead for each turn at most, so that streams
+// whose askers stop to read hold little memory.
+const aheadTurns = 4
 
 // Serve answers requests on host until ctx ends.
 func Serve(ctx context.Context, host *p2p.Host, auth Authorizer, cfg Config) error {
@@ -112,7 +118,7 @@ func Serve(ctx context.Context, host *p2p.Host, auth Authorizer, cfg Config) err
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	s := &server{host: host, auth: auth, cfg: cfg, turns: newTurns(cfg.Turns), places: wire.NewPlaces(cfg.MaxAnswers, cfg.PeerAnswers)}
+	s := &server{host: host, auth: auth, cfg: cfg, turns: newTurns(cfg.Turns), places: wire.NewPlaces(cfg.MaxAnswers, cfg.PeerAnswers), spare: make(chan struct{}, aheadTurns*cfg.Turns)}
 	host.Handle(ctx, Protocol, s.handle)
 	return nil
 }
@@ -193,12 +199,19 @@ func (s *server) send(ctx context.Context, conn *wire.Conn, r *reader, w want) e
 		s.cfg.Logger.DebugContext(ctx, "blocks wanted that are not here", slog.Any("error", err))
 		return conn.Write(kindMissing)
 	}
-	for _, child := range children {
+	var next *ahead
+	defer func() { next.drop() }()
+	for i, child := range children {
 		if err := s.turns.take(ctx, conn.RemotePeer()); err != nil {
 			return errors.Join(err, conn.Reset())
 		}
+		this := next
+		next = nil
+		if i+1 < len(children) && !r.slow {
+			next = s.readAhead(ctx, r.store, children[i+1].CID)
+		}
 		var sent error
-		read := r.lend(ctx, child.CID, func(data []byte) error {
+		read := r.lend(ctx, this, child.CID, func(data []byte) error {
 			stop := s.hold(r)
 			if sent = conn.Write(kindBlock, data); sent == nil {
 				r.sent += uint64(len(data))
@@ -218,14 +231,63 @@ func (s *server) send(ctx context.Context, conn *wire.Conn, r *reader, w want) e
 	return nil
 }
 
-// lend hands a block to send, if it may leave yet.
-func (r *reader) lend(ctx context.Context, c mman.CID, send func(data []byte) error) error {
+// lend hands a block to send, if it may leave yet: the one that was read ahead, or one
+// that is read now.
+func (r *reader) lend(ctx context.Context, read *ahead, c mman.CID, send func(data []byte) error) error {
 	if r.still != nil {
 		if err := r.still(); err != nil {
+			read.drop()
 			return err
 		}
 	}
-	return lend(ctx, r.store, c, send)
+	if read == nil {
+		return lend(ctx, r.store, c, send)
+	}
+	return read.lend(send)
+}
+
+// ahead is a block that is read while the one before it is sent: a disk answers as
+// slowly as a wire takes a block.
+type ahead struct {
+	send chan func(data []byte) error // nil drops it
+	over chan struct{}
+	err  error // set before over is closed
+}
+
+// readAhead begins to read a block, nil when enough of them are there unsent. Either
+// lend or drop must be called.
+func (s *server) readAhead(ctx context.Context, from content.Reader, c mman.CID) *ahead {
+	select {
+	case s.spare <- struct{}{}:
+	default:
+		return nil
+	}
+	a := &ahead{send: make(chan func([]byte) error, 1), over: make(chan struct{})}
+	go func() {
+		defer close(a.over)
+		defer func() { <-s.spare }()
+		a.err = lend(ctx, from, c, func(data []byte) error {
+			if send := <-a.send; send != nil {
+				return send(data)
+			}
+			return nil
+		})
+	}()
+	return a
+}
+
+// lend hands the block to send, and returns what send returned or why there is none.
+func (a *ahead) lend(send func(data []byte) error) error {
+	a.send <- send
+	<-a.over
+	return a.err
+}
+
+// drop ends what was read in vain.
+func (a *ahead) drop() {
+	if a != nil {
+		_ = a.lend(nil) // it was wanted only after another
+	}
 }
 
 // lend hands a block to send, which has it until it returns. A store that can needs no
