@@ -35,6 +35,9 @@ type ContentOptions struct {
 	Files int
 	// Finds is how often something is announced and found.
 	Finds int
+	// Rounds are made of each way to move the file, in turns, of which the median
+	// counts; at least 1.
+	Rounds int
 	// Dir is where the files and databases are; they are removed.
 	Dir string
 	// Memory moves the file once, in bulk over TCP, and measures nothing else but the
@@ -99,8 +102,8 @@ const (
 // with mman.ErrMemory when a side took more than 1.25 times as much in the last quarter
 // as in the first.
 func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
-	if o.Bytes < 1<<20 || o.Files < 1 || o.Finds < 1 {
-		return nil, fmt.Errorf("%w: bench content: at least 1 MiB, 1 file and 1 search are needed", mman.ErrInvalid)
+	if o.Bytes < 1<<20 || o.Files < 1 || o.Finds < 1 || o.Rounds < 1 {
+		return nil, fmt.Errorf("%w: bench content: at least 1 MiB, 1 file, 1 search and 1 round are needed", mman.ErrInvalid)
 	}
 	program, missing, err := kuboProgram(o.Kubo)
 	if err != nil {
@@ -130,7 +133,7 @@ func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
 	r.set("add_files", "1/s", h.told.AddFiles, h.told.CopyFiles)
 	rates := map[string]map[string]fetched{}
 	for _, wire := range []string{overTCP, overQUIC} {
-		if rates[wire], err = r.moved(ctx, h, dir, wire); err != nil {
+		if rates[wire], err = r.moved(ctx, h, dir, wire, o.Rounds); err != nil {
 			return nil, err
 		}
 	}
@@ -148,15 +151,21 @@ func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
 	return r, nil
 }
 
-// moved measures the ways over one kind of line.
-func (r *Report) moved(ctx context.Context, h *holder, dir, wire string) (map[string]fetched, error) {
-	rate := map[string]fetched{}
-	for _, how := range []string{howRaw, howBulk, howBitswap, howStock} {
-		got, err := h.fetch(ctx, filepath.Join(dir, how+wire), wire, how)
-		if err != nil {
-			return nil, fmt.Errorf("%s over %s: %w", how, wire, err)
+// moved measures the ways over one kind of line. What it returns has the median rates,
+// and the memory of the last round.
+func (r *Report) moved(ctx context.Context, h *holder, dir, wire string, rounds int) (map[string]fetched, error) {
+	rate, all := map[string]fetched{}, map[string][]float64{}
+	for range rounds {
+		for _, how := range []string{howRaw, howBulk, howBitswap, howStock} {
+			into := filepath.Join(dir, "fetcher")
+			got, err := h.fetch(ctx, into, wire, how)
+			if err := errors.Join(err, os.RemoveAll(into)); err != nil {
+				return nil, fmt.Errorf("%s over %s: %w", how, wire, err)
+			}
+			all[how] = append(all[how], got.Rate)
+			got.Rate = median(all[how])
+			rate[how] = got
 		}
-		rate[how] = got
 	}
 	r.set("bulk_"+wire, "MB/s", rate[howBulk].Rate, rate[howBitswap].Rate)
 	r.set("bitswap_"+wire, "MB/s", rate[howBitswap].Rate, rate[howRaw].Rate)

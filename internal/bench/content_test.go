@@ -14,7 +14,7 @@ func TestContentOptions(t *testing.T) {
 	t.Parallel()
 	_, err := bench.Content(t.Context(), bench.ContentOptions{})
 	require.ErrorIs(t, err, mman.ErrInvalid)
-	_, err = bench.Content(t.Context(), bench.ContentOptions{Bytes: 1 << 20, Files: 1, Finds: 1, Kubo: filepath.Join(t.TempDir(), "ipfs")})
+	_, err = bench.Content(t.Context(), bench.ContentOptions{Bytes: 1 << 20, Files: 1, Finds: 1, Rounds: 1, Kubo: filepath.Join(t.TempDir(), "ipfs")})
 	require.ErrorIs(t, err, mman.ErrInvalid)
 	require.ErrorContains(t, err, "go -C internal/ipfs/kubo build", "how to get it")
 }

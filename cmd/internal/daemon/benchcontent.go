@@ -33,6 +33,7 @@ more than 1.25 times as much in the last quarter as in the first.`,
 	cmd.Flags().StringVar(&o.Kubo, "kubo", "", "program ipfs to compare with (default the PATH's, if there is one)")
 	cmd.Flags().IntVar(&o.Files, "files", 10_000, "files of 4 KiB to add")
 	cmd.Flags().IntVar(&o.Finds, "finds", 50, "announcements to time")
+	cmd.Flags().IntVar(&o.Rounds, "rounds", 3, "times that the file moves each way, of which the median counts")
 	cmd.Flags().StringVar(&o.Dir, "dir", "", "folder for files and databases, which are removed (default the system's for temporary files)")
 	cmd.Flags().BoolVar(&o.Memory, "memory", false, "move the file once and tell the memory of both sides only")
 	return cmd

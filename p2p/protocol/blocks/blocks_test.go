@@ -6,7 +6,9 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -356,4 +358,37 @@ func TestRequestEncoding(t *testing.T) {
 	require.False(t, r.Verify("x", nil))
 	require.ErrorIs(t, blocks.Config{}.Validate(), mman.ErrInvalid)
 	require.ErrorIs(t, blocks.Serve(t.Context(), p2ptest.Start(t, 0), &desk{}, blocks.Config{}), mman.ErrInvalid)
+}
+
+// paired is a store whose first block comes only when the second one is asked for.
+type paired struct {
+	content.Reader
+
+	calls  atomic.Int64
+	second chan struct{}
+}
+
+func (p *paired) Unchecked(ctx context.Context, c mman.CID) ([]byte, error) {
+	switch p.calls.Add(1) {
+	case 1:
+		select {
+		case <-p.second:
+		case <-time.After(time.Minute):
+			return nil, fmt.Errorf("%w: nobody asks for the next block", mman.ErrTimeout)
+		}
+	case 2:
+		close(p.second)
+	}
+	return p.Reader.Unchecked(ctx, c)
+}
+
+// TestReadsAhead: a holder reads a block while it has the one before it in its hands.
+func TestReadsAhead(t *testing.T) {
+	t.Parallel()
+	s := setUp(t, 5<<20)
+	s.desk.grant.Store = &paired{Reader: s.desk.grant.Store, second: make(chan struct{})}
+	require.NoError(t, blocks.Serve(t.Context(), s.holder, s.desk, config()))
+	got, err := s.fetch(t, s.request(t), 5<<20)
+	require.NoError(t, err)
+	require.Equal(t, uint64(5<<20), got.Size)
 }

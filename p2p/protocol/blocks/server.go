@@ -46,7 +46,8 @@ type Config struct {
 	// Default 30 s.
 	FrameTimeout time.Duration
 	// MaxAnswers is how many streams a holder answers at a time; more are
-	// mman.ErrBusy. Each holds one block in memory. Default 256, at least 1.
+	// mman.ErrBusy. Each holds one block in memory, and a few of them the next one.
+	// Default 256, at least 1.
 	MaxAnswers int
 	// PeerAnswers is how many of them one peer may have. Default 8, at least 1.
 	PeerAnswers int
