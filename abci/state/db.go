@@ -58,7 +58,9 @@ type DB interface {
 	// of the next call. Each key is among the changes once.
 	Apply(changes []Change, marker Marker) error
 	// Rewind forgets whatever is newer than the marker of height, so that the
-	// blocks after it can be applied again, possibly with other changes.
+	// blocks after it can be applied again, possibly with other changes. 0 empties
+	// the database; any other height whose marker is not kept is mman.ErrNotFound
+	// and changes nothing.
 	Rewind(height uint64) error
 }
 

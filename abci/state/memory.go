@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -89,6 +90,9 @@ func (d *Memory) Apply(changes []Change, marker Marker) error {
 
 // Rewind implements DB.
 func (d *Memory) Rewind(height uint64) error {
+	if m, err := d.Marker(height); err != nil || m.Height != height {
+		return errors.Join(err, fmt.Errorf("%w: return to height %d, which is not kept", mman.ErrNotFound, height))
+	}
 	for n := len(d.markers); n > 0 && d.markers[n-1].Height > height; n-- {
 		d.markers = d.markers[:n-1]
 	}

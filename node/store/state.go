@@ -304,6 +304,9 @@ func (s *State) Rewind(height uint64) error {
 		return wrap(doing+" after a failed write", err)
 	}
 	m := s.find(height)
+	if m.Height != height {
+		return fmt.Errorf("%w: %s, which is not kept", mman.ErrNotFound, doing)
+	}
 	s.applied.Store(m.Height)
 	s.synced.Store(min(s.synced.Load(), m.Height))
 	s.flushed.Store(min(s.flushed.Load(), m.Height))
