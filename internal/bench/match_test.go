@@ -15,11 +15,12 @@ func TestMatch(t *testing.T) {
 	report, err := bench.Match(t.Context(), bench.MatchOptions{Offers: []int{1000, 1200}, Requests: 3, Receipts: 300})
 	require.NoError(t, err)
 	for _, name := range []string{
-		"match_1000", "match_1200", "match_1200_per_second", "match_1200_latency_p50", "match_1200_disk", "match_1200_memory",
+		"match_1000", "match_1200", "match_1200_per_second", "match_1200_latency_p50", "match_1200_disk",
 		"policy_typical", "policy_worst", "receipts_per_second",
 	} {
 		require.Positive(t, report.Metrics[name].Value, name)
 	}
+	require.Contains(t, report.Metrics, "match_1200_memory") // of a process in which other tests free theirs
 	require.InDelta(t, 16, report.Metrics["match_1200_blocks"].Value, 0.1, "a page of 64 in each block")
 	require.Positive(t, report.Metrics["match_1200"].Ratio)
 }
