@@ -125,12 +125,8 @@ func (g gate) openAll(txs [][]byte) []entry {
 		second := open(half, len(txs))
 		unverified = append(wait(), second...)
 	}
-	for batch := range slices.Chunk(unverified, batchMost) {
-		if len(batch) < batchLeast {
-			g.signatures.next = batch
-		} else {
-			g.signatures.start(batch)
-		}
+	if g.signatures != nil {
+		g.signatures.begin(unverified)
 	}
 	return entries
 }
@@ -166,16 +162,27 @@ func (s *signatures) expect(o *opened, verified *verifiedTxs) (unverified bool) 
 	return o.expected
 }
 
-// add takes one more signature, for the number that o names.
-func (s *signatures) add(o opened) {
-	if s.next = append(s.next, o); len(s.next) >= batchMost {
-		s.start(s.next)
-		s.next = nil
+// begin takes what expect asked for, and starts all that fills a batch or is worth one.
+func (s *signatures) begin(txs []opened) {
+	for batch := range slices.Chunk(txs, batchMost) {
+		s.next = batch
+		s.start(batchLeast)
 	}
 }
 
-func (s *signatures) start(txs []opened) {
-	chainID := s.chainID
+// add takes one more signature, for the number that o names.
+func (s *signatures) add(o opened) {
+	s.next = append(s.next, o)
+	s.start(batchMost)
+}
+
+// start begins to verify the batch that grows when it has at least so many.
+func (s *signatures) start(least int) {
+	txs, chainID := s.next, s.chainID
+	if len(txs) < least {
+		return
+	}
+	s.next = nil
 	s.batches = append(s.batches, running{txs, sig.VerifyBeside(len(txs), func(batch *sig.BatchVerifier) {
 		for _, t := range txs {
 			batch.Add(t.Signer, t.SignBytes(chainID, t.number), t.Signature)
@@ -185,10 +192,7 @@ func (s *signatures) start(txs []opened) {
 
 // settled reports whether all signatures were valid. Those that were are remembered.
 func (s *signatures) settled(verified *verifiedTxs) bool {
-	if len(s.next) >= batchLeast {
-		s.start(s.next)
-		s.next = nil
-	}
+	s.start(batchLeast)
 	all := true
 	for _, batch := range slices.Backward(s.batches) { // the last is the least likely to be begun
 		verified.count.Add(uint64(len(batch.txs)))

@@ -1,6 +1,9 @@
 package beside_test
 
 import (
+	"runtime"
+	"runtime/debug"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,14 +25,20 @@ func TestStart(t *testing.T) {
 	require.Equal(t, 7, wait())
 }
 
-// TestWaitAtOnce: who waits at once mostly does the work himself.
-func TestWaitAtOnce(t *testing.T) {
-	t.Parallel()
-	sum := 0
+// TestWaitAtOnce: who waits before a processor was free does the work himself.
+func TestWaitAtOnce(t *testing.T) { //nolint:paralleltest // it takes all processors but one from the process
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	sum, own := 0, 0
 	for i := range 1000 {
-		sum += beside.Start(func() int { return i })()
+		sum += beside.Start(func() int {
+			if strings.Contains(string(debug.Stack()), "TestWaitAtOnce(") {
+				own++
+			}
+			return i
+		})()
 	}
 	require.Equal(t, 499_500, sum)
+	require.Greater(t, own, 900)
 }
 
 func TestStartPanics(t *testing.T) {

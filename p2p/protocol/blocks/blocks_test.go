@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -391,4 +392,106 @@ func TestReadsAhead(t *testing.T) {
 	got, err := s.fetch(t, s.request(t), 5<<20)
 	require.NoError(t, err)
 	require.Equal(t, uint64(5<<20), got.Size)
+}
+
+// lending is a store that counts the blocks that are in somebody's hands.
+type lending struct {
+	content.Reader
+
+	mu        sync.Mutex
+	now, most int
+}
+
+func (l *lending) Lend(ctx context.Context, c mman.CID, use func(data []byte) error) error {
+	data, err := l.Unchecked(ctx, c)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.now++
+	l.most = max(l.most, l.now)
+	l.mu.Unlock()
+	err = use(data)
+	l.mu.Lock()
+	l.now--
+	l.mu.Unlock()
+	return err
+}
+
+func (l *lending) lent() (now, most int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now, l.most
+}
+
+// TestALeaseEndsInTheMiddle: blocks that were read ahead do not leave when a lease has
+// ended, and are given back.
+func TestALeaseEndsInTheMiddle(t *testing.T) {
+	t.Parallel()
+	s := setUp(t, 10<<20)
+	store := &lending{Reader: s.desk.grant.Store}
+	s.desk.grant.Store = store
+	const allowed = 5
+	var asked atomic.Int64
+	s.desk.grant.Still = func() error {
+		if asked.Add(1) > allowed {
+			return fmt.Errorf("%w: the lease has ended", mman.ErrDenied)
+		}
+		return nil
+	}
+	sent := make(chan uint64, 1)
+	s.desk.grant.Over = func(n uint64) { sent <- n }
+	require.NoError(t, blocks.Serve(t.Context(), s.holder, s.desk, config()))
+	first, err := store.Get(t.Context(), s.desk.grant.Root)
+	require.NoError(t, err)
+	node, err := content.ParseNode(first)
+	require.NoError(t, err)
+	want := uint64(len(first.Data()))
+	for _, child := range node.Children[:allowed] {
+		data, err := store.Unchecked(t.Context(), child.CID)
+		require.NoError(t, err)
+		want += uint64(len(data))
+	}
+	for range 20 { // more often than blocks are read ahead for all streams together
+		asked.Store(0)
+		s.into = content.NewPrivateStore(content.Memory())
+		_, err := s.fetch(t, s.request(t), unlimited)
+		require.ErrorIs(t, err, mman.ErrNotFound, "as if the block were not there")
+		require.Equal(t, want, <-sent)
+	}
+	now, most := store.lent()
+	require.Zero(t, now)
+	require.Equal(t, 2, most, "one is sent, the next one is read")
+}
+
+// TestWhoStopsToReadHoldsLittle: peers that ask for much and read nothing have one block
+// each, and a few together that were read ahead.
+func TestWhoStopsToReadHoldsLittle(t *testing.T) {
+	t.Parallel()
+	const streams, turns = 8, 1
+	s := setUp(t, 20<<20)
+	store := &lending{Reader: s.desk.grant.Store}
+	s.desk.grant.Store = store
+	cfg := config()
+	cfg.PeerAnswers, cfg.Turns, cfg.After = streams, turns, time.After
+	require.NoError(t, blocks.Serve(t.Context(), s.holder, s.desk, cfg))
+	const kindRequest, kindHeader, kindWant = 1, 2, 4
+	for range streams {
+		stream, err := s.asker.Open(t.Context(), s.holder.ID(), blocks.Protocol)
+		require.NoError(t, err)
+		c := wire.New(stream, wire.Config{MaxRead: content.MaxBlock, FrameTimeout: 10 * time.Second})
+		require.NoError(t, c.Send(kindRequest, s.request(t)))
+		frame, err := c.Read()
+		require.NoError(t, err)
+		require.Equal(t, wire.Kind(kindHeader), frame.Kind)
+		require.NoError(t, c.Send(kindWant, wanted{Path: []uint32{}, To: 20}))
+	}
+	require.Eventually(t, func() bool { now, _ := store.lent(); return now >= streams }, 5*time.Second, 10*time.Millisecond)
+	require.Never(t, func() bool { _, most := store.lent(); return most > streams+4*turns }, 500*time.Millisecond, 10*time.Millisecond)
+}
+
+type wanted struct {
+	Path []uint32 `cbor:"path"`
+	From uint32   `cbor:"from"`
+	To   uint32   `cbor:"to"`
 }
