@@ -57,6 +57,10 @@ type DB interface {
 	// sync, and may return while it still writes: what it meets then is the error
 	// of the next call. Each key is among the changes once.
 	Apply(changes []Change, marker Marker) error
+	// Undo returns the changes that make the newest pairs those as of the marker of
+	// height, and some that change nothing perhaps. A height whose marker is not kept
+	// is mman.ErrNotFound.
+	Undo(height uint64) ([]Change, error)
 	// Rewind forgets whatever is newer than the marker of height, so that the
 	// blocks after it can be applied again, possibly with other changes. 0 empties
 	// the database; any other height whose marker is not kept is mman.ErrNotFound

@@ -2,7 +2,6 @@ package state
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -88,21 +87,36 @@ func (d *Memory) Apply(changes []Change, marker Marker) error {
 	return nil
 }
 
+// Undo implements DB.
+func (d *Memory) Undo(height uint64) ([]Change, error) {
+	if err := d.kept(height); err != nil {
+		return nil, err
+	}
+	var undo []Change
+	d.pairs.Ascend(func(h history) bool {
+		if n := h.until(height); n < len(h.versions) {
+			c := Change{Key: h.key}
+			if n > 0 {
+				c.Value = bytes.Clone(h.versions[n-1].value)
+			}
+			undo = append(undo, c)
+		}
+		return true
+	})
+	return undo, nil
+}
+
 // Rewind implements DB.
 func (d *Memory) Rewind(height uint64) error {
-	if m, err := d.Marker(height); err != nil || m.Height != height {
-		return errors.Join(err, fmt.Errorf("%w: return to height %d, which is not kept", mman.ErrNotFound, height))
+	if err := d.kept(height); err != nil {
+		return err
 	}
 	for n := len(d.markers); n > 0 && d.markers[n-1].Height > height; n-- {
 		d.markers = d.markers[:n-1]
 	}
 	var changed []history
 	d.pairs.Ascend(func(h history) bool {
-		n := len(h.versions)
-		for n > 0 && h.versions[n-1].height > height {
-			n--
-		}
-		if n < len(h.versions) {
+		if n := h.until(height); n < len(h.versions) {
 			changed = append(changed, history{h.key, h.versions[:n:n]})
 		}
 		return true
@@ -111,4 +125,21 @@ func (d *Memory) Rewind(height uint64) error {
 		d.pairs.ReplaceOrInsert(h)
 	}
 	return nil
+}
+
+// kept reports a height that cannot be returned to.
+func (d *Memory) kept(height uint64) error {
+	if m, _ := d.Marker(height); m.Height != height { // its error is that of a disk
+		return fmt.Errorf("%w: return to height %d, which is not kept", mman.ErrNotFound, height)
+	}
+	return nil
+}
+
+// until returns how many versions are not newer than height.
+func (h history) until(height uint64) int {
+	n := len(h.versions)
+	for n > 0 && h.versions[n-1].height > height {
+		n--
+	}
+	return n
 }

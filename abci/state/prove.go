@@ -2,7 +2,6 @@ package state
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"fmt"
 
 	ics23 "github.com/cosmos/ics23/go"
@@ -21,7 +20,7 @@ func (s *Snapshot) Prove(store string, key []byte) (*ics23.CommitmentProof, erro
 	if s.tree.empty() {
 		return nil, fmt.Errorf("%w: proof for key %.40x of store %s: the state is empty", mman.ErrNotFound, key, store)
 	}
-	path := mman.Hash(sha256.Sum256([]byte(flat)))
+	path := pathOf(flat)
 	if e := s.tree.find(&path); e != nil {
 		return &ics23.CommitmentProof{Proof: &ics23.CommitmentProof_Exist{Exist: s.presence(e)}}, nil
 	}

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"strings"
 
@@ -32,7 +31,7 @@ func newIndex() *btree.BTreeG[indexed] {
 
 // find returns the entry of a flat key, nil when there is none.
 func (s *Snapshot) find(flat string) *entry {
-	path := mman.Hash(sha256.Sum256([]byte(flat)))
+	path := pathOf(flat)
 	return s.tree.find(&path)
 }
 

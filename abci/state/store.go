@@ -35,7 +35,7 @@ func (s *Staged) Snapshot() *Snapshot { return s.next }
 // Changes returns how many pairs the block really changes.
 func (s *Staged) Changes() int { return len(s.changes) }
 
-// Open loads the whole state. When the newest block's pairs do not give its
+// Open loads the whole state of the newest height and of the one below it. When the newest block's pairs do not give its
 // root, because a power cut lost some of them, it returns to the newest height
 // that is whole: the block store replays the rest. ErrCorrupt when no kept
 // height is whole.
@@ -57,7 +57,11 @@ func Open(db DB) (*Store, error) {
 					return nil, fmt.Errorf("return to height %d: %w", m.Height, err)
 				}
 			}
-			return &Store{db: db, recent: Recent{[]*Snapshot{s}}}, nil
+			recent, err := recentOf(db, s)
+			if err != nil {
+				return nil, fmt.Errorf("open state below height %d: %w", m.Height, err)
+			}
+			return &Store{db: db, recent: recent}, nil
 		}
 		if m.Height == 0 {
 			break
@@ -73,6 +77,32 @@ func Open(db DB) (*Store, error) {
 	}
 	return nil, fmt.Errorf("%w: state at height %d has root %s, not %s, and no older height is whole: "+
 		"remove the state folder and let the node replay or state-sync", mman.ErrCorrupt, newest.Height, root, newest.Root)
+}
+
+// recentOf returns the newest snapshot and the one below it, if it is whole: its root is
+// what the newest header holds, so without it nothing could be proved until the next block.
+func recentOf(db DB, newest *Snapshot) (Recent, error) {
+	alone := Recent{[]*Snapshot{newest}}
+	if newest.Height() < 2 {
+		return alone, nil
+	}
+	m, err := db.Marker(newest.Height() - 1)
+	if err != nil || m.Height != newest.Height()-1 {
+		return alone, err // nothing is below the first block of a chain or of a state sync
+	}
+	undo, err := db.Undo(m.Height)
+	if err != nil {
+		return alone, err
+	}
+	below := edition{base: newest}
+	for _, c := range undo {
+		below.add(newest.find(c.Key), c)
+	}
+	s := below.snapshot()
+	if s.marker = m; s.Root() != m.Root {
+		return alone, nil
+	}
+	return Recent{[]*Snapshot{s, newest}}, nil
 }
 
 // load builds the snapshot of a marker.
@@ -136,33 +166,52 @@ func (s *Store) Stage(block *Overlay) (*Staged, error) {
 	if block.base != Reader(base) {
 		return nil, fmt.Errorf("%w: staged block is not above height %d: begin a new overlay after each commit", mman.ErrInvalid, base.Height())
 	}
-	most := block.writes.len()
-	staged := &Staged{base: base, next: &Snapshot{index: base.index, tree: base.tree}, changes: make([]Change, 0, most)}
-	edits := make([]edit, 0, most)
-	var born, gone []*treeKey
+	next := edition{base: base, edits: make([]edit, 0, block.writes.len())}
+	staged := &Staged{base: base, changes: make([]Change, 0, block.writes.len())}
 	block.writes.each(func(c Change) {
-		old := block.below(c.Key)
-		switch {
-		case c.Value == nil && old != nil:
-			edits, gone = append(edits, edit{path: old.path}), append(gone, old.treeKey)
-		case c.Value != nil && old == nil:
-			e := &entry{newTreeKey(c.Key), c.Value}
-			edits, born = append(edits, edit{e.path, e}), append(born, e.treeKey)
-		case c.Value != nil && !bytes.Equal(c.Value, old.value):
-			edits = append(edits, edit{old.path, &entry{old.treeKey, c.Value}})
-		default:
-			return
+		if next.add(block.below(c.Key), c) {
+			staged.changes = append(staged.changes, c)
 		}
-		staged.changes = append(staged.changes, c)
 	})
-	if len(edits) == 0 {
-		return staged, nil
-	}
-	index := beside.Start(func() *btree.BTreeG[indexed] { return reindexed(base.index, born, gone) })
-	sortEdits(edits)
-	staged.next.tree = applyEdits(&base.tree, 0, edits)
-	staged.next.index = index()
+	staged.next = next.snapshot()
 	return staged, nil
+}
+
+// edition is what makes another snapshot of base.
+type edition struct {
+	base       *Snapshot
+	edits      []edit
+	born, gone []*treeKey
+}
+
+// add takes a change of a pair whose entry in base is old, nil when it has none, and
+// reports whether it changes anything.
+func (n *edition) add(old *entry, c Change) bool {
+	switch {
+	case c.Value == nil && old != nil:
+		n.edits, n.gone = append(n.edits, edit{path: old.path}), append(n.gone, old.treeKey)
+	case c.Value != nil && old == nil:
+		e := &entry{newTreeKey(c.Key), c.Value}
+		n.edits, n.born = append(n.edits, edit{e.path, e}), append(n.born, e.treeKey)
+	case c.Value != nil && !bytes.Equal(c.Value, old.value):
+		n.edits = append(n.edits, edit{old.path, &entry{old.treeKey, c.Value}})
+	default:
+		return false
+	}
+	return true
+}
+
+// snapshot returns base with all changes, without a marker.
+func (n *edition) snapshot() *Snapshot {
+	next := &Snapshot{index: n.base.index, tree: n.base.tree}
+	if len(n.edits) == 0 {
+		return next
+	}
+	index := beside.Start(func() *btree.BTreeG[indexed] { return reindexed(n.base.index, n.born, n.gone) })
+	sortEdits(n.edits)
+	next.tree = applyEdits(&n.base.tree, 0, n.edits)
+	next.index = index()
+	return next
 }
 
 // reindexed returns the index with keys more and others less.

@@ -18,9 +18,10 @@ type treeKey struct {
 	path mman.Hash
 }
 
-func newTreeKey(flat string) *treeKey {
-	return &treeKey{flat: flat, path: sha256.Sum256([]byte(flat))}
-}
+func newTreeKey(flat string) *treeKey { return &treeKey{flat: flat, path: pathOf(flat)} }
+
+// pathOf returns the way from the root to a key's leaf, a bit for each step.
+func pathOf(flat string) mman.Hash { return sha256.Sum256([]byte(flat)) }
 
 // entry is one pair. It never changes once made, so trees of many heights share it,
 // and the entries of one pair share its key.

@@ -296,6 +296,20 @@ func markerName(height uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{markerKey}, height)
 }
 
+// Undo implements state.DB.
+func (s *State) Undo(height uint64) ([]state.Change, error) {
+	doing := fmt.Sprintf("read what came after height %d", height)
+	if err := s.settle(); err != nil {
+		return nil, wrap(doing+" after a failed write", err)
+	}
+	m := s.find(height)
+	if m.Height != height {
+		return nil, fmt.Errorf("%w: %s, which is not kept", mman.ErrNotFound, doing)
+	}
+	undo, err := s.changesSince(m.version)
+	return undo, wrap(doing, err)
+}
+
 // Rewind implements state.DB: it writes the values as of the marker again, at a
 // version above everything that is to be forgotten.
 func (s *State) Rewind(height uint64) error {

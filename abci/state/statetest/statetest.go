@@ -54,6 +54,10 @@ func Run(t *testing.T, seed uint64, newOpener func(t *testing.T) Opener) {
 		require.NoError(t, db.Apply(nil, state.Marker{Height: 5}))
 		require.ErrorIs(t, db.Apply(nil, state.Marker{Height: 5}), mman.ErrInvalid)
 	})
+	t.Run("forgotten heights", func(t *testing.T) {
+		t.Parallel()
+		testForgotten(t, newOpener(t))
+	})
 	t.Run("large block", func(t *testing.T) {
 		t.Parallel()
 		testLargeBlock(t, newOpener(t))
@@ -113,11 +117,51 @@ func testVersions(t *testing.T, seed uint64, open Opener) {
 			}
 			require.Equal(t, h, at.Height)
 			require.Equal(t, models[h], pairs(t, db, h, ""), "height %d of %d", h, height)
+			require.Equal(t, models[h], undone(t, db, next, h), "height %d of %d", h, height)
 		}
 		within := maps.Clone(next)
 		maps.DeleteFunc(within, func(k, _ string) bool { return k[0] != 'b' })
 		require.Equal(t, within, pairs(t, db, height, "b/"))
 	}
+}
+
+// undone returns pairs after the changes that lead back to a height.
+func undone(t *testing.T, db state.DB, pairs map[string]string, height uint64) map[string]string {
+	t.Helper()
+	undo, err := db.Undo(height)
+	require.NoError(t, err)
+	pairs = maps.Clone(pairs)
+	for _, c := range undo {
+		if c.Value == nil {
+			delete(pairs, c.Key)
+		} else {
+			pairs[c.Key] = string(c.Value)
+		}
+	}
+	return pairs
+}
+
+// testForgotten returns to a height that is no longer kept and to one that never was,
+// which changes nothing, and to the oldest one that is kept.
+func testForgotten(t *testing.T, open Opener) {
+	t.Helper()
+	db := open(t)
+	const last = 2*state.KeepHeights + 1
+	for h := uint64(1); h < last; h++ {
+		require.NoError(t, db.Apply(changes(map[string]string{"a/1": fmt.Sprint(h)}), state.Marker{Height: h}))
+	}
+	require.NoError(t, db.Apply(nil, state.Marker{Height: last + 1}))
+	db = open(t)
+	for _, to := range []uint64{1, last, last + 2} {
+		_, err := db.Undo(to)
+		require.ErrorIs(t, err, mman.ErrNotFound)
+		require.ErrorIs(t, db.Rewind(to), mman.ErrNotFound)
+		require.Equal(t, uint64(last+1), marker(t, db, math.MaxUint64).Height)
+		require.Equal(t, map[string]string{"a/1": fmt.Sprint(last - 1)}, pairs(t, db, last+1, ""))
+	}
+	const oldest = last + 1 - state.KeepHeights + 1
+	require.NoError(t, db.Rewind(oldest))
+	require.Equal(t, map[string]string{"a/1": fmt.Sprint(oldest)}, pairs(t, db, oldest, ""))
 }
 
 // testLargeBlock writes a block of more pairs than one batch of a database
