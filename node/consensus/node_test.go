@@ -60,6 +60,8 @@ func (a *tally) InitChain(_ context.Context, req *abci.RequestInitChain) (*abci.
 	if err != nil {
 		return nil, err
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.hash = []byte(doc.ChainID)
 	return &abci.ResponseInitChain{AppHash: a.hash}, nil
 }
