@@ -49,12 +49,11 @@ func bech32Start(hrp string) uint32 {
 	return chk
 }
 
-// regroup turns groups of from bits into groups of to bits; pad fills the last
+// regroup appends groups of from bits to out as groups of to bits; pad fills the last
 // group, otherwise left-over bits must be zero and fewer than from.
-func regroup(data []byte, from, to uint, pad bool) ([]byte, error) {
+func regroup(out, data []byte, from, to uint, pad bool) ([]byte, error) {
 	var acc uint32
 	var n uint
-	out := make([]byte, 0, len(data)*int(from)/int(to)+1)
 	for _, v := range data {
 		acc = acc<<from | uint32(v)
 		n += from
@@ -76,11 +75,11 @@ func regroup(data []byte, from, to uint, pad bool) ([]byte, error) {
 }
 
 func encodeBech32(hrp string, data []byte) string {
-	groups, err := regroup(data, 8, 5, true)
+	var fives, room [bech32Max]byte
+	groups, err := regroup(fives[:0], data, 8, 5, true)
 	if err != nil {
 		return "" // cannot happen: padding never fails
 	}
-	var room [bech32Max]byte
 	out := append(append(room[:0], hrp...), '1')
 	chk := bech32Start(hrp)
 	for _, g := range groups {
@@ -118,7 +117,8 @@ func decodeBech32(s string) (hrp string, data []byte, err error) {
 	if chk != 1 {
 		return "", nil, errors.New("its checksum is wrong, look for a typing error")
 	}
-	data, err = regroup(groups[:len(groups)-bech32Sum], 5, 8, false)
+	groups = groups[:len(groups)-bech32Sum]
+	data, err = regroup(make([]byte, 0, len(groups)*5/8), groups, 5, 8, false)
 	return hrp, data, err
 }
 

@@ -101,7 +101,8 @@ const (
 // begins to verify their signatures when the gate has a place for that.
 func (g gate) openAll(txs [][]byte) []entry {
 	entries := make([]entry, len(txs))
-	open := func(from, to int) (unverified []opened) {
+	open := func(from, to int) []*opened {
+		unverified := make([]*opened, 0, to-from)
 		for i := from; i < to; i++ {
 			t := &entries[i]
 			t.raw = txs[i]
@@ -112,16 +113,16 @@ func (g gate) openAll(txs [][]byte) []entry {
 				continue
 			}
 			if g.signatures.expect(&t.opened, g.verified) {
-				unverified = append(unverified, t.opened)
+				unverified = append(unverified, &t.opened)
 			}
 		}
 		return unverified
 	}
-	var unverified []opened
+	var unverified []*opened
 	if half := len(txs) / 2; half < halvesLeast {
 		unverified = open(0, len(txs))
 	} else {
-		wait := beside.Start(func() []opened { return open(0, half) })
+		wait := beside.Start(func() []*opened { return open(0, half) })
 		second := open(half, len(txs))
 		unverified = append(wait(), second...)
 	}
@@ -139,13 +140,13 @@ type signatures struct {
 	// before is the state in which the numbers of most signers are found before
 	// anything is executed.
 	before  *state.Snapshot
-	next    []opened // the batch that grows
+	next    []*opened // the batch that grows
 	batches []running
 }
 
 // running is a batch that is being verified, each for its own account number.
 type running struct {
-	txs  []opened
+	txs  []*opened
 	wait func() []bool
 }
 
@@ -162,9 +163,11 @@ func (s *signatures) expect(o *opened, verified *verifiedTxs) (unverified bool) 
 	return o.expected
 }
 
-// begin takes what expect asked for, and starts all that fills a batch or is worth one.
-func (s *signatures) begin(txs []opened) {
-	for batch := range slices.Chunk(txs, batchMost) {
+// begin takes what expect asked for, and starts it in batches of one size, since a small
+// one costs more for each signature.
+func (s *signatures) begin(txs []*opened) {
+	batches := max((len(txs)+batchMost-1)/batchMost, 1)
+	for batch := range slices.Chunk(txs, max((len(txs)+batches-1)/batches, 1)) {
 		s.next = batch
 		s.start(batchLeast)
 	}
@@ -172,7 +175,7 @@ func (s *signatures) begin(txs []opened) {
 
 // add takes one more signature, for the number that o names.
 func (s *signatures) add(o opened) {
-	s.next = append(s.next, o)
+	s.next = append(s.next, &o)
 	s.start(batchMost)
 }
 

@@ -14,8 +14,12 @@ import (
 	"github.com/limboid/massive-man/abci/tx"
 )
 
-// codespace names the owner of result codes.
-const codespace = "mman"
+const (
+	// codespace names the owner of result codes.
+	codespace = "mman"
+	// eventsOften is how many events most transactions have.
+	eventsOften = 6
+)
 
 // executed is a block that was executed on an overlay and not decided yet.
 type executed struct {
@@ -56,6 +60,8 @@ type execution struct {
 	consensus *block.Consensus
 	// begun is what happened before the first transaction.
 	begun []block.Event
+	// now is what a module works on at the moment.
+	now block.Context
 }
 
 // run executes the transactions and what is due. Its error is one of the store
@@ -88,8 +94,10 @@ func (e *execution) run(txs [][]byte) error {
 	return nil
 }
 
+// context returns what a module works on until context is called again.
 func (e *execution) context(w state.Writer, events *[]block.Event) *block.Context {
-	return &block.Context{Header: e.header, Params: e.gate.params, State: w, Events: events}
+	e.now = block.Context{Header: e.header, Params: e.gate.params, State: w, Events: events}
+	return &e.now
 }
 
 // inOrder returns why no honest proposer would have taken the transactions in this
@@ -136,7 +144,8 @@ func (e *execution) deliver(t entry) (*types.ExecTxResult, error) {
 	}
 	e.used += o.GasLimit
 	signer := o.Address().String()
-	events := []block.Event{{Type: "tx", Attributes: []block.Attribute{{Key: "fee", Value: block.Coins(fee)}, {Key: "fee_payer", Value: signer}}}}
+	events := make([]block.Event, 1, eventsOften)
+	events[0] = block.Event{Type: "tx", Attributes: []block.Attribute{{Key: "fee", Value: block.Coins(fee)}, {Key: "fee_payer", Value: signer}}}
 	after, used, err := e.messages(o, signer, events)
 	if err != nil {
 		if err := fatal(err); err != nil {
@@ -214,12 +223,17 @@ func failed(err error, wanted, used uint64) *types.ExecTxResult {
 func wireInt(n uint64) int64 { return int64(min(n, math.MaxInt64)) }
 
 func wireEvents(events []block.Event) []types.Event {
-	out := make([]types.Event, len(events))
+	n := 0
+	for _, e := range events {
+		n += len(e.Attributes)
+	}
+	out, all := make([]types.Event, len(events)), make([]types.EventAttribute, 0, n)
 	for i, e := range events {
-		out[i] = types.Event{Type: e.Type, Attributes: make([]types.EventAttribute, len(e.Attributes))}
-		for j, a := range e.Attributes {
-			out[i].Attributes[j] = types.EventAttribute{Key: a.Key, Value: a.Value, Index: true}
+		from := len(all)
+		for _, a := range e.Attributes {
+			all = append(all, types.EventAttribute{Key: a.Key, Value: a.Value, Index: true})
 		}
+		out[i] = types.Event{Type: e.Type, Attributes: all[from:len(all):len(all)]}
 	}
 	return out
 }
