@@ -42,7 +42,7 @@ type opened struct {
 
 // open decodes a transaction and its messages and counts its gas. What fails
 // here fails on every node at every height, so no honest proposal holds it.
-func (g gate) open(raw []byte) (opened, error) {
+func (g *gate) open(raw []byte) (opened, error) {
 	if uint64(len(raw)) > g.params.TxMaxBytes {
 		return opened{}, fmt.Errorf("%w: transaction of %d bytes, at most %d are allowed", mman.ErrTooLarge, len(raw), g.params.TxMaxBytes)
 	}
@@ -63,7 +63,7 @@ func (g gate) open(raw []byte) (opened, error) {
 }
 
 // decode decodes a transaction and its messages unless CheckTx did.
-func (g gate) decode(raw []byte) (opened, error) {
+func (g *gate) decode(raw []byte) (opened, error) {
 	hash := mman.Sum256(raw)
 	if o, ok := g.waiting.get(hash); ok {
 		return o, nil
@@ -99,7 +99,7 @@ const (
 
 // openAll opens the transactions of a block, the two halves at the same time, and
 // begins to verify their signatures when the gate has a place for that.
-func (g gate) openAll(txs [][]byte) []entry {
+func (g *gate) openAll(txs [][]byte) []entry {
 	entries := make([]entry, len(txs))
 	open := func(from, to int) []*opened {
 		unverified := make([]*opened, 0, to-from)
@@ -219,11 +219,11 @@ func (s *signatures) settled(verified *verifiedTxs) bool {
 
 // fee returns what the transaction pays: its gas limit at the base fee. What it
 // offers above that stays with the signer.
-func (g gate) fee(o opened) (mman.Amount, error) { return genesis.FeeAt(g.baseFee, o.GasLimit) }
+func (g *gate) fee(o opened) (mman.Amount, error) { return genesis.FeeAt(g.baseFee, o.GasLimit) }
 
 // admit checks fee, timeout, sequence and signature and charges the signer. It
 // writes nothing when it refuses.
-func (g gate) admit(w state.Writer, o opened, height uint64) error {
+func (g *gate) admit(w state.Writer, o opened, height uint64) error {
 	bill, err := g.examine(w, o, height)
 	if err != nil {
 		return err
@@ -232,7 +232,7 @@ func (g gate) admit(w state.Writer, o opened, height uint64) error {
 }
 
 // examine is admit without the charge, which the bill holds.
-func (g gate) examine(r state.Reader, o opened, height uint64) (bank.Bill, error) {
+func (g *gate) examine(r state.Reader, o opened, height uint64) (bank.Bill, error) {
 	fee, err := g.fee(o)
 	switch {
 	case err != nil:
@@ -250,7 +250,7 @@ func (g gate) examine(r state.Reader, o opened, height uint64) (bank.Bill, error
 	return bill, g.verify(o, bill.Number())
 }
 
-func (g gate) verify(o opened, number uint64) error {
+func (g *gate) verify(o opened, number uint64) error {
 	if o.expected && o.number == number {
 		return nil
 	}
