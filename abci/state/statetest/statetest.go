@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -148,7 +149,7 @@ func testForgotten(t *testing.T, open Opener) {
 	db := open(t)
 	const last = 2*state.KeepHeights + 1
 	for h := uint64(1); h < last; h++ {
-		require.NoError(t, db.Apply(changes(map[string]string{"a/1": fmt.Sprint(h)}), state.Marker{Height: h}))
+		require.NoError(t, db.Apply(changes(map[string]string{"a/1": strconv.FormatUint(h, 10)}), state.Marker{Height: h}))
 	}
 	require.NoError(t, db.Apply(nil, state.Marker{Height: last + 1}))
 	db = open(t)
@@ -157,11 +158,11 @@ func testForgotten(t *testing.T, open Opener) {
 		require.ErrorIs(t, err, mman.ErrNotFound)
 		require.ErrorIs(t, db.Rewind(to), mman.ErrNotFound)
 		require.Equal(t, uint64(last+1), marker(t, db, math.MaxUint64).Height)
-		require.Equal(t, map[string]string{"a/1": fmt.Sprint(last - 1)}, pairs(t, db, last+1, ""))
+		require.Equal(t, map[string]string{"a/1": strconv.Itoa(last - 1)}, pairs(t, db, last+1, ""))
 	}
 	const oldest = last + 1 - state.KeepHeights + 1
 	require.NoError(t, db.Rewind(oldest))
-	require.Equal(t, map[string]string{"a/1": fmt.Sprint(oldest)}, pairs(t, db, oldest, ""))
+	require.Equal(t, map[string]string{"a/1": strconv.Itoa(oldest)}, pairs(t, db, oldest, ""))
 }
 
 // testLargeBlock writes a block of more pairs than one batch of a database
