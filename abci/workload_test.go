@@ -147,6 +147,7 @@ func workloadComesToRest(t *testing.T, seed uint64, operations int, replay bool,
 // takes many blocks, may not have come about yet.
 func complete(t *testing.T, w *abcitest.Workload) {
 	t.Helper()
+	w.Honest = true
 	for range 8 {
 		if len(w.Missing()) > 0 {
 			w.Run(500)

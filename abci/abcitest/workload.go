@@ -32,6 +32,9 @@ type Workload struct {
 	Kinds map[string]int
 	// Requests and RFPs are what was asked for, in order.
 	Requests, RFPs []Requested
+	// Honest says that nobody signs twice any more: who did never validates again, and
+	// when all did there are no validators left to be jailed.
+	Honest bool
 
 	tb     testing.TB
 	rng    *rand.Rand
@@ -265,7 +268,9 @@ func (w *Workload) disturb() {
 	one := Votes(w.tb, w.Providers[w.rng.IntN(len(w.Providers))].Actor).Public().Bytes()
 	switch w.rng.IntN(60) {
 	case 0:
-		w.Accuse(one)
+		if !w.Honest {
+			w.Accuse(one)
+		}
 	case 1, 2, 3:
 		w.Absent(one, true)
 	case 4, 5, 6, 7, 8, 9:
