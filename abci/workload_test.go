@@ -1,6 +1,7 @@
 package abci_test
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -21,6 +22,10 @@ import (
 // perChain is how many operations one chain takes: with more of them each
 // block's check of the whole state would take longer and longer.
 const perChain = 5000
+
+// longestStorage is more pairs of epochs than a storage lease has that is renewed as
+// often as it can be.
+const longestStorage = 50
 
 // TestWorkload runs random operations, of every kind of message some that succeed, with
 // every invariant checked after every block, and replays the blocks into other
@@ -131,8 +136,13 @@ func workloadComesToRest(t *testing.T, seed uint64, operations int, replay bool,
 		w.Absent(abcitest.Votes(t, p.Actor).Public().Bytes(), false)
 	}
 	w.Pass(80)
-	root := w.Root()
-	w.Pass(2)
+	var root []byte
+	for range longestStorage { // replicas that are live are looked at in each epoch
+		root = w.Root()
+		if w.Pass(2 * w.Doc.Params.StorageEpochBlocks); bytes.Equal(root, w.Root()) {
+			break
+		}
+	}
 	require.Equal(t, root, w.Root())
 	var s struct {
 		Escrow mman.Amount `json:"escrow"`
