@@ -35,10 +35,10 @@ func (s *Staged) Snapshot() *Snapshot { return s.next }
 // Changes returns how many pairs the block really changes.
 func (s *Staged) Changes() int { return len(s.changes) }
 
-// Open loads the whole state of the newest height and of the one below it. When the newest block's pairs do not give its
-// root, because a power cut lost some of them, it returns to the newest height
-// that is whole: the block store replays the rest. ErrCorrupt when no kept
-// height is whole.
+// Open loads the whole state of the newest height and of the one below it. When the
+// newest block's pairs do not give its root, because a power cut lost some of them, it
+// returns to the newest height that is whole: the block store replays the rest.
+// ErrCorrupt when no kept height is whole.
 func Open(db DB) (*Store, error) {
 	newest, err := db.Marker(math.MaxUint64)
 	if err != nil {
