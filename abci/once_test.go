@@ -1,6 +1,7 @@
 package abci_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -83,18 +84,23 @@ func TestOnce(t *testing.T) {
 // refused alone, and a proposal with it as a whole.
 func TestOneBadSignature(t *testing.T) {
 	t.Parallel()
-	const senders, bad = 20, 7
-	actors := make([]abcitest.Actor, senders)
-	for i := range actors {
-		actors[i] = abcitest.NewActor(t, "sender"+string(rune('a'+i)))
-	}
-	for _, wrong := range []int{1, 2, senders} {
+	for _, tt := range []struct{ senders, bad, wrong int }{
+		{20, 7, 1},
+		{20, 7, 2},
+		{20, 0, 20},
+		{600, 599, 1},
+		{600, 0, 300}, // more than are verified together
+	} {
+		actors := make([]abcitest.Actor, tt.senders)
+		for i := range actors {
+			actors[i] = abcitest.NewActor(t, fmt.Sprintf("sender %d", i))
+		}
 		c := abcitest.New(t, abcitest.Genesis(t, 100*mman.MAN, actors...))
 		c.Pass(1)
 		var raws [][]byte
 		for i, a := range actors {
-			raw := c.Sign(a, []tx.Msg{tx.MsgSend{From: a.Address, To: actors[(i+1)%senders].Address, Amount: 1}})
-			if i >= bad && i < bad+wrong || wrong == senders {
+			raw := c.Sign(a, []tx.Msg{tx.MsgSend{From: a.Address, To: actors[(i+1)%tt.senders].Address, Amount: 1}})
+			if i >= tt.bad && i < tt.bad+tt.wrong {
 				raw[len(raw)-1] ^= 1 // of the signature, which stands last
 			}
 			raws = append(raws, raw)
@@ -108,10 +114,10 @@ func TestOneBadSignature(t *testing.T) {
 		b := c.Force(raws...)
 		for i, r := range b.Results {
 			want := uint32(0)
-			if i >= bad && i < bad+wrong || wrong == senders {
+			if i >= tt.bad && i < tt.bad+tt.wrong {
 				want = uint32(mman.ErrBadSignature.Code)
 			}
-			require.Equal(t, want, r.Code, "%d of %d: %s", i, wrong, r.Log)
+			require.Equal(t, want, r.Code, "%d of %d: %s", i, tt.senders, r.Log)
 		}
 		require.Positive(t, c.App.Executions()-executed)
 		require.NoError(t, c.App.Invariants())

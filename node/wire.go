@@ -111,7 +111,9 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	}
 
 	// Storage, then the ledger on it.
-	if n.store, err = store.Open(store.DefaultConfig(filepath.Join(cfg.Home, folderStore), cfg.Logger)); err != nil {
+	scfg := store.DefaultConfig(filepath.Join(cfg.Home, folderStore), cfg.Logger)
+	scfg.After = cfg.Clock.After
+	if n.store, err = store.Open(scfg); err != nil {
 		return nil, err
 	}
 	n.closers = append(n.closers, n.store.Close)

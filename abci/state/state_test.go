@@ -363,6 +363,53 @@ func TestOpenReturnsToWholeHeight(t *testing.T) {
 	require.ErrorIs(t, err, mman.ErrCorrupt)
 }
 
+// forgetful has lost what undoes its newest block.
+type forgetful struct{ *state.Memory }
+
+func (d forgetful) Undo(height uint64) ([]state.Change, error) {
+	undo, err := d.Memory.Undo(height)
+	return undo[:len(undo)-1], err
+}
+
+// TestOpenServesTheNewestAlone: a store that has its newest height whole, and not the one
+// below it, opens, and serves the newest only until the next block.
+func TestOpenServesTheNewestAlone(t *testing.T) {
+	t.Parallel()
+	memory := state.NewMemory()
+	s, err := state.Open(memory)
+	require.NoError(t, err)
+	write := func(height uint64) {
+		o := s.Begin()
+		require.NoError(t, o.Set("bank", []byte("k"), fmt.Appendf(nil, "%d", height)))
+		staged, err := s.Stage(o)
+		require.NoError(t, err)
+		require.NoError(t, s.Commit(staged, height, nil))
+	}
+	for height := uint64(1); height <= 3; height++ {
+		write(height)
+	}
+	root := s.Root()
+	for name, tc := range map[string]struct {
+		db    state.DB
+		below bool
+	}{"whole": {memory, true}, "damaged": {forgetful{memory}, false}} {
+		opened, err := state.Open(tc.db)
+		require.NoError(t, err, name)
+		require.Equal(t, root, opened.Root(), name)
+		older, err := opened.Snapshot(2)
+		if tc.below {
+			require.NoError(t, err, name)
+			require.Equal(t, uint64(2), older.Height(), name)
+		} else {
+			require.ErrorIs(t, err, mman.ErrNotFound, name)
+			s = opened
+		}
+	}
+	write(4)
+	_, err = s.Snapshot(3)
+	require.NoError(t, err, "it goes on")
+}
+
 func TestWalkIsTheState(t *testing.T) {
 	t.Parallel()
 	build := func(write func(o *state.Overlay)) *state.Snapshot {

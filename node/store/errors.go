@@ -24,7 +24,7 @@ func openError(dir string, err error) error {
 	switch {
 	case isDiskFull(err):
 		return fmt.Errorf("open %s: %w: free some space and start again: %w", dir, mman.ErrDiskFull, err)
-	case strings.Contains(text, "Cannot acquire directory lock"):
+	case isHeld(err):
 		return fmt.Errorf("open %s: %w%s: stop it, or use another home", dir, mman.ErrOtherHolder, holder(dir))
 	case errors.Is(err, fs.ErrPermission) || strings.Contains(text, syscall.EACCES.Error()),
 		strings.Contains(text, syscall.EROFS.Error()), errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrExist):
@@ -32,6 +32,9 @@ func openError(dir string, err error) error {
 	}
 	return fmt.Errorf("open %s: %w: move the folder away and let the node fetch its contents again: %w", dir, mman.ErrCorrupt, err)
 }
+
+// isHeld reports whether a database did not open because somebody has it open.
+func isHeld(err error) bool { return strings.Contains(err.Error(), "Cannot acquire directory lock") }
 
 // holder names the process that the lock file names, when it does.
 func holder(dir string) string {

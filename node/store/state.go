@@ -299,12 +299,9 @@ func markerName(height uint64) []byte {
 // Undo implements state.DB.
 func (s *State) Undo(height uint64) ([]state.Change, error) {
 	doing := fmt.Sprintf("read what came after height %d", height)
-	if err := s.settle(); err != nil {
-		return nil, wrap(doing+" after a failed write", err)
-	}
-	m := s.find(height)
-	if m.Height != height {
-		return nil, fmt.Errorf("%w: %s, which is not kept", mman.ErrNotFound, doing)
+	m, err := s.kept(height, doing)
+	if err != nil {
+		return nil, err
 	}
 	undo, err := s.changesSince(m.version)
 	return undo, wrap(doing, err)
@@ -314,12 +311,9 @@ func (s *State) Undo(height uint64) ([]state.Change, error) {
 // version above everything that is to be forgotten.
 func (s *State) Rewind(height uint64) error {
 	doing := fmt.Sprintf("return state to height %d", height)
-	if err := s.settle(); err != nil {
-		return wrap(doing+" after a failed write", err)
-	}
-	m := s.find(height)
-	if m.Height != height {
-		return fmt.Errorf("%w: %s, which is not kept", mman.ErrNotFound, doing)
+	m, err := s.kept(height, doing)
+	if err != nil {
+		return err
 	}
 	s.applied.Store(m.Height)
 	s.synced.Store(min(s.synced.Load(), m.Height))
@@ -352,6 +346,19 @@ func (s *State) Rewind(height uint64) error {
 	}
 	s.forget()
 	return nil
+}
+
+// kept returns the marker of a height that doing needs, mman.ErrNotFound when it was
+// forgotten or never there. A write that failed before is settled first.
+func (s *State) kept(height uint64, doing string) (versioned, error) {
+	if err := s.settle(); err != nil {
+		return versioned{}, wrap(doing+" after a failed write", err)
+	}
+	m := s.find(height)
+	if m.Height != height {
+		return versioned{}, fmt.Errorf("%w: %s, which is not kept", mman.ErrNotFound, doing)
+	}
+	return m, nil
 }
 
 // changesSince returns what sets every pair that was written after version back

@@ -33,6 +33,10 @@ type Config struct {
 	// 4/3 of it, rounded up to a power of two, in which tables are built. Default
 	// 3 MiB; 1 to 64 MiB.
 	MemTable int64
+	// After is the clock behind the second for which another holder is waited for: one
+	// that ends, or a program that this process starts, which has for a moment what
+	// was closed meanwhile. time.After in a program; without one nobody is waited for.
+	After func(time.Duration) <-chan time.Time
 }
 
 // DefaultConfig returns the configuration for a folder.
@@ -150,16 +154,24 @@ func open(cfg Config, name string, valueThreshold, valueLog int64, managed bool)
 		openBadger = badger.OpenManaged
 	}
 	db, err := openBadger(opts)
-	for tries := 0; err != nil && strings.Contains(err.Error(), emptyLog) && tries < maxEmptyLogs; tries++ {
-		db, err = openBadger(opts)
-	}
-	if err != nil {
-		return nil, nil, openError(dir, err)
+	for logs, waits := 0, 0; err != nil; db, err = openBadger(opts) {
+		switch {
+		case strings.Contains(err.Error(), emptyLog) && logs < maxEmptyLogs:
+			logs++
+		case isHeld(err) && cfg.After != nil && waits < heldWaits:
+			waits++
+			<-cfg.After(heldPause)
+		default:
+			return nil, nil, openError(dir, err)
+		}
 	}
 	return db, room, nil
 }
 
 const (
+	// heldWaits and heldPause are how often and for how long somebody who holds a
+	// database is waited for.
+	heldWaits, heldPause = 20, 50 * time.Millisecond
 	// emptyLog is what badger says of a log that has a name and no size yet, because
 	// the process was killed in between. It gives the log its size and then refuses,
 	// so that the next try finds nothing wrong.

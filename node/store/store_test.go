@@ -35,7 +35,7 @@ var _ blockstore.Blockstore = (*store.Blocks)(nil)
 // config is small, so that blocks and batches are cut into several writes.
 func config(dir string) store.Config {
 	cfg := store.DefaultConfig(dir, slog.New(slog.DiscardHandler))
-	cfg.MemTable, cfg.MinFree = 1<<20, 0
+	cfg.MemTable, cfg.MinFree, cfg.After = 1<<20, 0, time.After
 	return cfg
 }
 
