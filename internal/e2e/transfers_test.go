@@ -403,7 +403,7 @@ func (s *moving) crowd(t *testing.T) {
 					Into:    content.NewPublicStore(into), MaxBytes: size,
 				}
 				cfg := blocks.Default()
-				cfg.FrameTimeout = within
+				cfg.FrameTimeout, cfg.After = within, time.After // as a client's
 				if _, err := blocks.Fetch(t.Context(), h, job, cfg); err != nil {
 					return fmt.Errorf("fetcher %d after %s: %w", i, time.Since(begin), err)
 				}

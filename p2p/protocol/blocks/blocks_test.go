@@ -217,9 +217,22 @@ func TestBusyHolder(t *testing.T) {
 	<-s.desk.waits
 	_, err := s.fetch(t, r, unlimited)
 	require.ErrorIs(t, err, mman.ErrBusy)
-	cancel()
-	require.ErrorIs(t, <-first, mman.ErrCanceled)
-	close(s.desk.hold)
+
+	patient, waits := config(), 0
+	patient.Patience, patient.After = time.Hour, func(time.Duration) <-chan time.Time {
+		if waits++; waits == 3 {
+			cancel()
+			if err := <-first; !errors.Is(err, mman.ErrCanceled) {
+				t.Error(err)
+			}
+			close(s.desk.hold)
+		}
+		return time.After(time.Millisecond)
+	}
+	got, err := blocks.Fetch(t.Context(), s.asker, s.job(r, unlimited), patient)
+	require.NoError(t, err, "who may wait comes in when there is a place")
+	require.NotZero(t, got.Received)
+	require.GreaterOrEqual(t, waits, 3)
 }
 
 type head struct {

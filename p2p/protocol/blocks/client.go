@@ -71,7 +71,7 @@ type Result struct {
 // A file above MaxBytes is mman.ErrTooLarge before its blocks are read. A source
 // that sends a wrong block, breaks the protocol or has not got the content is
 // dropped; one that vanishes is asked again for cfg.Patience after the last
-// progress. When no source is left, the error is theirs: mman.ErrNotFound for
+// progress, and one that is busy also before the first. When no source is left, the error is theirs: mman.ErrNotFound for
 // what is refused or not there, mman.ErrContent, mman.ErrProtocol,
 // mman.ErrPeerVanished, mman.ErrTimeout, mman.ErrUnreachable, mman.ErrBusy. A
 // full disk is mman.ErrDiskFull.
@@ -197,7 +197,8 @@ func (t *transfer) serve(ctx, hiring context.Context, host *p2p.Host, s Source) 
 		if now > before {
 			pause, waited = pauseMin, 0
 		}
-		if !mayReturn(err) || now == 0 || t.cfg.After == nil || waited >= t.cfg.Patience {
+		early := now == 0 && !errors.Is(err, mman.ErrBusy) // it may never have been there
+		if !mayReturn(err) || early || t.cfg.After == nil || waited >= t.cfg.Patience {
 			return err
 		}
 		select {

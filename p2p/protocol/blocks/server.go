@@ -58,8 +58,8 @@ type Config struct {
 	// Default 8 MiB, 1 MiB to 64 MiB.
 	Window int
 	// Patience is how long an asker waits for sources that vanished, after
-	// some blocks came. Without progress for so long a fetch fails. Default 1
-	// min; 0 does not wait.
+	// some blocks came, and for those that are busy. Without progress for so
+	// long a fetch fails. Default 1 min; 0 does not wait.
 	Patience time.Duration
 	// After is the clock behind Patience and behind the end of a turn; time.After
 	// in a program. Without one nothing is waited for, and a turn lasts until
