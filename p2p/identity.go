@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 
 	mman "github.com/limboid/massive-man"
+	"github.com/limboid/massive-man/internal/sig"
 )
 
 const (
@@ -101,5 +102,5 @@ func saveIdentity(path string, key ed25519.PrivateKey) (err error) {
 // domain-separated digest of payload.
 func Verify(peer mman.PeerID, purpose mman.SignContext, chainID string, payload, signature []byte) bool {
 	digest := mman.SignDigest(purpose, chainID, payload)
-	return ed25519.Verify(peer[:], digest[:], signature)
+	return sig.VerifyEd25519(peer, digest[:], signature)
 }

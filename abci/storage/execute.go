@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"crypto/ed25519"
 	"fmt"
 	"strconv"
 
@@ -9,6 +8,7 @@ import (
 	"github.com/limboid/massive-man/abci/block"
 	"github.com/limboid/massive-man/abci/state"
 	"github.com/limboid/massive-man/abci/tx"
+	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/market/storage"
 )
 
@@ -348,7 +348,7 @@ func (m Module) redeem(ctx *block.Context, msg tx.MsgRedeemRetrieval) error {
 		return fmt.Errorf("%w: %s holds nothing for retrievals from %s", mman.ErrNotFound, msg.Consumer, msg.Provider)
 	}
 	digest := mman.SignDigest(mman.SignRetrieval, ctx.ChainID, msg.Payload())
-	if !ed25519.Verify(ed25519.PublicKey(r.Key), digest[:], msg.Signature) {
+	if len(r.Key) != sig.Ed25519Size || !sig.VerifyEd25519([sig.Ed25519Size]byte(r.Key), digest[:], msg.Signature) {
 		return fmt.Errorf("%w: the promise of %d uman to %s is not by the key of %s", mman.ErrBadSignature, uint64(msg.Amount), msg.Provider, msg.Consumer)
 	}
 	if msg.Amount <= r.Redeemed {

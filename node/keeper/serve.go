@@ -201,7 +201,7 @@ func (d *download) Paid(_ context.Context, p replicas.Promise, n uint64) error {
 	}
 	msg := tx.MsgRedeemRetrieval{Provider: me, Consumer: d.consumer, Amount: p.Amount}
 	digest := mman.SignDigest(mman.SignRetrieval, d.k.cfg.ChainID, msg.Payload())
-	if !ed25519.Verify(ed25519.PublicKey(aside.Key), digest[:], p.Signature) {
+	if len(aside.Key) != sig.Ed25519Size || !sig.VerifyEd25519([sig.Ed25519Size]byte(aside.Key), digest[:], p.Signature) {
 		return fmt.Errorf("%w: the promise is not by the key of %s", mman.ErrBadSignature, d.consumer)
 	}
 	if p.Amount > known.Amount {

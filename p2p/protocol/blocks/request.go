@@ -6,6 +6,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/internal/dagcbor"
+	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/p2p/content"
 	"github.com/limboid/massive-man/p2p/protocol/wire"
 )
@@ -86,7 +87,7 @@ func (r Request) Verify(chainID string, key ed25519.PublicKey) bool {
 		return false
 	}
 	digest := mman.SignDigest(mman.SignBlocks, chainID, payload)
-	return ed25519.Verify(key, digest[:], r.Signature)
+	return sig.VerifyEd25519([sig.Ed25519Size]byte(key), digest[:], r.Signature)
 }
 
 // Validate reports whether the request is well formed, as mman.ErrInvalid. It

@@ -12,6 +12,7 @@ import (
 
 	mman "github.com/limboid/massive-man"
 	"github.com/limboid/massive-man/internal/dagcbor"
+	"github.com/limboid/massive-man/internal/sig"
 	"github.com/limboid/massive-man/p2p"
 	"github.com/limboid/massive-man/p2p/protocol/wire"
 )
@@ -103,7 +104,7 @@ func (a Ask) Verify(chainID string, key ed25519.PublicKey) bool {
 		return false
 	}
 	digest := mman.SignDigest(mman.SignStorage, chainID, payload)
-	return ed25519.Verify(key, digest[:], a.Signature)
+	return sig.VerifyEd25519([sig.Ed25519Size]byte(key), digest[:], a.Signature)
 }
 
 // answer says what follows.
