@@ -1,12 +1,15 @@
 package consensus_test
 
 import (
+	"context"
 	"math"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cometbft/cometbft/abci/types"
 	"github.com/cometbft/cometbft/config"
 	"github.com/stretchr/testify/require"
 
@@ -152,6 +155,66 @@ func TestLedgerThatFitsNoBlock(t *testing.T) {
 	require.EqualError(t, err, "start consensus: stored data is damaged: the ledger and the blocks in "+home+
 		" do not belong together: move its store away and let the node fetch both again")
 	require.NoError(t, stores.Close())
+}
+
+// heretic is a book that answers another root from a height on.
+type heretic struct {
+	*book
+
+	from atomic.Int64
+}
+
+func (h *heretic) FinalizeBlock(ctx context.Context, req *types.RequestFinalizeBlock) (*types.ResponseFinalizeBlock, error) {
+	answer, err := h.book.FinalizeBlock(ctx, req)
+	if err == nil && req.Height >= h.from.Load() {
+		answer.AppHash[0] ^= 1
+	}
+	return answer, err
+}
+
+// TestLedgerThatGoesAnotherWay: a node whose ledger answers another root than the
+// validators signed ends and says what to do, while it fetches blocks and when it follows.
+func TestLedgerThatGoesAnotherWay(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	doc := document(t, "mman-local-heresy", home)
+	stores := openStores(t, t.TempDir())
+	app := openBook(t, stores)
+	n := run(t, testConfig(home, doc), app, app.data)
+	app.reach(t, 5)
+	for name, from := range map[string]int64{"fetching": 2, "following": math.MaxInt64} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			own := openStores(t, t.TempDir())
+			other := &heretic{book: openBook(t, own)}
+			other.from.Store(from)
+			cfg := testConfig(t.TempDir(), doc)
+			cfg.Peers = []string{n.P2PAddr()}
+			log, told := quiet()
+			cfg.Logger = log
+			follower, err := consensus.New(cfg, other, other.data)
+			require.NoError(t, err)
+			ended := make(chan error, 1)
+			go func() { ended <- follower.Run(t.Context()) }()
+			if name == "following" {
+				<-follower.Ready()
+				require.Eventually(t, func() bool { return !catchesUp(t, follower) }, time.Minute, 50*time.Millisecond)
+				other.from.Store(0)
+			}
+			err = <-ended
+			require.ErrorIs(t, err, mman.ErrCorrupt)
+			require.ErrorContains(t, err, "this node's ledger came to another result than two thirds of the validators: run the version of mman-node that they run, move the store in "+cfg.Home+" away")
+			require.ErrorContains(t, err, "AppHash")
+			require.Contains(t, told.String(), "level=ERROR msg=\"consensus halted\"")
+		})
+	}
+}
+
+// catchesUp reports whether a node fetches blocks still.
+func catchesUp(t *testing.T, n *consensus.Node) bool {
+	t.Helper()
+	status, err := client(t, running{Node: n}).Status(t.Context())
+	return err != nil || status.SyncInfo.CatchingUp
 }
 
 // TestSettingsOfCometBFT pins those that the design names, which CometBFT's defaults

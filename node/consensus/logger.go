@@ -16,6 +16,10 @@ const (
 	// syncMessage is what it logs when no state could be fetched, after which
 	// the node would do nothing for ever.
 	syncMessage = "State sync failed"
+	// blockMessage is what it logs of a block that was fetched and is not valid. It
+	// takes that for the fault of those who sent it and asks others, also when two
+	// thirds of the validators signed the block and this ledger has gone another way.
+	blockMessage = "Error in validation"
 
 	logValueBytes = 512
 	logStackBytes = 8 << 10
@@ -56,10 +60,6 @@ func (l logger) Warn(msg string, keyvals ...any) { l.write(slog.LevelWarn, msg, 
 
 // Error implements log.Logger.
 func (l logger) Error(msg string, keyvals ...any) {
-	if msg != haltMessage && msg != syncMessage {
-		l.write(slog.LevelWarn, msg, keyvals)
-		return
-	}
 	reason := "no reason given"
 	var told []any // all but the stack, which is for developers
 	for i := 0; i+1 < len(keyvals); i += 2 {
@@ -70,13 +70,28 @@ func (l logger) Error(msg string, keyvals ...any) {
 			told = append(told, keyvals[i], keyvals[i+1])
 		}
 	}
-	l.write(slog.LevelDebug, "where consensus halted", keyvals)
-	if msg == syncMessage {
+	switch {
+	case msg == haltMessage, msg == blockMessage && diverges(reason):
+		l.write(slog.LevelDebug, "where consensus halted", keyvals)
+		l.out.Error("consensus halted", attrs(told)...)
+		l.halted(reason)
+	case msg == syncMessage:
 		l.halted(reason + "; no state could be fetched from others: check sync in config.yaml, or join again")
-		return
+	default:
+		l.write(slog.LevelWarn, msg, keyvals)
 	}
-	l.out.Error("consensus halted", attrs(told)...)
-	l.halted(reason)
+}
+
+// diverges reports whether a block is not valid for what this node's own ledger made of
+// the blocks before it. CometBFT looks at that only when two thirds of the validators
+// have signed the block.
+func diverges(reason string) bool {
+	for _, field := range []string{"AppHash", "LastResultsHash", "ConsensusHash", "ValidatorsHash", "NextValidatorsHash"} {
+		if strings.Contains(reason, "wrong Block.Header."+field+".") {
+			return true
+		}
+	}
+	return false
 }
 
 // With implements log.Logger.

@@ -258,11 +258,17 @@ func (n *Node) full(bytes int) error {
 }
 
 // misfit tells that the blocks and the ledger do not belong together, as when
-// one of the databases lost what it had written last. CometBFT says it in a
-// panic of many lines, without a type.
+// one of the databases lost what it had written last, or when this ledger went another
+// way than that of the validators. CometBFT says it in a panic of many lines, without a
+// type.
 func (n *Node) misfit(err error) error {
+	reason := err.Error()
+	if diverges(reason) {
+		return fmt.Errorf("%w: this node's ledger came to another result than two thirds of the validators: run the version of mman-node that they run, move the store in %s away and let the node fetch blocks and ledger again: %s",
+			mman.ErrCorrupt, n.cfg.Home, reason)
+	}
 	for _, sign := range []string{"AppHash does not match AppHash after replay", "is higher than core", "store height >"} {
-		if strings.Contains(err.Error(), sign) {
+		if strings.Contains(reason, sign) {
 			return fmt.Errorf("%w: the ledger and the blocks in %s do not belong together: move its store away and let the node fetch both again", mman.ErrCorrupt, n.cfg.Home)
 		}
 	}
@@ -386,7 +392,7 @@ func (n *Node) broke(err error) {
 
 // halted makes Run return for what consensus ended with.
 func (n *Node) halted(reason string) {
-	n.end(n.because("consensus halted", coded(reason)))
+	n.end(n.because("consensus halted", n.misfit(coded(reason))))
 }
 
 // end makes Run return.
