@@ -19,8 +19,9 @@ const (
 	MaxMarkerData = 1 << 20
 	// MaxPage is the largest number of pairs that one Iterate returns.
 	MaxPage = 4096
-	// KeepHeights is how many of the latest committed heights can be read,
-	// proved and returned to.
+	// KeepHeights is how many of the latest committed heights can be read, proved
+	// and returned to. After a start only two of them can be read and proved, the
+	// others as blocks come.
 	KeepHeights = 16
 )
 

@@ -39,6 +39,14 @@ func (n *network) load(t *testing.T, rpcs func() []string) (stop func()) {
 	return stop
 }
 
+// loaded returns how many transfers of load the ledger has.
+func (n *network) loaded(t *testing.T, c *chain.Client) uint64 {
+	t.Helper()
+	a, err := c.Account(t.Context(), n.Consumers[0].Address)
+	require.NoError(t, err)
+	return a.Sequence
+}
+
 // batch is how many transfers wait for a block at a time.
 const batch = 20
 

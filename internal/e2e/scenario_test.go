@@ -46,6 +46,8 @@ func TestScenario(t *testing.T) {
 		st, err := watch.Status(ctx)
 		return st.Height > 2*params.EpochBlocks+4, err
 	})
+	alone := n.loaded(t, watch)
+	require.Positive(t, alone, "transfers before the fifth came")
 	fifth := filepath.Join(t.TempDir(), "fifth")
 	joined := run(t, fifth, "join", "--home", fifth, "-o", "json", all[0], all[1])
 	require.Zero(t, joined.code, "%s", &joined.errs)
@@ -74,6 +76,9 @@ func TestScenario(t *testing.T) {
 		return st.IsVoting, err
 	})
 
+	whileJoining := n.loaded(t, watch) - alone
+	require.Positive(t, whileJoining, "transfers while the fifth joined")
+
 	// Kills, and in the midst of them the equivocation.
 	last := n.Validators[3]
 	before, err := watch.Validator(t.Context(), last.Address)
@@ -91,6 +96,8 @@ func TestScenario(t *testing.T) {
 		n.await(t, victim, 1)
 		<-next
 	}
+	whileKilled := n.loaded(t, watch) - whileJoining - alone
+	require.Positive(t, whileKilled, "transfers while validators were killed")
 	slashed(t, watch, v, before)
 
 	st, err = watch.Status(t.Context())
@@ -103,7 +110,8 @@ func TestScenario(t *testing.T) {
 	stop()
 	first, heights := watched()
 	quit(t, five)
-	t.Logf("G7: a fifth joined by its state under load; %d kills, %d heights from %d on, at each of them the supply was conserved", kills, heights, first)
+	t.Logf("G7: a fifth joined by its state while %d transfers came; %d kills while %d came, %d heights from %d on, at each of them the supply was conserved",
+		whileJoining, kills, whileKilled, heights, first)
 }
 
 // watch asks a node for the supply at every height until the returned function is
