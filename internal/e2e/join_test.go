@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -39,6 +41,16 @@ func TestJoin(t *testing.T) {
 	refusedJoin(2, []string{"--trust", "HEIGHT:HASH"}, rpc, "--trust", "12")
 	refusedJoin(1, []string{"block 1", "--trust"}, rpc, "--trust", "1:"+someHash)
 	refusedJoin(4, []string{"not reachable"}, "http://127.0.0.1:9")
+	known := filepath.Join(n.Validators[0].Home, "genesis.json")
+	other := n.Genesis
+	other.ChainID = "mman-local-other"
+	otherFile := filepath.Join(t.TempDir(), "genesis.json")
+	encoded, err := other.Encode()
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(otherFile, encoded, 0o600))
+	refusedJoin(1, []string{rpc, "mman-local-other"}, rpc, "--genesis", otherFile)
+	refusedJoin(4, []string{"--genesis", "no such file"}, rpc, "--genesis", otherFile+".none")
+	refusedJoin(2, []string{"--peers", "id@host:port"}, rpc, "--peers", "127.0.0.1:26656")
 
 	send := func() uint64 {
 		ask(t, me, 0, "send", someone(), "1MAN")
@@ -48,11 +60,13 @@ func TestJoin(t *testing.T) {
 	}
 	for send() < 2*params.EpochBlocks+4 {
 	}
-	j := run(t, newcomer, "join", "--home", newcomer, "-o", "json", rpc, n.running[n.Validators[1]].Running.RPC)
+	nowhere := strings.Repeat("0a", 20) + "@127.0.0.1:9"
+	j := run(t, newcomer, "join", "--home", newcomer, "-o", "json", rpc, n.running[n.Validators[1]].Running.RPC, "--genesis", known, "--peers", nowhere)
 	require.Zero(t, j.code, "%s", &j.errs)
 	joined := object(t, j.out.Bytes())
 	require.NotEmpty(t, joined["trust"])
-	require.Len(t, joined["peers"], 2)
+	require.Len(t, joined["peers"], 3)
+	require.Contains(t, joined["peers"], nowhere)
 	refusedAgain := run(t, newcomer, "join", "--home", newcomer, rpc)
 	require.Equal(t, 1, refusedAgain.code)
 	oneSentence(t, refusedAgain.errs.String(), "already", "--home")

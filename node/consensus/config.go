@@ -263,15 +263,21 @@ func (c Config) validAddresses() error {
 		}
 	}
 	for _, peer := range c.Peers {
-		id, addr, ok := strings.Cut(peer, "@")
-		if !ok || len(id) != 2*p2p.IDByteLength || strings.Trim(id, "0123456789abcdef") != "" {
-			return fmt.Errorf("%w: peer %.100q: write id@host:port with an id of %d hex digits", mman.ErrInvalid, peer, 2*p2p.IDByteLength)
-		}
-		if _, err := hostPort(addr, "peer "+id); err != nil {
+		if err := ValidPeer(peer); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// ValidPeer reports an address that is not id@host:port, as mman.ErrInvalid.
+func ValidPeer(peer string) error {
+	id, addr, ok := strings.Cut(peer, "@")
+	if !ok || len(id) != 2*p2p.IDByteLength || strings.Trim(id, "0123456789abcdef") != "" {
+		return fmt.Errorf("%w: peer %.100q: write id@host:port with an id of %d hex digits", mman.ErrInvalid, peer, 2*p2p.IDByteLength)
+	}
+	_, err := hostPort(addr, "peer "+id)
+	return err
 }
 
 // hostPort checks an address and returns it without its scheme.

@@ -47,22 +47,30 @@ another node the home joins that node's network: start it with --peers and
 	return cmd
 }
 
-// initFrom makes a home on the network of a genesis file.
-func (p *program) initFrom(home, file string) error {
+// genesisFrom reads a genesis file.
+func genesisFrom(file string) (doc genesis.Document, err error) {
 	info, err := os.Stat(file)
 	if err != nil {
-		return fmt.Errorf("%w: --genesis: %w", mman.ErrNotFound, err)
+		return doc, fmt.Errorf("%w: --genesis: %w", mman.ErrNotFound, err)
 	}
 	if !info.Mode().IsRegular() || info.Size() > genesis.MaxBytes {
-		return console.Wrong("--genesis %s is not a file of at most %d bytes", file, genesis.MaxBytes)
+		return doc, console.Wrong("--genesis %s is not a file of at most %d bytes", file, genesis.MaxBytes)
 	}
 	b, err := os.ReadFile(file) //nolint:gosec // the user names it
 	if err != nil {
-		return fmt.Errorf("%w: --genesis: %w", mman.ErrDenied, err)
+		return doc, fmt.Errorf("%w: --genesis: %w", mman.ErrDenied, err)
 	}
-	doc, err := genesis.Decode(b)
+	if doc, err = genesis.Decode(b); err != nil {
+		return doc, fmt.Errorf("--genesis %s: %w: get that of the network again: any of its nodes has it", file, err)
+	}
+	return doc, nil
+}
+
+// initFrom makes a home on the network of a genesis file.
+func (p *program) initFrom(home, file string) error {
+	doc, err := genesisFrom(file)
 	if err != nil {
-		return fmt.Errorf("--genesis %s: %w: get that of the network again: any of its nodes has it", file, err)
+		return err
 	}
 	address, _, err := node.Prepare(home, "node")
 	if err != nil {

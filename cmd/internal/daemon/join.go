@@ -23,15 +23,18 @@ import (
 const mostBootstrap = 16
 
 func (p *program) join() *cobra.Command {
-	var home, trust string
+	var home, trust, file string
+	var peers []string
 	cmd := &cobra.Command{
 		Use: "join RPC...", Short: "Make a home on the network of running nodes", Args: console.Args(1, consensus.MaxServers, "RPC..."),
 		Long: `join asks running nodes for the genesis of their network, its peers and one of its
 latest blocks, and makes a home with them. The node then fetches the ledger as it
 was at the end of an epoch, which a light client checks against that block, and
 the blocks after it. Name more than one RPC, of different owners: they must agree.
-Who trusts none of them names a block with --trust, learned from elsewhere.`,
-		Example: "  mman-node join http://127.0.0.1:26657 --home /tmp/two\n  mman-node join http://one:26657 http://two:26657 --trust 81200:5f3c…",
+Who trusts none of them names a block with --trust, and the network's genesis with
+--genesis, both learned from elsewhere; nodes of another genesis are refused. --peers
+names nodes of the ledger beside those that the RPCs name.`,
+		Example: "  mman-node join http://127.0.0.1:26657 --home /tmp/two\n  mman-node join http://one:26657 http://two:26657 --trust 81200:5f3c… --genesis genesis.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := p.resolveHome(&home); err != nil {
 				return err
@@ -39,8 +42,20 @@ Who trusts none of them names a block with --trust, learned from elsewhere.`,
 			if old, err := node.ReadGenesis(home); err == nil {
 				return fmt.Errorf("%w: %s is the home of %s already; use an empty --home", mman.ErrExists, home, old.ChainID)
 			}
-			v, err := visit(cmd.Context(), args, trust)
-			if err != nil {
+			v := visited{peers: peers}
+			for _, peer := range peers {
+				if err := consensus.ValidPeer(peer); err != nil {
+					return console.Wrong("--peers: %w", err)
+				}
+			}
+			if file != "" {
+				doc, err := genesisFrom(file)
+				if err != nil {
+					return err
+				}
+				v.genesis = &doc
+			}
+			if err := v.visit(cmd.Context(), args, trust); err != nil {
 				return err
 			}
 			return p.settleIn(home, v)
@@ -48,37 +63,39 @@ Who trusts none of them names a block with --trust, learned from elsewhere.`,
 	}
 	homeFlag(cmd, &home)
 	cmd.Flags().StringVar(&trust, "trust", "", "HEIGHT:HASH of a block to believe (default: the latest of the first RPC)")
+	cmd.Flags().StringVar(&file, "genesis", "", "genesis file of the network (default: that of the first RPC)")
+	cmd.Flags().StringSliceVar(&peers, "peers", nil, "further nodes of the ledger, id@host:port")
 	return cmd
 }
 
 // visited is what the nodes of a network say of it.
 type visited struct {
-	genesis          genesis.Document
+	genesis          *genesis.Document // nil before the first of them said it
 	peers, bootstrap []string
 	sync             *consensus.Sync // nil when no epoch has ended yet
 }
 
 // visit asks all RPCs and refuses when they disagree.
-func visit(ctx context.Context, rpcs []string, trust string) (v visited, err error) {
+func (v *visited) visit(ctx context.Context, rpcs []string, trust string) (err error) {
 	s := consensus.Sync{}
 	if trust != "" {
 		if s, err = parseTrust(trust); err != nil {
-			return v, err
+			return err
 		}
 	}
 	for i, rpc := range rpcs {
 		c, err := chain.New(rpc)
 		if err != nil {
-			return v, err
+			return err
 		}
 		defer c.Close()
 		if i == 0 {
 			if err := v.found(ctx, c, &s); err != nil {
-				return v, err
+				return err
 			}
 		}
 		if err := v.compare(ctx, c, s); err != nil {
-			return v, err
+			return err
 		}
 		s.Servers = append(s.Servers, c.URL())
 	}
@@ -86,7 +103,7 @@ func visit(ctx context.Context, rpcs []string, trust string) (v visited, err err
 	if trust != "" || s.Height > v.genesis.Params.EpochBlocks+2 {
 		v.sync = &s
 	}
-	return v, nil
+	return nil
 }
 
 // parseTrust reads HEIGHT:HASH.
@@ -101,10 +118,14 @@ func parseTrust(text string) (s consensus.Sync, err error) {
 	return s, nil
 }
 
-// found reads the genesis, and the block to trust unless one is given.
+// found reads the genesis and the block to trust, unless they are given.
 func (v *visited) found(ctx context.Context, c *chain.Client, s *consensus.Sync) (err error) {
-	if v.genesis, err = c.Genesis(ctx); err != nil {
-		return fmt.Errorf("genesis of %s: %w", c.URL(), err)
+	if v.genesis == nil {
+		doc, err := c.Genesis(ctx)
+		if err != nil {
+			return fmt.Errorf("genesis of %s: %w", c.URL(), err)
+		}
+		v.genesis = &doc
 	}
 	if s.Height > 0 {
 		return nil
@@ -145,7 +166,11 @@ func (v *visited) compare(ctx context.Context, c *chain.Client, s consensus.Sync
 	if err != nil {
 		return err
 	}
-	v.peers = append(v.peers, meet(st.Meet, c.URL()))
+	at := meet(st.Meet, c.URL())
+	if err := consensus.ValidPeer(at); err != nil {
+		return fmt.Errorf("%s says where its ledger is reached: %w", c.URL(), err)
+	}
+	v.peers = append(v.peers, at)
 	nodes, err := c.Bootstrap(ctx)
 	if err != nil {
 		return err
@@ -189,7 +214,7 @@ func (p *program) settleIn(home string, v visited) error {
 	if err := cfg.Save(); err != nil {
 		return err
 	}
-	if err := node.WriteGenesis(home, v.genesis); err != nil { // last: it makes the folder a home
+	if err := node.WriteGenesis(home, *v.genesis); err != nil { // last: it makes the folder a home
 		return err
 	}
 	answer := map[string]any{"chain_id": v.genesis.ChainID, "home": home, "account": address, "peers": v.peers}
