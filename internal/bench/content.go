@@ -57,6 +57,7 @@ const (
 const (
 	howBulk    = "bulk"
 	howBitswap = "bitswap"
+	howFetch   = "fetch"
 	howStock   = "stock"
 	howRaw     = "raw"
 )
@@ -80,6 +81,8 @@ const (
 //	                            is Bitswap in the same run
 //	bitswap_tcp, bitswap_quic   MB/s of Bitswap through a DagReader into the same,
 //	                            with our settings; the reference is the raw stream
+//	bitswap_fetch_tcp, …        the same block by block, as nodes fetch, without a
+//	                            reader; the reference is Bitswap through one
 //	stock_tcp, stock_quic       the same with Bitswap's own settings, as in kubo
 //	bulk_tcp_of_stock, …        bulk beside these
 //	raw_tcp, raw_quic           MB/s of bytes that nobody hashes or stores
@@ -156,7 +159,7 @@ func Content(ctx context.Context, o ContentOptions) (_ *Report, err error) {
 func (r *Report) moved(ctx context.Context, h *holder, dir, wire string, rounds int) (map[string]fetched, error) {
 	rate, all := map[string]fetched{}, map[string][]float64{}
 	for range rounds {
-		for _, how := range []string{howRaw, howBulk, howBitswap, howStock} {
+		for _, how := range []string{howRaw, howBulk, howBitswap, howFetch, howStock} {
 			into := filepath.Join(dir, "fetcher")
 			got, err := h.fetch(ctx, into, wire, how)
 			if err := errors.Join(err, os.RemoveAll(into)); err != nil {
@@ -169,6 +172,7 @@ func (r *Report) moved(ctx context.Context, h *holder, dir, wire string, rounds 
 	}
 	r.set("bulk_"+wire, "MB/s", rate[howBulk].Rate, rate[howBitswap].Rate)
 	r.set("bitswap_"+wire, "MB/s", rate[howBitswap].Rate, rate[howRaw].Rate)
+	r.set("bitswap_fetch_"+wire, "MB/s", rate[howFetch].Rate, rate[howBitswap].Rate)
 	r.set("stock_"+wire, "MB/s", rate[howStock].Rate, rate[howRaw].Rate)
 	r.set("bulk_"+wire+"_of_stock", "MB/s", rate[howBulk].Rate, rate[howStock].Rate)
 	r.set("raw_"+wire, "MB/s", rate[howRaw].Rate, 0)
@@ -588,6 +592,10 @@ func Fetch(ctx context.Context, o FetchOptions, stdout io.Writer) (err error) {
 		}, transfers())
 	case howBitswap, howStock:
 		err = p.fetchBitswap(ctx, root)
+	case howFetch:
+		if _, err = p.swap.Fetch(ctx, root, manyBytes); err == nil {
+			err = p.public.Sync()
+		}
 	default:
 		err = fmt.Errorf("%w: --how %.20q", mman.ErrInvalid, o.How)
 	}

@@ -67,7 +67,7 @@ func (p *program) benchFetch() *cobra.Command {
 	cmd.Flags().StringVar(&o.Dir, "dir", "", "folder of the database")
 	cmd.Flags().StringVar(&o.From, "from", "", "the holder's address")
 	cmd.Flags().StringVar(&o.Root, "root", "", "the file's CID")
-	cmd.Flags().StringVar(&o.How, "how", "", "bulk, bitswap, stock or raw")
+	cmd.Flags().StringVar(&o.How, "how", "", "bulk, bitswap, fetch, stock or raw")
 	cmd.Flags().Uint64Var(&o.Bytes, "size", 1<<30, "bytes of the file")
 	cmd.Flags().IntVar(&o.Sender, "sender", 0, "process of the holder")
 	return cmd
