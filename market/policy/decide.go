@@ -113,17 +113,15 @@ func (g *Program) groups(i int, r Rule, c *condition.Condition) error {
 }
 
 // ChoosesAlgorithms reports whether the policy says what may be computed: it lists the
-// algorithms, holds their output back, or everybody who is allowed meets a rule that
-// reads algorithm.*. Without that, whoever may compute on data may print it whole.
+// algorithms, holds their output back, or allows nothing but by rules that read
+// algorithm.*. Without that, whoever may compute on data may print it whole: what some
+// rule does not deny, anybody can write and publish.
 func (g *Program) ChoosesAlgorithms() bool {
 	if len(g.policy.Algorithms) > 0 || g.policy.Release != nil {
 		return true
 	}
 	for i, r := range g.policy.Rules {
-		switch describes := g.code>>i&1 == 1; {
-		case g.policy.Default == Allow && r.Effect == Deny && describes && len(r.Accounts) == 0:
-			return true
-		case g.policy.Default != Allow && r.Effect == Allow && !describes:
+		if describes := g.code>>i&1 == 1; r.Effect == Allow && !describes {
 			return false
 		}
 	}

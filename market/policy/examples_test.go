@@ -74,12 +74,12 @@ func TestExamples(t *testing.T) {
 			{"request: {accepts: [attribution, {delete_after: 720h}]}", "deny obligations"},
 		},
 		"sealed-data": {
-			{"{algorithm: {supplied: false}, request: {accepts: [attribution]}}", "allow default +no-egress"},
-			{"{algorithm: {supplied: true}, request: {accepts: [attribution]}}", "deny known-code"},
-			{"{algorithm: {supplied: true}, reputation: 10, request: {accepts: [attribution]}}", "allow default +no-egress"},
-			{"{phase: run, algorithm: {}, run: {output_bytes: 1048576}}", "allow default"},
-			{"{phase: run, algorithm: {}, run: {output_bytes: 1048577}}", "deny no-egress"},
-			{"{phase: run, algorithm: {}, run: {egress_bytes: 1}}", "deny no-egress"},
+			{"{algorithm: {supplied: false}, request: {accepts: [attribution]}}", "allow known-code +no-egress"},
+			{"{algorithm: {supplied: true}, request: {accepts: [attribution]}}", "deny default"},
+			{"{algorithm: {supplied: true}, reputation: 10, request: {accepts: [attribution]}}", "allow known-code +no-egress"},
+			{"{phase: run, algorithm: {}, run: {output_bytes: 1048576}, match: {known-code: true}}", "allow known-code"},
+			{"{phase: run, algorithm: {}, run: {output_bytes: 1048577}, match: {known-code: true}}", "deny no-egress"},
+			{"{phase: run, algorithm: {}, run: {egress_bytes: 1}, match: {known-code: true}}", "deny no-egress"},
 		},
 		"open-source": {
 			{"algorithm: {attributes: {licence: MIT, author: me}}", "allow open"},

@@ -134,7 +134,7 @@ func TestChoosesAlgorithms(t *testing.T) {
 		"everything":               {policy.Policy{Default: policy.Allow}, false},
 		"a list":                   {policy.Policy{Default: policy.Allow, Algorithms: listed}, true},
 		"held back":                {policy.Policy{Default: policy.Allow, Release: &resources.Release{}}, true},
-		"some are denied":          {policy.Policy{Default: policy.Allow, Rules: []policy.Rule{rule(policy.Deny, "algorithm.supplied")}}, true},
+		"some are denied":          {policy.Policy{Default: policy.Allow, Rules: []policy.Rule{rule(policy.Deny, "algorithm.supplied")}}, false},
 		"denied to one account":    {policy.Policy{Default: policy.Allow, Rules: []policy.Rule{rule(policy.Deny, "algorithm.supplied", mman.Address{1})}}, false},
 		"something else is denied": {policy.Policy{Default: policy.Allow, Rules: []policy.Rule{rule(policy.Deny, "request.wall_ms > 5")}}, false},
 		"allowed twice":            {policy.Policy{Default: policy.Allow, Rules: []policy.Rule{rule(policy.Allow, "algorithm.supplied")}}, false},

@@ -313,14 +313,25 @@ func (l Listing) validate() error {
 	return l.Price.Validate(l.Manifest.Kind, l.Manifest.Facet)
 }
 
+// sealed reports whether it is a dataset that is computed on where it lies.
+func (l Listing) sealed() bool { return l.Private && l.Manifest.Kind == resources.KindDataset }
+
+// capped returns the listing with a bound of what a run over a private dataset may
+// print, by default what any run may: a request could ask for more.
+func (l Listing) capped() Listing {
+	if l.sealed() && !l.AnyAlgorithm && l.Policy.Limits.OutputBytes == 0 {
+		l.Policy.Limits.OutputBytes = resources.DefaultLimits().OutputBytes
+	}
+	return l
+}
+
 // chosen refuses a private dataset whose policy lets everything be computed on it, which
 // is to hand it out: cat is an algorithm.
 func (l Listing) chosen() error {
-	sealed := l.Private && l.Manifest.Kind == resources.KindDataset
 	switch {
-	case !sealed && l.AnyAlgorithm:
+	case !l.sealed() && l.AnyAlgorithm:
 		return fmt.Errorf("%w: resource.any_algorithm: only a private dataset is computed on where it lies", mman.ErrInvalid)
-	case !sealed || l.AnyAlgorithm:
+	case !l.sealed() || l.AnyAlgorithm:
 		return nil
 	}
 	program, err := l.Policy.Compile()
@@ -328,7 +339,7 @@ func (l Listing) chosen() error {
 		return err
 	}
 	if !program.ChoosesAlgorithms() {
-		return fmt.Errorf("%w: %q is private and its policy lets any algorithm see it, one that prints it whole too: list those that may under policy.algorithms, describe them by a rule on algorithm.*, hold output back by policy.release, or say resource.any_algorithm: true", mman.ErrPolicy, l.Manifest.Name)
+		return fmt.Errorf("%w: %q is private and its policy lets any algorithm see it, one that prints it whole too: list those that may under policy.algorithms, describe them by default: deny and rules on algorithm.* that allow, hold output back by policy.release, or say resource.any_algorithm: true", mman.ErrPolicy, l.Manifest.Name)
 	}
 	return nil
 }

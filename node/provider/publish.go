@@ -172,7 +172,7 @@ func (p *Provider) publish(ctx context.Context, l Listing) (Published, error) {
 	if err := p.capable(l.Manifest.Kind, l.Manifest.Facet, l.Manifest.Attributes); err != nil {
 		return fail(err)
 	}
-	l, err := p.recognise(ctx, l)
+	l, err := p.recognise(ctx, l.capped())
 	if err != nil {
 		return fail(err)
 	}

@@ -572,9 +572,19 @@ func TestPrivateDataChoosesItsAlgorithms(t *testing.T) {
 	_, err = l.Publish(t.Context(), terms)
 	require.ErrorIs(t, err, mman.ErrPolicy)
 	require.ErrorContains(t, err, "any_algorithm")
-	terms.Policy.Rules = []policy.Rule{{ID: "published", Effect: policy.Deny, Phase: policy.PhaseMatch, When: "algorithm.supplied"}}
+	rule := policy.Rule{ID: "published", Effect: policy.Deny, Phase: policy.PhaseMatch, When: "algorithm.supplied"}
+	terms.Policy.Rules = []policy.Rule{rule}
 	_, err = l.Publish(t.Context(), terms)
+	require.ErrorIs(t, err, mman.ErrPolicy, "anybody can publish what prints it")
+	rule.Effect, rule.When = policy.Allow, `"reviewed=yes" in algorithm.attributes`
+	terms.Policy.Default, terms.Policy.Rules = policy.Deny, []policy.Rule{rule}
+	described, err := l.Publish(t.Context(), terms)
 	require.NoError(t, err)
+	require.Equal(t, uint64(16<<20), l.chain.offers[described.Offer].Policy.Limits.OutputBytes, "no request raises it")
+	terms.Policy.Limits.OutputBytes = 1 << 30
+	described, err = l.Publish(t.Context(), terms)
+	require.NoError(t, err)
+	require.Equal(t, uint64(1<<30), l.chain.offers[described.Offer].Policy.Limits.OutputBytes, "its owner does")
 	open := listing(t, resources.KindDataset, "open", false, []byte("open"))
 	_, err = l.Publish(t.Context(), open)
 	require.NoError(t, err, "what is public is read anyway")

@@ -23,7 +23,7 @@ func TestPolicyCheck(t *testing.T) {
 
 	fine := file("fine.yaml", "{algorithm: {}, request: {accepts: [attribution]}}")
 	out := p.says(t, "policy", "check", sealed, "--against", fine)
-	require.Contains(t, out, `Answer: allow, by rule "default"; while the work runs these are decided: no-egress; the consumer takes on attribution.`)
+	require.Contains(t, out, `Answer: allow, by rule "known-code"; while the work runs these are decided: no-egress; the consumer takes on attribution.`)
 	denied := p.json(t, 3, "policy", "check", sealed, "--against", file("out.yaml", "{phase: run, algorithm: {}, run: {output_bytes: 2000000}}"))
 	require.Equal(t, "no-egress", part(t, denied, "answer")["rule"])
 	require.Len(t, denied["verdicts"], 2)

@@ -38,7 +38,7 @@ func TestDataset(t *testing.T) {
 	write("open.csv", text.String())
 	write("sealed.jsonl", `{"iris":"blue","secret":"x"}`+"\n")
 	lent := operator.json(t, 0, "resource", "add", write("open.yaml", "resource: {kind: dataset, facet: file, name: Birds, licence: CC0-1.0, source: a walk, content: open.csv}\npolicy: {default: allow}\nprice: {per_lease: 0.01MAN}\n"))
-	operator.json(t, 0, "resource", "add", write("sealed.yaml", "resource: {kind: dataset, facet: file, name: Eyes, content: sealed.jsonl, private: true}\npolicy: {default: allow, rules: [{id: written, effect: deny, when: algorithm.supplied}]}\nprice: {per_lease: 0.01MAN}\n"))
+	operator.json(t, 0, "resource", "add", write("sealed.yaml", "resource: {kind: dataset, facet: file, name: Eyes, content: sealed.jsonl, private: true}\npolicy: {default: deny, rules: [{id: reviewed, effect: allow, when: '\"reviewed=yes\" in algorithm.attributes'}]}\nprice: {per_lease: 0.01MAN}\n"))
 	require.Contains(t, operator.fails(t, 1, "resource", "add", write("bad.yaml", "resource: {kind: dataset, facet: file, name: Eyes, content: sealed.jsonl, sample: 9}\npolicy: {default: allow}\n")), "at most 8")
 
 	whole := operator.fails(t, 3, "resource", "add", write("bad.yaml", "resource: {kind: dataset, facet: file, name: Eyes, content: sealed.jsonl, private: true}\npolicy: {default: allow}\n"))
