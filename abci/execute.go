@@ -84,11 +84,12 @@ func (e *execution) run(txs [][]byte) error {
 		return fmt.Errorf("fees of block %d: %w", e.header.Height, err)
 	}
 	for _, m := range e.routes.modules {
-		ctx := e.context(e.state, &events)
-		ctx.Consensus = e.consensus
-		if err := m.EndBlock(ctx); err != nil {
+		if err := m.EndBlock(e.context(e.state, &events)); err != nil {
 			return fmt.Errorf("end of block %d in %s: %w", e.header.Height, m.Name(), err)
 		}
+	}
+	if err := e.routes.elector.Elect(e.context(e.state, &events), e.consensus); err != nil {
+		return fmt.Errorf("election in block %d: %w", e.header.Height, err)
 	}
 	e.out.events, e.out.updates, e.out.aside = wireEvents(events), e.consensus.Updates, e.consensus.Aside
 	return nil

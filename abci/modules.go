@@ -27,13 +27,18 @@ type Module interface {
 	InitGenesis(ctx *block.Context, doc genesis.Document) error
 	// Execute runs one message. What it wrote is dropped when it fails.
 	Execute(ctx *block.Context, msg tx.Msg) error
-	// EndBlock does what is due at this height, a bounded part of it. Only the
-	// module stake uses the context's Consensus.
+	// EndBlock does what is due at this height, a bounded part of it.
 	EndBlock(ctx *block.Context) error
 	// Invariants checks the module's whole state; mman.ErrInvariant.
 	Invariants(r state.Reader) error
 
 	Querier
+}
+
+// Elector is the one module that is told what the validators did and changes their power.
+type Elector interface {
+	// Elect ends the block after EndBlock of all modules.
+	Elect(ctx *block.Context, c *block.Consensus) error
 }
 
 // Querier answers questions about committed state.
@@ -70,15 +75,22 @@ func (d challenges) Drawn(r state.Reader, fixed uint64) (uint64, mman.Hash, bool
 // routes finds the module of a message or of a question.
 type routes struct {
 	modules  []Module
+	elector  Elector
 	messages map[string]Module
 	nouns    map[string]Querier
 }
 
 // newRoutes makes the tables. Every message that the envelope knows has one
-// module; a gap or an overlap is an error of the wiring.
+// module, and one elects; a gap or an overlap is an error of the wiring.
 func newRoutes(modules []Module) (routes, error) {
 	r := routes{modules: modules, messages: map[string]Module{}, nouns: map[string]Querier{}}
 	for _, m := range modules {
+		if e, ok := m.(Elector); ok {
+			if r.elector != nil {
+				return routes{}, fmt.Errorf("%w: two modules elect validators", mman.ErrInternal)
+			}
+			r.elector = e
+		}
 		for _, u := range m.Messages() {
 			if _, taken := r.messages[u]; taken {
 				return routes{}, fmt.Errorf("%w: two modules execute %s", mman.ErrInternal, u)
@@ -91,6 +103,9 @@ func newRoutes(modules []Module) (routes, error) {
 			}
 			r.nouns[n] = m
 		}
+	}
+	if r.elector == nil {
+		return routes{}, fmt.Errorf("%w: no module elects validators", mman.ErrInternal)
 	}
 	return r, nil
 }

@@ -46,8 +46,6 @@ type Context struct {
 	State state.Writer
 	// Events collects what happened, in order.
 	Events *[]Event
-	// Consensus is what validators did; nil outside of EndBlock.
-	Consensus *Consensus
 }
 
 // ConsensusAddress names a validator in consensus: the first 20 bytes of

@@ -12,42 +12,46 @@ import (
 	"github.com/limboid/massive-man/abci/state"
 )
 
-// EndBlock punishes what was proven, counts who signed, lets stake go whose
+// EndBlock has nothing due: Elect does it.
+func (Module) EndBlock(*block.Context) error { return nil }
+
+// Elect punishes what was proven, counts who signed, lets stake go whose
 // time has come, and at the end of an epoch shares out fees, jails the absent
 // and elects.
-func (m Module) EndBlock(ctx *block.Context) error {
-	for _, e := range ctx.Consensus.Misbehavior {
-		if err := m.punish(ctx, e); err != nil {
+func (m Module) Elect(ctx *block.Context, c *block.Consensus) error {
+	for _, e := range c.Misbehavior {
+		if err := m.punish(ctx, c.Proposer, e); err != nil {
 			return err
 		}
 	}
-	t, err := decodeTally(ctx.Consensus.Aside)
+	t, err := decodeTally(c.Aside)
 	if err != nil {
 		return err
 	}
-	if t, err = t.count(ctx.Consensus.Votes); err != nil {
+	if t, err = t.count(c.Votes); err != nil {
 		return err
 	}
 	if err := m.mature(ctx); err != nil {
 		return err
 	}
 	if !epochEnds(ctx) {
-		ctx.Consensus.Aside, err = t.encode()
+		c.Aside, err = t.encode()
 		return err
 	}
-	ctx.Consensus.Aside = nil
+	c.Aside = nil
 	if err := m.reward(ctx, t); err != nil {
 		return err
 	}
 	if err := m.judge(ctx, t); err != nil {
 		return err
 	}
-	return elect(ctx)
+	c.Updates, err = elect(ctx)
+	return err
 }
 
 // punish slashes and tombstones the validator that evidence names, once, and
 // pays who reported it.
-func (m Module) punish(ctx *block.Context, e block.Misbehavior) error {
+func (m Module) punish(ctx *block.Context, proposer block.ConsensusAddress, e block.Misbehavior) error {
 	operator, ok, err := byKey(ctx.State, e.Validator)
 	if err != nil || !ok {
 		return err // its stake is gone, and so is its record
@@ -61,7 +65,7 @@ func (m Module) punish(ctx *block.Context, e block.Misbehavior) error {
 	if err != nil {
 		return err
 	}
-	reward, err := report(ctx, operator, cut)
+	reward, err := report(ctx, proposer, operator, cut)
 	if err != nil {
 		return err
 	}
@@ -70,8 +74,8 @@ func (m Module) punish(ctx *block.Context, e block.Misbehavior) error {
 
 // report gives its part of what was slashed to the stake of the validator whose
 // block proves the fault. The culprit earns nothing by accusing itself.
-func report(ctx *block.Context, culprit mman.Address, cut mman.Amount) (mman.Amount, error) {
-	operator, ok, err := byKey(ctx.State, ctx.Consensus.Proposer)
+func report(ctx *block.Context, proposer block.ConsensusAddress, culprit mman.Address, cut mman.Amount) (mman.Amount, error) {
+	operator, ok, err := byKey(ctx.State, proposer)
 	if err != nil || !ok || operator == culprit {
 		return 0, err
 	}
@@ -330,9 +334,9 @@ type candidate struct {
 }
 
 // elect gives power to the validators with the most active stake and takes it
-// from the others. When nobody can be elected, all stays as it is: a chain
+// from the others, and returns the changes. When nobody can be elected, all stays as it is: a chain
 // without validators would be dead.
-func elect(ctx *block.Context) error {
+func elect(ctx *block.Context) (updates []block.Update, err error) {
 	var all []candidate
 	if err := validators().Each(ctx.State, nil, func(key []byte, v Validator) error {
 		c := candidate{operator: mman.Address(key), record: v}
@@ -346,14 +350,14 @@ func elect(ctx *block.Context) error {
 		all = append(all, c)
 		return err
 	}); err != nil {
-		return err
+		return nil, err
 	}
 	slices.SortFunc(all, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(b.power, a.power), slices.Compare(a.operator[:], b.operator[:]))
 	})
 	if len(all) == 0 || all[0].power == 0 {
 		ctx.Emit("election_failed", "candidates", strconv.Itoa(len(all)))
-		return nil
+		return nil, nil
 	}
 	for i, c := range all {
 		if uint64(i) >= ctx.Params.MaxValidators {
@@ -363,13 +367,13 @@ func elect(ctx *block.Context) error {
 			continue
 		}
 		c.record.Power = c.power
-		ctx.Consensus.Updates = append(ctx.Consensus.Updates, block.Update{Key: c.record.Key, Power: c.power})
+		updates = append(updates, block.Update{Key: c.record.Key, Power: c.power})
 		ctx.Emit("power", "validator", c.operator.ValidatorString(), "power", strconv.FormatUint(c.power, 10))
 		if err := put(ctx.State, c.operator, c.record); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return updates, nil
 }
 
 // eligible returns the power that a validator's stake buys, 0 when it may not
