@@ -54,9 +54,8 @@ type Client struct {
 	leases  *LeaseBook
 	liars   *blocks.Liars
 
-	mu    sync.Mutex
-	net   *network             // nil until it is needed
-	store *content.PublicStore // of net; in memory, unless Fetch says otherwise
+	mu  sync.Mutex
+	net *network // nil until it is needed
 }
 
 // manifestTime is how long a manifest is waited for: it is small, and somebody
@@ -188,10 +187,7 @@ func (c *Client) assemble(ctx context.Context, host *p2p.Host) (*network, error)
 	bcfg := blocks.Default()
 	bcfg.Now, bcfg.After, bcfg.Logger, bcfg.Liars = c.cfg.Now, c.cfg.After, c.log, c.liars
 	ccfg.Bulk = blocks.Bulk(host, disc, bcfg)
-	if c.store == nil {
-		c.store = content.NewPublicStore(content.Memory())
-	}
-	service, err := content.New(life, host, c.store, disc, ccfg)
+	service, err := content.New(life, host, content.NewPublicStore(content.Memory()), disc, ccfg)
 	if err != nil {
 		stop()
 		return nil, errors.Join(err, disc.Close())

@@ -36,8 +36,7 @@ const oneGo = 4 << 20
 
 // OpenRemote opens the public file root, or the one behind the manifest root, without
 // fetching it. ctx bounds every later read. What comes is kept in a folder below dir
-// until Close. Private content is mman.ErrNotPublic. As with Fetch, a Client does it
-// once.
+// until Close. Private content is mman.ErrNotPublic.
 func (c *Client) OpenRemote(ctx context.Context, root mman.CID, dir string) (_ *Remote, err error) {
 	r := &Remote{moved: new(atomic.Uint64)}
 	if r.spool, err = spool.Open(filepath.Join(dir, "read-"+root.String()), r.moved.Store); err != nil {
@@ -50,10 +49,11 @@ func (c *Client) OpenRemote(ctx context.Context, root mman.CID, dir string) (_ *
 			err = errors.Join(err, r.spool.Remove())
 		}
 	}()
-	n, err := c.joinWith(ctx, r.spool)
+	n, err := c.join(ctx)
 	if err != nil {
 		return nil, err
 	}
+	from := n.content.Into(content.NewPublicStore(r.spool))
 	go c.seek(ctx, n, root)
 	if root.Codec() == mman.CodecDagCBOR {
 		m, err := c.Manifest(ctx, root)
@@ -66,13 +66,13 @@ func (c *Client) OpenRemote(ctx context.Context, root mman.CID, dir string) (_ *
 		root = m.Content.Public
 		go c.seek(ctx, n, root)
 	}
-	parts, err := n.content.At(ctx, root, maxExport)
+	parts, err := from.At(ctx, root, maxExport)
 	if err != nil {
 		return nil, err
 	}
 	r.size = parts.Size()
 	r.read = func(p []byte, off uint64) (int, error) { return parts.Read(ctx, p, off) }
-	r.open = func() (*content.File, error) { return n.content.Stream(ctx, root, maxExport) }
+	r.open = func() (*content.File, error) { return from.Stream(ctx, root, maxExport) }
 	return r, nil
 }
 
@@ -122,7 +122,7 @@ func (r *Remote) ahead(p []byte, off int64) (n int, err error) {
 	return n, err //nolint:wrapcheck // the file says which
 }
 
-// Close deletes what came. The client is of no more use then.
+// Close deletes what came.
 func (r *Remote) Close() (err error) {
 	r.stop()
 	if r.file != nil {

@@ -116,7 +116,13 @@ func New(ctx context.Context, host *p2p.Host, public *PublicStore, finder Finder
 		net.Stop()
 		return swap.Close()
 	})
-	return &Service{cfg, public, swap, blockservice.New(public.bs, swap), &fresh{of: make(map[mman.CID]*attempt)}, stop}, nil
+	return (&Service{cfg: cfg, swap: swap, stop: stop}).Into(public), nil
+}
+
+// Into returns a service that adds and fetches into another public store, through the
+// same Bitswap, which goes on serving the first one alone. It ends with s.
+func (s *Service) Into(public *PublicStore) *Service {
+	return &Service{s.cfg, public, s.swap, blockservice.New(public.bs, s.swap), &fresh{of: make(map[mman.CID]*attempt)}, s.stop}
 }
 
 // Close stops serving and fetching. It is safe twice.

@@ -83,6 +83,13 @@ func (s *Spool) measure() error {
 	return coded("read folder "+s.dir, err)
 }
 
+// Bytes returns the bytes of all blocks, with those that were there from before.
+func (s *Spool) Bytes() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bytes
+}
+
 // Close lets others have the folder.
 func (s *Spool) Close() error { return coded("close folder "+s.dir, s.lock.Close()) }
 

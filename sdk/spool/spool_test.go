@@ -68,6 +68,7 @@ func TestSpool(t *testing.T) {
 	s, err = spool.Open(dir, func(n uint64) { told = n })
 	require.NoError(t, err)
 	require.NoFileExists(t, part)
+	require.Equal(t, uint64(6), s.Bytes())
 	require.NoError(t, s.Put(ctx, block(t, "1")))
 	require.Equal(t, uint64(7), told, "what was there counts")
 	require.NoError(t, s.Remove())

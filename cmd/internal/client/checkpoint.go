@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -117,10 +116,13 @@ func (a *app) pull() *cobra.Command {
 		Use: "pull CID", Short: "Fetch a version of a checkpoint, and as many before it as --depth says",
 		Long: `Fetch a version of a checkpoint, or another public resource with content.
 
-Without --depth only this version is fetched. A file that is at --out already, or
---base, is taken for another version: what did not change is read from there. With
+Without --depth only this version is fetched. A file that is at --out already, and
+--base, are taken for other versions: what did not change is read from there. With
 --depth N the first parents of N generations are fetched too, into FILE.1, FILE.2 and
-so on; each costs what it does not share with the one after it.`,
+so on; each costs what it does not share with the one after it.
+
+What came before the pull was interrupted stays in the home, and the same command goes
+on from there.`,
 		Example: "  mman pull baf… --out model.bin\n  mman pull baf… --out model.bin --base old.bin\n  mman pull baf… --out model.bin --depth 3",
 		Args:    console.Args(1, 1, "CID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -139,7 +141,7 @@ so on; each costs what it does not share with the one after it.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&out, "out", "", "file to write; replaced when the version is whole")
-	f.StringVar(&base, "base", "", "another version, to take from it what did not change (default the file at --out)")
+	f.StringVar(&base, "base", "", "another version beside the file at --out, to take from it what did not change")
 	f.IntVar(&depth, "depth", 0, "how many generations of parents to fetch too")
 	f.Var(&most, "max-size", "refuse versions above this")
 	return cmd
@@ -154,11 +156,6 @@ func (a *app) runPull(ctx context.Context, id mman.CID, out, base string, depth 
 		return err
 	}
 	defer func() { _ = c.Close() }() // nothing was written
-	if base == "" {
-		if info, err := os.Stat(out); err == nil && info.Mode().IsRegular() {
-			base = out
-		}
-	}
 	var versions []pulledVersion
 	for generation := 0; ; generation++ {
 		file := out
@@ -185,23 +182,44 @@ func (a *app) runPull(ctx context.Context, id mman.CID, out, base string, depth 
 }
 
 func (a *app) pullOne(ctx context.Context, c *sdk.Client, id mman.CID, file, base string, most uint64) (v sdk.Version, err error) {
-	o := sdk.PullOptions{MaxBytes: most, Progress: a.progress}
-	if base != "" {
-		if _, err := regular(base); err != nil {
-			return v, err
-		}
-		if o.Base, err = os.Open(base); err != nil { //nolint:gosec // the user names it
-			return v, fmt.Errorf("%w: %w", mman.ErrInvalid, err)
-		}
-		defer func() { err = errors.Join(err, o.Base.Close()) }()
-	}
-	to, err := a.newOutput(file)
+	bases, err := openBases(base, file)
 	if err != nil {
 		return v, err
 	}
-	defer to.discard()
-	if v, err = c.Pull(ctx, id, to, o); err != nil {
+	o := sdk.PullOptions{MaxBytes: most, Progress: a.progress}
+	for _, f := range bases {
+		defer func() { _ = f.Close() }() // only read from
+		o.Bases = append(o.Bases, f)
+	}
+	f, v, err := c.Pull(ctx, id, filepath.Join(a.home, spoolFolder), o)
+	if err != nil {
 		return v, err
 	}
-	return v, to.deliver(true)
+	return v, used(f, a.saveFile(ctx, f, file))
+}
+
+// openBases opens what a version that becomes file may share with: base, when one is
+// named, and what file was before.
+func openBases(base, file string) (open []*os.File, err error) {
+	var names []string
+	if base != "" {
+		if _, err := regular(base); err != nil {
+			return nil, err
+		}
+		names = append(names, base)
+	}
+	if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && file != base {
+		names = append(names, file)
+	}
+	for _, name := range names {
+		f, err := os.Open(name) //nolint:gosec // the user names it
+		if err != nil {
+			for _, f := range open {
+				_ = f.Close() // nothing was read
+			}
+			return nil, fmt.Errorf("%w: %w", mman.ErrInvalid, err)
+		}
+		open = append(open, f)
+	}
+	return open, nil
 }

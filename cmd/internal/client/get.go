@@ -73,8 +73,13 @@ func (a *app) fetched(ctx context.Context, root mman.CID, limit uint64, wanted f
 		return err
 	}
 	a.tick("")
-	if err := use(f); err != nil {
-		return errors.Join(err, f.Close())
+	return used(f, use(f))
+}
+
+// used removes what was fetched, unless its use failed.
+func used(f *sdk.Fetched, err error) error {
+	if err != nil {
+		return f.Leave(err)
 	}
 	return f.Remove()
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/limboid/massive-man/p2p/content/chunk"
 	"github.com/limboid/massive-man/p2p/p2ptest"
 	"github.com/limboid/massive-man/p2p/protocol/blocks"
+	"github.com/limboid/massive-man/sdk/spool"
 )
 
 const places = 20
@@ -38,6 +39,14 @@ func tempFile(t *testing.T) *os.File {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = f.Close() }) // may be closed already
 	return f
+}
+
+func tempSpool(t *testing.T) *spool.Spool {
+	t.Helper()
+	s, err := spool.Open(t.TempDir(), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
 }
 
 // change writes size bytes into a file, and a second version of them: 1 KiB in front,
@@ -78,8 +87,7 @@ func newVault(t *testing.T) *vault {
 	t.Helper()
 	pub, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
-	spool := content.NewSpool(tempFile(t), nil, nil)
-	store := content.NewPrivateStore(spool)
+	store := content.NewPrivateStore(tempSpool(t))
 	return &vault{store, &desk{lease: mman.LeaseID{1}, key: pub, grant: blocks.Grant{Store: store}}, key}
 }
 
@@ -99,8 +107,7 @@ func TestCheckpointMovesWhatChanged(t *testing.T) {
 	require.NoError(t, blocks.Serve(t.Context(), hosts[1], v.desk, config()))
 	have, err := content.LeavesOf(t.Context(), before)
 	require.NoError(t, err)
-	spool := content.NewSpool(tempFile(t), before, have)
-	into := content.NewPrivateStore(spool)
+	into := content.NewPrivateStore(content.NewBased(tempSpool(t), before, have, nil))
 	req, err := blocks.Request{Lease: v.desk.lease, Asker: hosts[0].ID(), Root: root}.Sign(p2ptest.NetworkID, v.key)
 	require.NoError(t, err)
 	got, err := blocks.Fetch(t.Context(), hosts[0], blocks.Job{Sources: []blocks.Source{{Peer: hosts[1].ID(), Request: req}}, Into: into, MaxBytes: unlimited}, config())

@@ -22,13 +22,8 @@ type Finder interface {
 // files from connected peers that speak this protocol, and from those that finder
 // finds meanwhile: so another can finish when one vanishes.
 func Bulk(host *p2p.Host, finder Finder, cfg Config) func(ctx context.Context, root mman.CID, maxBytes uint64, into content.Store) error {
-	return BulkWith(host, finder, cfg, nil)
-}
-
-// BulkWith is Bulk for somebody who waits: progress is that of Job.
-func BulkWith(host *p2p.Host, finder Finder, cfg Config, progress func(content.Progress)) func(ctx context.Context, root mman.CID, maxBytes uint64, into content.Store) error {
 	return func(ctx context.Context, root mman.CID, maxBytes uint64, into content.Store) error {
-		job := Job{Into: into, MaxBytes: maxBytes, Progress: progress}
+		job := Job{Into: into, MaxBytes: maxBytes}
 		job.Sources = public(host, root, host.Speaking(Protocol, maxSources))
 		job.Search = func(ctx context.Context) ([]Source, error) {
 			found, err := finder.FindProviders(ctx, root, maxSources)
