@@ -18,5 +18,5 @@
 //   - What cannot be added to the public store leaves nothing in it that was not there
 //     before; blocks that two add at one time are kept when either fails.
 //   - Memory does not grow with the content, but for the names of blocks that are being
-//     added, and of those of a CAR file.
+//     added or fetched, of those of a CAR file, and of the leaves of a Based store.
 package content

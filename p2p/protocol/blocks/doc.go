@@ -37,8 +37,9 @@
 //   - The root is stored last, after everything below it is safe on the disk.
 //   - A source that dies holds nobody up: further ones are looked for from the
 //     beginning, and nobody waits for it once all is there.
-//   - Every wait is bounded. An asker holds three batches of 2 MiB and what is
-//     on its way, whatever the size of the file; a holder one block for each
+//   - Every wait is bounded. An asker holds three batches of 2 MiB, what is on
+//     its way, and up to 200 bytes for each block of the file, which say that a
+//     block was met and what size its parent gave it; a holder one block for each
 //     stream.
 //   - Peers take turns, not streams.
 package blocks
