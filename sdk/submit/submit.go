@@ -77,17 +77,32 @@ const (
 	slack = 128
 )
 
+// Handed is a transaction that is handed over.
+type Handed struct {
+	Hash mman.Hash `json:"hash"`
+	// Sequence is the signer's: once its account has counted beyond it, the transaction
+	// is in a block or never will be.
+	Sequence uint64 `json:"sequence"`
+}
+
 // Submit signs the messages in one transaction, hands it to the node and waits
 // until it is in a block. The error is the one that the ledger gave:
 // mman.ErrFunds, ErrFeeTooLow, … When the result does not come in time the
 // error is mman.ErrTimeout and names the hash: the transaction may still land.
 func (s *Submitter) Submit(ctx context.Context, msgs ...tx.Msg) (chain.TxResult, error) {
+	return s.SubmitNoted(ctx, func(Handed) error { return nil }, msgs...)
+}
+
+// SubmitNoted is Submit for who has to know after a crash what may have been handed
+// over: note is called before, each time that the messages are signed. Its error ends
+// the submission, and that transaction is not handed over.
+func (s *Submitter) SubmitNoted(ctx context.Context, note func(Handed) error, msgs ...tx.Msg) (chain.TxResult, error) {
 	fee, err := s.chain.Fee(ctx)
 	if err != nil {
 		return chain.TxResult{}, err
 	}
 	for try := 1; ; try++ {
-		t, err := s.broadcast(ctx, fee, msgs)
+		t, err := s.broadcast(ctx, fee, note, msgs)
 		if errors.Is(err, mman.ErrSequence) && try < tries {
 			select {
 			case <-ctx.Done():
@@ -105,7 +120,7 @@ func (s *Submitter) Submit(ctx context.Context, msgs ...tx.Msg) (chain.TxResult,
 
 // broadcast holds the account's lock while it reads the sequence and hands the
 // transaction over.
-func (s *Submitter) broadcast(ctx context.Context, fee chain.Fee, msgs []tx.Msg) (*tx.Tx, error) {
+func (s *Submitter) broadcast(ctx context.Context, fee chain.Fee, note func(Handed) error, msgs []tx.Msg) (*tx.Tx, error) {
 	unlock, err := s.lock(ctx, s.Address())
 	if err != nil {
 		return nil, err
@@ -126,6 +141,9 @@ func (s *Submitter) broadcast(ctx context.Context, fee chain.Fee, msgs []tx.Msg)
 		return nil, err
 	}
 	if err := affordable(account, t, msgs); err != nil {
+		return nil, err
+	}
+	if err := note(Handed{t.Hash(), account.Sequence}); err != nil {
 		return nil, err
 	}
 	if err := s.chain.Broadcast(ctx, t.Raw()); err != nil {

@@ -104,6 +104,40 @@ func TestCanceled(t *testing.T) {
 	require.NotErrorIs(t, err, context.Canceled, "the hint stays in what the user reads")
 }
 
+// TestNoted: whoever notes knows of each transaction before it is handed over, and what
+// cannot be noted is not handed over.
+func TestNoted(t *testing.T) {
+	t.Parallel()
+	l := ledger{balance: mman.MAN, taken: make(chan []byte), ahead: make(chan struct{})}
+	key, err := sig.Generate(sig.Ed25519, rand.Reader)
+	require.NoError(t, err)
+	lock := func(context.Context, mman.Address) (func(), error) { return func() {}, nil }
+	soon := make(chan time.Time)
+	close(soon)
+	s := submit.New(l, "test", key, lock, func(time.Duration) <-chan time.Time { return soon })
+	msg := tx.MsgSend{From: s.Address(), To: mman.Address{1}, Amount: 1}
+	ctx, cancel := context.WithCancel(t.Context())
+	noted, ended := make(chan submit.Handed, 8), make(chan error, 1)
+	go func() {
+		_, err := s.SubmitNoted(ctx, func(h submit.Handed) error { noted <- h; return nil }, msg)
+		ended <- err
+	}()
+	l.ahead <- struct{}{} // the first one is refused, and signed again
+	sent, err := tx.Decode(<-l.taken)
+	require.NoError(t, err)
+	require.Len(t, noted, 2)
+	cancel()
+	require.ErrorIs(t, <-ended, mman.ErrCanceled)
+	<-noted
+	require.Equal(t, submit.Handed{Hash: sent.Hash(), Sequence: sent.Sequence}, <-noted)
+
+	l = ledger{balance: mman.MAN, taken: make(chan []byte, 1)}
+	s = submit.New(l, "test", key, lock, func(time.Duration) <-chan time.Time { return nil })
+	_, err = s.SubmitNoted(t.Context(), func(submit.Handed) error { return mman.ErrDiskFull }, msg)
+	require.ErrorIs(t, err, mman.ErrDiskFull)
+	require.Empty(t, l.taken)
+}
+
 // TestHandedOverAgain: a transaction that a node took and lost is handed over
 // again, with the same bytes.
 func TestHandedOverAgain(t *testing.T) {
