@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -91,25 +92,37 @@ func (c *Client) StorageDir() string { return filepath.Join(filepath.Dir(c.cfg.L
 // Store encrypts a file once for each replica, asks for a lease, brings the replicas
 // to the providers that the ledger chose, and waits until they have accepted them. An
 // error after the lease was made leaves it, and what is encrypted, for Resume: then
-// Stored.Lease is set. mman.ErrCapacity when no providers fit, mman.ErrFunds.
+// Stored.Lease is set. When nobody knows yet whether it was made, they are left for
+// Adopt, which it also calls for what others left. mman.ErrCapacity when no providers
+// fit, mman.ErrFunds.
 func (c *Client) Store(ctx context.Context, w StoreWanted, progress func(Moving)) (Stored, error) {
+	if w.Replicas < 1 || w.Replicas > storage.MaxReplicas {
+		return Stored{}, fmt.Errorf("%w: %d replicas: 1 to %d", mman.ErrInvalid, w.Replicas, storage.MaxReplicas)
+	}
+	if err := c.Adopt(ctx); err != nil {
+		c.log.Warn("what a store left stays", slog.Any("err", err))
+	}
+	made, err := c.leaseStorage(ctx, w)
+	if err != nil {
+		return made, err
+	}
+	return made, c.Resume(ctx, made, progress)
+}
+
+// leaseStorage makes the replicas and asks for the lease.
+func (c *Client) leaseStorage(ctx context.Context, w StoreWanted) (made Stored, err error) {
 	s, err := c.Submitter()
 	if err != nil {
 		return Stored{}, err
 	}
-	if w.Replicas < 1 || w.Replicas > storage.MaxReplicas {
-		return Stored{}, fmt.Errorf("%w: %d replicas: 1 to %d", mman.ErrInvalid, w.Replicas, storage.MaxReplicas)
-	}
-	if err := os.MkdirAll(c.StorageDir(), 0o700); err != nil {
-		return Stored{}, fmt.Errorf("%w: %w", mman.ErrHome, err)
-	}
-	dir, err := os.MkdirTemp(c.StorageDir(), "new-*")
+	m, err := c.newMaking()
 	if err != nil {
-		return Stored{}, fmt.Errorf("%w: %w", mman.ErrHome, err)
+		return Stored{}, err
 	}
-	made, size, err := c.seal(ctx, w, dir)
+	defer func() { err = errors.Join(err, m.lock.Close()) }()
+	made, size, err := c.seal(ctx, w, m.dir)
 	if err != nil {
-		return Stored{}, errors.Join(err, os.RemoveAll(dir))
+		return Stored{}, errors.Join(err, m.remove())
 	}
 	key := ed25519.NewKeyFromSeed(made.Key)
 	pub, _ := key.Public().(ed25519.PublicKey)
@@ -124,24 +137,12 @@ func (c *Client) Store(ctx context.Context, w StoreWanted, progress func(Moving)
 		msg.Roots = append(msg.Roots, r.Root)
 	}
 	// The keys are on the disk before the money is away.
-	if err := made.write(dir); err != nil {
-		return Stored{}, errors.Join(err, os.RemoveAll(dir))
-	}
-	result, err := s.Submit(ctx, msg)
+	result, err := s.SubmitNoted(ctx, m.noting(made, s.Address()), msg)
 	if err != nil {
-		if errors.Is(err, mman.ErrTimeout) {
-			return Stored{}, fmt.Errorf("%w; the keys are kept in %s", err, dir)
-		}
-		return Stored{}, errors.Join(err, os.RemoveAll(dir))
+		return m.broke(ctx, err)
 	}
 	made.Lease = mman.NewStorageID(c.chainID, result.Hash, 0)
-	if err := made.write(dir); err != nil {
-		return made, err
-	}
-	if err := os.Rename(dir, c.storedDir(made.Lease)); err != nil {
-		return made, fmt.Errorf("%w: %w", mman.ErrHome, err)
-	}
-	return made, c.Resume(ctx, made, progress)
+	return made, m.keep(made)
 }
 
 func (c *Client) storedDir(id mman.LeaseID) string {
@@ -149,25 +150,6 @@ func (c *Client) storedDir(id mman.LeaseID) string {
 }
 
 func replicaFile(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("replica-%d", i)) }
-
-func (s Stored) write(dir string) error {
-	b, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return fmt.Errorf("%w: %w", mman.ErrInternal, err)
-	}
-	f, err := os.OpenFile(filepath.Join(dir, storedFile+".new"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // a folder of our own
-	if err != nil {
-		return fmt.Errorf("%w: %w", mman.ErrHome, err)
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, storedFile))
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", mman.ErrHome, err)
-	}
-	return nil
-}
 
 // seal makes the replicas of a file in a folder.
 func (c *Client) seal(ctx context.Context, w StoreWanted, dir string) (Stored, uint64, error) {
@@ -229,24 +211,27 @@ func sealOne(ctx context.Context, from, to string, recipient age.Recipient) (t s
 	if err != nil {
 		return t, fmt.Errorf("%w: write %s: %w", mman.ErrHome, to, err)
 	}
+	// The lease would be worth nothing if a crash of the machine left no more than it.
+	if err := out.Sync(); err != nil {
+		return t, fmt.Errorf("%w: %w", mman.ErrHome, err)
+	}
 	if _, err := out.Seek(0, io.SeekStart); err != nil {
 		return t, fmt.Errorf("%w: %w", mman.ErrHome, err)
 	}
 	return storage.Plant(out)
 }
 
-// Stored returns what this home keeps of a storage lease; mman.ErrNotFound.
+// Stored returns what this home keeps of a storage lease; mman.ErrNotFound, also for one
+// that Adopt has not seen to.
 func (c *Client) Stored(id mman.LeaseID) (s Stored, err error) {
-	f, err := os.Open(filepath.Join(c.storedDir(id), storedFile))
-	if errors.Is(err, fs.ErrNotExist) {
+	err = readStored(c.storedDir(id), &s)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return s, fmt.Errorf("%w: this home keeps no storage lease %s", mman.ErrNotFound, id)
-	}
-	if err != nil {
-		return s, fmt.Errorf("%w: %w", mman.ErrHome, err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := json.NewDecoder(io.LimitReader(f, 1<<20)).Decode(&s); err != nil || s.Lease != id || len(s.Key) != ed25519.SeedSize {
-		return s, fmt.Errorf("%w: %s", mman.ErrCorrupt, f.Name())
+	case err != nil:
+		return s, err
+	case s.Lease != id || len(s.Key) != ed25519.SeedSize:
+		return s, fmt.Errorf("%w: %s", mman.ErrCorrupt, filepath.Join(c.storedDir(id), storedFile))
 	}
 	return s, nil
 }

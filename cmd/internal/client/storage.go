@@ -147,12 +147,26 @@ func parseLease(word string) (id mman.LeaseID, err error) {
 	return id, nil
 }
 
+// stored returns what this home keeps of a storage lease, also when the store that made
+// it was cut off.
+func stored(ctx context.Context, c *sdk.Client, id mman.LeaseID) (sdk.Stored, error) {
+	s, err := c.Stored(id)
+	if !errors.Is(err, mman.ErrNotFound) {
+		return s, err
+	}
+	adopting := c.Adopt(ctx)
+	if s, err = c.Stored(id); err != nil {
+		return s, errors.Join(err, adopting)
+	}
+	return s, nil
+}
+
 func (a *app) resumeStore(ctx context.Context, c *sdk.Client, word string) error {
 	id, err := parseLease(word)
 	if err != nil {
 		return err
 	}
-	s, err := c.Stored(id)
+	s, err := stored(ctx, c, id)
 	if err != nil {
 		return err
 	}
@@ -275,7 +289,7 @@ func (a *app) saveWord(ctx context.Context, c *sdk.Client, word, out string, mos
 	if err != nil {
 		return 0, console.Wrong("%.80q is neither a lease nor a CID", word)
 	}
-	s, err := c.Stored(id)
+	s, err := stored(ctx, c, id)
 	if err != nil {
 		return 0, err
 	}
@@ -386,7 +400,7 @@ func (a *app) bringOne(ctx context.Context, c *sdk.Client, d sdk.Content, path s
 			return a.saveFile(ctx, f, path)
 		})
 	}
-	s, err := c.Stored(d.Stored)
+	s, err := stored(ctx, c, d.Stored)
 	if err != nil {
 		return err
 	}
@@ -406,6 +420,9 @@ func (a *app) listStored() *cobra.Command {
 				return err
 			}
 			defer func() { _ = c.Close() }() // nothing was written
+			if err := c.Adopt(ctx); err != nil {
+				a.note("%v", err) // what is listed is right without it
+			}
 			leases, now, err := ownLeases(ctx, c)
 			if err != nil {
 				return err

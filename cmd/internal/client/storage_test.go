@@ -8,6 +8,10 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -411,6 +415,181 @@ func TestResume(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(data, again))
 	require.NoFileExists(t, fetched)
+}
+
+// TestCutOff: of a store that was cut off after its transaction was handed over, the next
+// one finds the lease; what cannot become a lease any more is deleted, and what another
+// process is at work on is left to it.
+func TestCutOff(t *testing.T) {
+	c := newCellar(t, "north", "south")
+	dir := t.TempDir()
+	data := make([]byte, 300_000)
+	_, _ = rand.NewChaCha8([32]byte{3}).Read(data) // it never fails
+	file := filepath.Join(dir, "photos.tar")
+	require.NoError(t, os.WriteFile(file, data, 0o600))
+	began := func() []string {
+		t.Helper()
+		found, err := filepath.Glob(filepath.Join(c.me.home, "storage", "new-*"))
+		require.NoError(t, err)
+		return found
+	}
+	front := newFront(t, c.me.node)
+	behind := *c
+	behind.me.node = front.url
+	me := behind.client()
+	wanted := sdk.StoreWanted{File: file, Name: "photos.tar", Replicas: 2, Tier: storage.Fast, MaxPrice: 1000, Epochs: 100}
+
+	// A lease that the ledger refuses leaves nothing.
+	require.Contains(t, c.me.fails(t, 4, "request", "store", file, "--replicas", "3", "--for", "1h"), "2 of 3 replicas")
+	require.Empty(t, began())
+
+	// The process hands its transaction over and hears nothing of it any more.
+	asked := make(chan struct{}, 1)
+	front.on("tx", func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		<-r.Context().Done()
+	})
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := me.Store(ctx, wanted, nil)
+		ended <- err
+	}()
+	<-asked
+	sub, err := me.Submitter()
+	require.NoError(t, err)
+	var leases []storage.Lease
+	require.Eventually(t, func() bool {
+		leases, err = c.chain.StorageLeases(t.Context(), sub.Address(), 10)
+		return err == nil && len(leases) == 1
+	}, time.Minute, 10*time.Millisecond)
+	id, out := leases[0].ID.String(), filepath.Join(dir, "fetched")
+
+	// While it lives, nobody touches its folder.
+	require.Contains(t, c.me.says(t, "request", "ls"), id)
+	require.Contains(t, c.me.fails(t, 4, "request", "fetch", id, "--out", out), "keeps no storage lease")
+	require.Len(t, began(), 1)
+	kept, err := os.ReadFile(filepath.Join(began()[0], "lease.json"))
+	require.NoError(t, err)
+	end()
+	err = <-ended
+	require.ErrorIs(t, err, mman.ErrCanceled)
+	require.ErrorContains(t, err, "--resume "+id)
+	again, err := os.ReadFile(filepath.Join(began()[0], "lease.json"))
+	require.NoError(t, err)
+	require.Equal(t, kept, again, "it ended as if it was killed")
+
+	// Then the lease is found, uploaded and fetched.
+	resumed := part(t, c.me.json(t, 0, "request", "store", "--resume", id), "lease")
+	require.Equal(t, id, word(t, resumed, "id"))
+	require.Empty(t, began())
+	require.NoFileExists(t, filepath.Join(c.me.home, "storage", id, "lock"))
+	for _, r := range c.mustLease(id).Replicas {
+		require.Equal(t, storage.Held, r.State)
+	}
+	require.Contains(t, c.me.says(t, "request", "ls"), "photos.tar")
+	c.me.says(t, "request", "fetch", id, "--out", out)
+	got, err := os.ReadFile(out)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data, got))
+
+	// One that only fails to hear that its lease was made says which one it is.
+	front.on("tx", func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			if all, err := c.chain.StorageLeases(r.Context(), sub.Address(), 10); err != nil || len(all) == 2 {
+				break
+			}
+		}
+		http.Error(w, "lost", http.StatusBadGateway)
+	})
+	own, err := me.Store(t.Context(), wanted, nil)
+	require.ErrorContains(t, err, "go on with mman request store --resume "+own.Lease.String())
+	require.Empty(t, began())
+	c.me.json(t, 0, "request", "store", "--resume", own.Lease.String())
+
+	// So is one found that was cut off just before its folder got the lease's name.
+	folder := filepath.Join(c.me.home, "storage", own.Lease.String())
+	require.NoError(t, os.Rename(folder, filepath.Join(filepath.Dir(folder), "new-0")))
+	c.me.says(t, "request", "fetch", own.Lease.String(), "--out", out)
+	require.DirExists(t, folder)
+
+	// A transaction that got lost may land until another one has its sequence.
+	front.on("broadcast_tx_sync", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "lost", http.StatusBadGateway) })
+	_, err = me.Store(t.Context(), wanted, nil)
+	require.ErrorContains(t, err, "the keys are kept")
+	lost := began()
+	require.Len(t, lost, 1)
+	c.me.says(t, "request", "ls")
+	require.Equal(t, lost, began())
+
+	// One was cut off while it encrypted, one is of another chain: the next store deletes
+	// the first.
+	early, other := filepath.Join(c.me.home, "storage", "new-1"), filepath.Join(c.me.home, "storage", "new-2")
+	require.NoError(t, errors.Join(os.Mkdir(early, 0o700), os.Mkdir(other, 0o700)))
+	require.NoError(t, os.WriteFile(filepath.Join(early, "replica-0"), data, 0o600))
+	kept, err = os.ReadFile(filepath.Join(lost[0], "lease.json"))
+	require.NoError(t, err)
+	kept = bytes.Replace(kept, []byte(c.net.Genesis.ChainID), []byte("elsewhere"), 1)
+	require.NoError(t, os.WriteFile(filepath.Join(other, "lease.json"), kept, 0o600))
+	c.me.json(t, 0, "request", "store", file, "--replicas", "1", "--for", "1h")
+	require.ElementsMatch(t, []string{lost[0], other}, began())
+	c.me.says(t, "request", "ls")
+	require.Equal(t, []string{other}, began())
+}
+
+func (c *cellar) mustLease(id string) storage.Lease {
+	c.t.Helper()
+	l, there := c.lease(id)
+	require.True(c.t, there)
+	return l
+}
+
+// front is a node between a client and an honest one, which answers some calls itself.
+type front struct {
+	url string
+
+	mu      sync.Mutex
+	answers map[string]http.HandlerFunc
+}
+
+func newFront(t *testing.T, honest string) *front {
+	t.Helper()
+	to, err := url.Parse(honest)
+	require.NoError(t, err)
+	f := &front{answers: map[string]http.HandlerFunc{}}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked, err := io.ReadAll(r.Body)
+		var call struct {
+			Method string `json:"method"`
+		}
+		if err := errors.Join(err, json.Unmarshal(asked, &call)); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(asked))
+		f.mu.Lock()
+		answer := f.answers[call.Method]
+		f.mu.Unlock()
+		if answer == nil {
+			answer = proxy.ServeHTTP
+		}
+		answer(w, r)
+	}))
+	t.Cleanup(server.Close)
+	f.url = server.URL
+	return f
+}
+
+// on has a call answered by do.
+func (f *front) on(method string, do http.HandlerFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answers[method] = do
 }
 
 // client is a program of the person who stores.
