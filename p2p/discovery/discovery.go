@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,9 @@ type Config struct {
 	// MaxProvided bounds the CIDs that this host announces. Default 20,000, at
 	// least 1.
 	MaxProvided int
-	// MaxRecords bounds the provider records kept for others; one peer may hold
-	// a sixteenth of them. Default 100,000, at least 16.
+	// MaxRecords bounds the provider records kept, of others and of this host; one
+	// peer may hold a twentieth of them. Default 400,000, at least 20 times
+	// MaxProvided, so that all that one host announces is kept.
 	MaxRecords int
 	// ReprovideInterval is the time after which everything is announced again.
 	// Default 12 h; records live twice as long.
@@ -49,7 +51,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		MaxProvided:       20_000,
-		MaxRecords:        100_000,
+		MaxRecords:        400_000,
 		ReprovideInterval: 12 * time.Hour,
 		FindTimeout:       10 * time.Second,
 		FindGrace:         300 * time.Millisecond,
@@ -62,8 +64,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.MaxProvided < 1:
 		return fmt.Errorf("%w: discovery: %d provided CIDs, at least 1 is needed", mman.ErrInvalid, c.MaxProvided)
-	case c.MaxRecords < recordShare:
-		return fmt.Errorf("%w: discovery: %d records, at least %d are needed", mman.ErrInvalid, c.MaxRecords, recordShare)
+	case c.MaxRecords/recordShare < c.MaxProvided:
+		return fmt.Errorf("%w: discovery: %d records, at least %d for each of %d provided CIDs are needed", mman.ErrInvalid, c.MaxRecords, recordShare, c.MaxProvided)
 	case c.ReprovideInterval <= 0 || c.FindTimeout <= 0 || c.FindGrace <= 0:
 		return fmt.Errorf("%w: discovery: intervals %s, %s, %s must be positive", mman.ErrInvalid, c.ReprovideInterval, c.FindTimeout, c.FindGrace)
 	case c.After == nil:
@@ -105,8 +107,10 @@ type Discovery struct {
 	dht  *dht.IpfsDHT
 	tell *pb.ProtocolMessenger
 
+	fresh    chan struct{} // wakes Run to announce what nobody was told of
 	mu       sync.Mutex
 	provided map[mman.CID]announced
+	reserved int // CIDs that others will provide
 }
 
 // Topic returns the CID under which the providers of a kind and facet are
@@ -145,7 +149,7 @@ func New(host *p2p.Host, cfg Config) (*Discovery, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: build the DHT: %w", mman.ErrInternal, err), d.Close())
 	}
-	return &Discovery{cfg: cfg, host: host, dht: d, tell: tell, provided: make(map[mman.CID]announced)}, nil
+	return &Discovery{cfg: cfg, host: host, dht: d, tell: tell, fresh: make(chan struct{}, 1), provided: make(map[mman.CID]announced)}, nil
 }
 
 // Close leaves the DHT. It is safe twice.
@@ -217,7 +221,7 @@ func (d *Discovery) Run(ctx context.Context) error {
 	wait := waitStep
 	for ctx.Err() == nil {
 		if now := d.Peers(); known == 0 && now > 0 {
-			d.reprovide(ctx)
+			d.reprovide(ctx, d.items(false))
 			again = d.cfg.After(d.cfg.ReprovideInterval)
 			known, wait = now, waitIdle
 		} else {
@@ -226,8 +230,10 @@ func (d *Discovery) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-again:
-			d.reprovide(ctx)
+			d.reprovide(ctx, d.items(false))
 			again = d.cfg.After(d.cfg.ReprovideInterval)
+		case <-d.fresh:
+			d.reprovide(ctx, d.items(true))
 		case <-identified.Out():
 			wait = waitStep
 		case <-d.cfg.After(wait):
@@ -266,24 +272,77 @@ func (d *Discovery) note(ctx context.Context, text string, err error) {
 // Provide announces that this host has c, now and for as long as Run runs. A
 // host that knows nobody yet announces it when it does. A client host cannot
 // provide: mman.ErrUnsupported. More than MaxProvided CIDs are
-// mman.ErrCapacity.
+// mman.ErrCapacity. After mman.ErrUnreachable c is announced with the others
+// when Run announces again.
 func (d *Discovery) Provide(ctx context.Context, c mman.CID) error {
-	if d.host.Mode() == p2p.ModeClient {
-		return fmt.Errorf("%w: provide %s: a client host listens nowhere, run a node", mman.ErrUnsupported, c)
-	}
-	key, err := toCid(c)
+	key, err := d.take(c)
 	if err != nil {
 		return err
 	}
+	return d.announce(ctx, c, key)
+}
+
+// ProvideAll is Provide for many CIDs, as after a start. It tells nobody itself:
+// Run announces them together, with one search for all that the same peers
+// keep. After an error those are announced that could be.
+func (d *Discovery) ProvideAll(ctx context.Context, cids []mman.CID) error {
+	self := peer.AddrInfo{ID: d.host.Libp2p().ID()}
+	refused := 0
+	var first error
+	for _, c := range cids {
+		key, err := d.take(c)
+		if err == nil {
+			err = d.dht.ProviderStore().AddProvider(ctx, key.Hash(), self)
+		}
+		if err != nil {
+			refused++
+			first = cmp.Or(first, err)
+		}
+	}
+	select {
+	case d.fresh <- struct{}{}:
+	default: // Run is woken already
+	}
+	if refused > 0 {
+		return fmt.Errorf("%d of %d CIDs are not announced, the first: %w", refused, len(cids), first)
+	}
+	return nil
+}
+
+// take notes that this host provides c.
+func (d *Discovery) take(c mman.CID) (cid.Cid, error) {
+	if d.host.Mode() == p2p.ModeClient {
+		return cid.Undef, fmt.Errorf("%w: provide %s: a client host listens nowhere, run a node", mman.ErrUnsupported, c)
+	}
+	key, err := toCid(c)
+	if err != nil {
+		return cid.Undef, err
+	}
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	it, has := d.provided[c]
 	if !has && len(d.provided) >= d.cfg.MaxProvided {
-		d.mu.Unlock()
-		return fmt.Errorf("%w: provide %s: this host announces %d CIDs already", mman.ErrCapacity, c, d.cfg.MaxProvided)
+		return cid.Undef, fmt.Errorf("%w: provide %s: this host announces %d CIDs already", mman.ErrCapacity, c, d.cfg.MaxProvided)
 	}
 	d.provided[c] = announced{key, it.at}
-	d.mu.Unlock()
-	return d.announce(ctx, c, key)
+	return key, nil
+}
+
+// Reserve keeps room for n further CIDs from other reservations until free is
+// called, for who must know before there is something to provide. No room is
+// mman.ErrCapacity.
+func (d *Discovery) Reserve(n int) (free func(), err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if taken := len(d.provided) + d.reserved; n > d.cfg.MaxProvided-taken {
+		return nil, fmt.Errorf("%w: this host announces %d CIDs of at most %d, and %d more are asked for", mman.ErrCapacity, taken, d.cfg.MaxProvided, n)
+	}
+	d.reserved += n
+	return sync.OnceFunc(func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.reserved -= n
+	}), nil
 }
 
 // Withdraw stops announcing c. Records that others keep expire by themselves.

@@ -2,12 +2,9 @@ package discovery_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
-	ds "github.com/ipfs/go-datastore"
-	"github.com/ipfs/go-datastore/query"
 	"github.com/stretchr/testify/require"
 
 	mman "github.com/limboid/massive-man"
@@ -190,46 +187,30 @@ func TestBounds(t *testing.T) {
 	require.ErrorIs(t, err, mman.ErrInvalid)
 }
 
-func TestRecordsAreBounded(t *testing.T) {
+// TestReserve: what is reserved is there for who reserved it, and nobody else can.
+func TestReserve(t *testing.T) {
 	t.Parallel()
-	const limit, share = 160, 10 // one peer holds a sixteenth
-	store := discovery.NewRecordStore(limit)
-	put := func(content, peer int) ds.Key {
-		key := ds.NewKey(fmt.Sprintf("/providers/C%d/P%d", content, peer))
-		require.NoError(t, store.Put(t.Context(), key, []byte{1, 2}))
-		return key
-	}
-	count := func(prefix string) int {
-		results, err := store.Query(t.Context(), query.Query{Prefix: prefix})
-		require.NoError(t, err)
-		entries, err := results.Rest()
-		require.NoError(t, err)
-		return len(entries)
-	}
-	for content := range 50 {
-		put(content, 0)
-	}
-	require.Equal(t, share, count("/providers"))
-	for peer := range 50 {
-		for content := range share {
-			put(content, peer)
-		}
-	}
-	require.Equal(t, limit, count("/providers"))
-	require.Equal(t, limit/share, count("/providers/C3"))
-	require.Zero(t, count("/providers/C"))
-
-	key := put(0, 0)
-	size, err := store.GetSize(t.Context(), key)
+	cfg := config()
+	cfg.MaxProvided = 3
+	d := start(t, p2ptest.Start(t, 0), cfg)
+	cids := contents(3, "reserved")
+	require.NoError(t, d.Provide(t.Context(), cids[0]))
+	free, err := d.Reserve(2)
 	require.NoError(t, err)
-	require.Equal(t, 2, size)
-	require.NoError(t, store.Delete(t.Context(), key))
-	require.NoError(t, store.Delete(t.Context(), key))
-	has, err := store.Has(t.Context(), key)
+	_, err = d.Reserve(1)
+	require.ErrorIs(t, err, mman.ErrCapacity)
+	require.ErrorContains(t, err, "announces 3 CIDs of at most 3")
+	require.NoError(t, d.Provide(t.Context(), cids[1]))
+	require.NoError(t, d.Provide(t.Context(), cids[2]))
+	free()
+	free()
+	_, err = d.Reserve(1)
+	require.ErrorIs(t, err, mman.ErrCapacity, "they are provided now")
+	d.Withdraw(cids[0])
+	_, err = d.Reserve(2)
+	require.ErrorIs(t, err, mman.ErrCapacity)
+	_, err = d.Reserve(1)
 	require.NoError(t, err)
-	require.False(t, has)
-	put(0, 40) // the room that it left
-	require.Equal(t, limit, count("/providers"))
 }
 
 func TestValidate(t *testing.T) {
@@ -237,7 +218,7 @@ func TestValidate(t *testing.T) {
 	require.NoError(t, config().Validate())
 	for name, change := range map[string]func(*discovery.Config){
 		"provided": func(c *discovery.Config) { c.MaxProvided = 0 },
-		"records":  func(c *discovery.Config) { c.MaxRecords = 1 },
+		"records":  func(c *discovery.Config) { c.MaxRecords = 20*c.MaxProvided - 1 },
 		"interval": func(c *discovery.Config) { c.ReprovideInterval = 0 },
 		"find":     func(c *discovery.Config) { c.FindTimeout = 0 },
 		"grace":    func(c *discovery.Config) { c.FindGrace = -1 },

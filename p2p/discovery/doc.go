@@ -13,5 +13,6 @@
 //   - What a host provides is announced again every ReprovideInterval, and at
 //     once when its routing table stops being empty, so that a node that
 //     started alone is found as soon as it is not alone.
-//   - The records kept for others are bounded, in total and for each peer.
+//   - The records kept for others are bounded, in total and for each peer: each keeps
+//     all that one host may announce, and who announces most gives way first.
 package discovery

@@ -44,14 +44,14 @@ type item struct {
 	spot spot
 }
 
-// reprovide announces everything again. It sweeps through the DHT in the order of its
+// reprovide announces items again. It sweeps through the DHT in the order of their
 // spots: the peers closest to one CID are searched once, and told of all CIDs that
 // have the same closest peers. So a host with many CIDs makes about as many searches
-// as the network has peers, divided by how many keep each record.
-func (d *Discovery) reprovide(ctx context.Context) {
-	all := d.items()
+// as the network has peers, divided by how many keep each record. It ends when nobody
+// is left to be told: Run starts again with the first who comes.
+func (d *Discovery) reprovide(ctx context.Context, all []item) {
 	searches, told := 0, 0
-	for len(all) > 0 && ctx.Err() == nil {
+	for len(all) > 0 && ctx.Err() == nil && d.Peers() > 0 {
 		n, err := d.sweep(ctx, all)
 		d.note(ctx, "a region was not announced", err)
 		searches++
@@ -63,13 +63,16 @@ func (d *Discovery) reprovide(ctx context.Context) {
 	}
 }
 
-// items lists what is provided, in the order of the spots.
-func (d *Discovery) items() []item {
+// items lists what is provided, or what of it nobody was told of, in the order of the
+// spots.
+func (d *Discovery) items(untold bool) []item {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	all := make([]item, 0, len(d.provided))
 	for c, it := range d.provided {
-		all = append(all, item{c, it.key, sha256.Sum256(it.key.Hash())})
+		if !untold || it.at.IsZero() {
+			all = append(all, item{c, it.key, sha256.Sum256(it.key.Hash())})
+		}
 	}
 	slices.SortFunc(all, func(a, b item) int { return bytes.Compare(a.spot[:], b.spot[:]) })
 	return all
