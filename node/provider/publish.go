@@ -303,16 +303,20 @@ func (p *Provider) holdContent(ctx context.Context, l Listing, h *holding) (size
 // announce makes a resource findable: its manifest, its public content and the
 // topic of its offer.
 func (p *Provider) announce(ctx context.Context, h holding) error {
-	ids := []mman.CID{h.Resource, discovery.Topic(p.cfg.ChainID, string(h.Kind), string(h.Facet))}
-	if !h.Private && !h.Content.IsZero() {
-		ids = append(ids, h.Content)
-	}
-	for _, id := range ids {
+	for _, id := range p.findable(h) {
 		if err := p.discovery.Provide(ctx, id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (p *Provider) findable(h holding) []mman.CID {
+	ids := []mman.CID{h.Resource, discovery.Topic(p.cfg.ChainID, string(h.Kind), string(h.Facet))}
+	if !h.Private && !h.Content.IsZero() {
+		ids = append(ids, h.Content)
+	}
+	return ids
 }
 
 // conceal stops announcing a resource that is lent no more.
@@ -456,11 +460,11 @@ func (p *Provider) renew(ctx context.Context, height uint64) error {
 // Announce makes everything that this node lends findable again, after a
 // restart.
 func (p *Provider) Announce(ctx context.Context) error {
-	var errs []error
+	var ids []mman.CID
 	for _, h := range p.holdings.all() {
 		if !h.Withdrawn {
-			errs = append(errs, p.announce(ctx, h))
+			ids = append(ids, p.findable(h)...)
 		}
 	}
-	return errors.Join(errs...)
+	return p.discovery.ProvideAll(ctx, ids)
 }
