@@ -4,5 +4,5 @@
 //
 // It knows no offers and no leases: what is lent on terms is node/provider's. The
 // node's API calls it. Invariant: an item that is listed is whole in the store, and
-// one that could not be added whole is not listed.
+// one that could not be added whole, or that the node may not announce, is not listed.
 package library

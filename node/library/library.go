@@ -46,7 +46,9 @@ type Item struct {
 
 // Announcer makes contents findable; *discovery.Discovery is one.
 type Announcer interface {
+	Reserve(n int) (free func(), err error)
 	Provide(ctx context.Context, c mman.CID) error
+	ProvideAll(ctx context.Context, cids []mman.CID) error
 	Withdraw(c mman.CID)
 	Provided(c mman.CID) time.Time
 }
@@ -67,8 +69,10 @@ func New(service *content.Service, dht Announcer, kv *store.KV, now func() time.
 
 // Add adds the file or folder at a path of this machine and announces it. tell, if
 // set, is told how far it is. What is neither a file nor a folder is
-// mman.ErrUnsupported, a missing one mman.ErrNotFound. After a failure nothing of
-// it is listed or announced.
+// mman.ErrUnsupported, a missing one mman.ErrNotFound; when the node announces as much
+// as it may, it is mman.ErrCapacity, before anything is read. After a failure nothing of
+// it is listed or announced, unless that is mman.ErrUnreachable: then it is listed, and
+// announced later.
 func (l *Library) Add(ctx context.Context, path string, tell func(content.Progress)) (Item, error) {
 	l.adding.RLock()
 	defer l.adding.RUnlock()
@@ -76,6 +80,11 @@ func (l *Library) Add(ctx context.Context, path string, tell func(content.Progre
 	if err != nil {
 		return Item{}, fileError(path, err)
 	}
+	free, err := l.reserve(1)
+	if err != nil {
+		return Item{}, fmt.Errorf("add %s: %w", path, err)
+	}
+	defer free()
 	meter := content.NewMeter(l.now, tell)
 	item := Item{Name: name(path), Folder: info.IsDir()}
 	switch {
@@ -130,8 +139,17 @@ func (l *Library) addFolder(ctx context.Context, path string, meter *content.Met
 	return err
 }
 
+// reserve keeps room to announce n contents.
+func (l *Library) reserve(n int) (free func(), err error) {
+	if free, err = l.dht.Reserve(n); err != nil {
+		return nil, fmt.Errorf("%w; put many files into one folder and add that, or take something back with mman rm", err)
+	}
+	return free, nil
+}
+
 // Import adds what is in a CAR file of this machine, and announces its roots; see
-// content.Service.ImportCAR.
+// content.Service.ImportCAR. When the node may not announce that many more it is
+// mman.ErrCapacity, before anything is stored.
 func (l *Library) Import(ctx context.Context, path string, tell func(content.Progress)) (_ []Item, err error) {
 	l.adding.RLock()
 	defer l.adding.RUnlock()
@@ -147,6 +165,18 @@ func (l *Library) Import(ctx context.Context, path string, tell func(content.Pro
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: %s is not a file", mman.ErrUnsupported, path)
 	}
+	heads, err := content.CARRoots(f)
+	if err != nil {
+		return nil, fmt.Errorf("import %s: %w", path, err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, fileError(path, err)
+	}
+	free, err := l.reserve(len(heads))
+	if err != nil {
+		return nil, fmt.Errorf("import %s: %w", path, err)
+	}
+	defer free()
 	size := uint64(info.Size()) //nolint:gosec // sizes are not negative
 	meter := content.NewMeter(l.now, tell)
 	meter.SetTotal(2 * size)
@@ -168,7 +198,8 @@ func (l *Library) Import(ctx context.Context, path string, tell func(content.Pro
 	return items, nil
 }
 
-// keep brings an item to the disk, remembers it and announces it.
+// keep brings an item to the disk, announces it and remembers it, also when nobody
+// could be told.
 func (l *Library) keep(ctx context.Context, item Item) error {
 	if err := l.content.Public().Sync(); err != nil {
 		return err
@@ -177,10 +208,14 @@ func (l *Library) keep(ctx context.Context, item Item) error {
 	if err != nil {
 		return err
 	}
+	told := l.dht.Provide(ctx, item.Root)
+	if told != nil && !errors.Is(told, mman.ErrUnreachable) {
+		return told
+	}
 	if err := l.kv.Set(item.Root.Bytes(), b); err != nil {
 		return fmt.Errorf("remember %s: %w", item.Root, err)
 	}
-	return l.dht.Provide(ctx, item.Root)
+	return told
 }
 
 // Remove takes back what was added: it is announced no more, and its blocks are deleted
@@ -243,11 +278,14 @@ func (l *Library) Items() ([]Item, error) {
 // Announce makes everything findable again, after a restart.
 func (l *Library) Announce(ctx context.Context) error {
 	items, err := l.Items()
-	errs := []error{err}
-	for _, item := range items {
-		errs = append(errs, l.dht.Provide(ctx, item.Root))
+	if err != nil {
+		return err
 	}
-	return errors.Join(errs...)
+	roots := make([]mman.CID, len(items))
+	for i, item := range items {
+		roots[i] = item.Root
+	}
+	return l.dht.ProvideAll(ctx, roots)
 }
 
 // name returns what a path is called, as far as it is remembered.

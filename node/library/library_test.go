@@ -3,6 +3,7 @@ package library_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -20,16 +21,43 @@ import (
 	"github.com/limboid/massive-man/p2p/p2ptest"
 )
 
-// told remembers what was announced.
+// told remembers what was announced, one by one and all together.
 type told struct {
-	mu        sync.Mutex
-	all, gone []mman.CID
+	mu                  sync.Mutex
+	all, gone, together []mman.CID
+	full                bool  // nothing can be reserved
+	fail                error // of what is announced
+	reserved            int
+}
+
+func (d *told) Reserve(n int) (func(), error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.full {
+		return nil, fmt.Errorf("%w: for %d more", mman.ErrCapacity, n)
+	}
+	d.reserved += n
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.reserved -= n
+	}, nil
 }
 
 func (d *told) Provide(_ context.Context, c mman.CID) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.fail != nil {
+		return d.fail
+	}
 	d.all = append(d.all, c)
+	return nil
+}
+
+func (d *told) ProvideAll(_ context.Context, cids []mman.CID) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.together = append(d.together, cids...)
 	return nil
 }
 
@@ -99,7 +127,65 @@ func TestLibrary(t *testing.T) {
 	item.Provided = time.Unix(1, 0)
 	require.Equal(t, []library.Item{item}, items, "what failed is not listed")
 	require.NoError(t, l.Announce(t.Context()))
-	require.Equal(t, []mman.CID{item.Root, item.Root}, dht.all)
+	require.Equal(t, []mman.CID{item.Root}, dht.all)
+	require.Equal(t, []mman.CID{item.Root}, dht.together)
+	require.Zero(t, dht.reserved)
+}
+
+// TestFull: what cannot be announced any more is not stored either.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	dht := &told{full: true}
+	service, open := shelf(t, dir, dht)
+	l := open()
+	file, car := filepath.Join(dir, "file"), filepath.Join(dir, "x.car")
+	data := bytes.Repeat([]byte{7}, 3<<20)
+	require.NoError(t, os.WriteFile(file, data, 0o600))
+	root, _, err := content.SumUnixFS(t.Context(), bytes.NewReader(data))
+	require.NoError(t, err)
+	stored := func() bool {
+		has, err := service.Public().Has(t.Context(), root)
+		require.NoError(t, err)
+		return has
+	}
+	listed := func() int { return len(must(l.Items())) }
+
+	_, err = l.Add(t.Context(), file, func(content.Progress) { t.Error("it was read") })
+	require.ErrorIs(t, err, mman.ErrCapacity)
+	require.ErrorContains(t, err, "mman rm")
+	require.False(t, stored())
+
+	// Somebody else took the room meanwhile.
+	dht.full, dht.fail = false, fmt.Errorf("%w: full", mman.ErrCapacity)
+	_, err = l.Add(t.Context(), file, nil)
+	require.ErrorIs(t, err, mman.ErrCapacity)
+	require.Zero(t, listed())
+
+	// Who could not be told is told later.
+	dht.fail = fmt.Errorf("%w: nobody", mman.ErrUnreachable)
+	_, err = l.Add(t.Context(), file, nil)
+	require.ErrorIs(t, err, mman.ErrUnreachable)
+	require.Equal(t, 1, listed())
+
+	var out bytes.Buffer
+	require.NoError(t, service.ExportCAR(t.Context(), root, 1<<30, &out))
+	require.NoError(t, os.WriteFile(car, out.Bytes(), 0o600))
+	dht.fail = nil
+	_, _, err = l.Remove(t.Context(), root, nil)
+	require.NoError(t, err)
+	require.False(t, stored())
+	dht.full = true
+	_, err = l.Import(t.Context(), car, nil)
+	require.ErrorIs(t, err, mman.ErrCapacity)
+	require.ErrorContains(t, err, "for 1 more")
+	require.False(t, stored())
+	require.Zero(t, listed())
+	dht.full = false
+	_, err = l.Import(t.Context(), car, nil)
+	require.NoError(t, err)
+	require.True(t, stored())
+	require.Zero(t, dht.reserved)
 }
 
 // TestRemove: what was added is taken back, and what others need stays.
@@ -164,9 +250,9 @@ func TestRemove(t *testing.T) {
 	require.Len(t, dht.gone, 1)
 }
 
-func must(b []byte, err error) []byte {
+func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
 	}
-	return b
+	return v
 }

@@ -302,26 +302,46 @@ func (c *carFile) lacking(id mman.CID) error {
 	return fmt.Errorf("%w: the CAR file lacks block %s below its roots", mman.ErrContent, id)
 }
 
+// CARRoots reads the header of a CAR file, version 1, and returns its roots, each
+// once. What is no such file is mman.ErrContent or mman.ErrUnsupported.
+func CARRoots(r io.Reader) ([]mman.CID, error) {
+	roots, err := carHead(bufio.NewReader(r))
+	if err != nil {
+		return nil, err
+	}
+	var c carFile
+	c.head(roots)
+	return c.roots, nil
+}
+
+func carHead(in *bufio.Reader) ([]mman.CID, error) {
+	first, err := carSection(in, maxCarHeader)
+	if errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%w: the CAR file is empty", mman.ErrContent)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("header of the CAR file: %w", err)
+	}
+	h, err := dagcbor.Unmarshal[carRoots](first, maxCarHeader)
+	if err != nil {
+		return nil, fmt.Errorf("%w: header of the CAR file: %w", mman.ErrContent, err)
+	}
+	if h.Version != 1 || len(h.Roots) == 0 || len(h.Roots) > maxCarRoots {
+		return nil, fmt.Errorf("%w: a CAR file of version %d with %d roots: version 1 with 1 to %d is read", mman.ErrUnsupported, h.Version, len(h.Roots), maxCarRoots)
+	}
+	return h.Roots, nil
+}
+
 // eachCARBlock reads a CAR file from where it is: its roots, and every block, which
 // is compared with its CID. head may be nil.
 func eachCARBlock(ctx context.Context, r io.Reader, maxBytes uint64, head func([]mman.CID), block func(Block) error) error {
 	in := bufio.NewReaderSize(r, 64<<10)
-	first, err := carSection(in, maxCarHeader)
-	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: the CAR file is empty", mman.ErrContent)
-	}
+	roots, err := carHead(in)
 	if err != nil {
-		return fmt.Errorf("header of the CAR file: %w", err)
-	}
-	h, err := dagcbor.Unmarshal[carRoots](first, maxCarHeader)
-	if err != nil {
-		return fmt.Errorf("%w: header of the CAR file: %w", mman.ErrContent, err)
-	}
-	if h.Version != 1 || len(h.Roots) == 0 || len(h.Roots) > maxCarRoots {
-		return fmt.Errorf("%w: a CAR file of version %d with %d roots: version 1 with 1 to %d is read", mman.ErrUnsupported, h.Version, len(h.Roots), maxCarRoots)
+		return err
 	}
 	if head != nil {
-		head(h.Roots)
+		head(roots)
 	}
 	for {
 		if err := ctx.Err(); err != nil {

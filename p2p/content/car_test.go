@@ -161,6 +161,23 @@ func TestNothingOfABadCAR(t *testing.T) {
 	require.NoError(t, err, "what is here already need not be in the file")
 }
 
+// TestCARRoots reads the head of a CAR file only, as an import does.
+func TestCARRoots(t *testing.T) {
+	t.Parallel()
+	blocks := chain(t, 3, 1)
+	one, two := blocks[0].CID(), blocks[1].CID()
+	file := carWith([]mman.CID{one, two, one}, blocks...)
+	roots, err := content.CARRoots(bytes.NewReader(file))
+	require.NoError(t, err)
+	require.Equal(t, []mman.CID{one, two}, roots)
+	for name, bad := range map[string][]byte{"empty": nil, "cut": file[:20], "noise": bytes.Repeat([]byte{1}, 100), "long": bytes.Repeat([]byte{0xff}, 100)} {
+		_, err := content.CARRoots(bytes.NewReader(bad))
+		require.ErrorIs(t, err, mman.ErrContent, name)
+	}
+	_, err = content.CARRoots(bytes.NewReader(carWith(nil, blocks...)))
+	require.ErrorIs(t, err, mman.ErrUnsupported)
+}
+
 // carWith writes a CAR file with several roots.
 func carWith(roots []mman.CID, blocks ...content.Block) []byte {
 	head := []byte{0xa2, 0x65, 'r', 'o', 'o', 't', 's'}
