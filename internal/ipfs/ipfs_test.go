@@ -237,6 +237,17 @@ func TestKubo(t *testing.T) {
 	root := strings.TrimSpace(string(k.run(t, nil, "add", "-rQ", "--progress=false", "--cid-version=1", dir)))
 	require.Equal(t, "deep", string(s.gateway(t, root+"/a/b/c.txt")))
 
+	// A folder of many names, in shards, is the same one.
+	large := t.TempDir()
+	for i := range 6000 {
+		require.NoError(t, os.WriteFile(filepath.Join(large, fmt.Sprintf("name-%d", i)), []byte{byte(i), byte(i >> 8)}, 0o600))
+	}
+	sharded := s.give(t, large, false).String()
+	listed := string(k.run(t, nil, "ls", "--size=false", "--resolve-type=false", sharded))
+	require.Equal(t, 6000, strings.Count(listed, " name-"))
+	require.Equal(t, []byte{0xd2, 0x04}, k.run(t, nil, "cat", sharded+"/name-1234"))
+	require.Equal(t, sharded, strings.TrimSpace(string(k.run(t, nil, "add", "-rQ", "--progress=false", "--cid-version=1", large))))
+
 	// CAR files, both ways: what kubo exported of ours is ours, and it takes ours.
 	require.True(t, bytes.Equal(car, s.gateway(t, s.folder.String()+"?format=car")), "one tree has one CAR file")
 	ours := filepath.Join(t.TempDir(), "ours.car")

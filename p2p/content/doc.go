@@ -9,6 +9,8 @@
 //   - A file has one CID everywhere: balanced UnixFS, raw leaves of ChunkSize,
 //     MaxLinks links in a node, CIDv1 with SHA-256. A consumer computes the CID
 //     of a result again, so these constants never change.
+//   - A folder, too, whatever order its files are read in: one block, or above 256 KiB
+//     a trie of shards (HAMT) of the profile unixfs-v1-2025.
 //   - Only a PublicStore can be given to Bitswap. Private content is in a
 //     PrivateStore, another type over another block store, because Bitswap
 //     pushes a new block to everybody who once asked for it.

@@ -17,7 +17,6 @@ import (
 	uio "github.com/ipfs/boxo/ipld/unixfs/io"
 	"github.com/ipfs/go-cid"
 	ipld "github.com/ipfs/go-ipld-format"
-	"github.com/multiformats/go-multihash"
 	"golang.org/x/sync/errgroup"
 
 	mman "github.com/limboid/massive-man"
@@ -43,7 +42,8 @@ type Tree struct {
 }
 
 // AddPublicFolder adds all regular files of a file system as a UnixFS folder to
-// the public store, several at a time. Names that begin with a dot are left out,
+// the public store, several at a time. Its CID is the one that a stock kubo gives it in
+// the profile unixfs-v1-2025. Names that begin with a dot are left out,
 // and what is neither a file nor a folder is mman.ErrUnsupported. After an error nothing
 // of it is here that was not before.
 func (s *Service) AddPublicFolder(ctx context.Context, fsys fs.FS) (tree Tree, err error) {
@@ -93,69 +93,117 @@ func (b *batcher) flush() error {
 	return b.put(list)
 }
 
+// folders adds a tree: one goroutine goes through it, a bounded number reads files, of
+// whatever folders. A folder is made by whoever adds the last of its entries, so that
+// what waits is the folders on the way to where the tree is read, and those of the files
+// that are read.
 type folders struct {
 	fsys fs.FS
 	out  *batcher
-	room chan struct{} // one for each file that is read
+	work *errgroup.Group
 
 	mu   sync.Mutex
 	seen uint64
+	root link
 	tree Tree
 }
 
+// opened is a folder of which not everything is added.
+type opened struct {
+	dir     string
+	parent  *opened // none of the root
+	index   int     // among the parent's entries
+	entries []fs.DirEntry
+	links   []link // of the entries
+	left    int    // entries without a link; guarded by folders.mu
+}
+
 func addFolder(ctx context.Context, fsys fs.FS, put func([]Block) error) (Tree, error) {
-	f := &folders{fsys: fsys, out: &batcher{put: put}, room: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
-	root, err := f.folder(ctx, ".", 0)
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(2*runtime.GOMAXPROCS(0) + 1)
+	f := &folders{fsys: fsys, out: &batcher{put: put}, work: work}
+	work.Go(func() error { return f.walk(ctx, &opened{dir: "."}, 0) })
+	err := work.Wait()
+	if err == nil {
+		err = f.out.flush()
+	}
 	if err != nil {
 		return Tree{}, err
 	}
-	if err := f.out.flush(); err != nil {
-		return Tree{}, err
-	}
-	f.tree.Root, err = mman.CIDFromBytes(root.cid.Bytes())
+	f.tree.Root, err = mman.CIDFromBytes(f.root.cid.Bytes())
 	return f.tree, err
 }
 
-// folder adds one folder: its files several at a time, its folders in turn.
-func (f *folders) folder(ctx context.Context, dir string, depth int) (link, error) {
+// walk has all files in and below a folder added; it does not wait for them.
+func (f *folders) walk(ctx context.Context, o *opened, depth int) error {
 	if depth > MaxFolderDepth {
-		return link{}, fmt.Errorf("%w: folder %s is more than %d deep", mman.ErrTooLarge, dir, MaxFolderDepth)
+		return fmt.Errorf("%w: folder %s is more than %d deep", mman.ErrTooLarge, o.dir, MaxFolderDepth)
 	}
-	entries, err := fs.ReadDir(f.fsys, dir)
+	entries, err := fs.ReadDir(f.fsys, o.dir)
 	if err != nil {
-		return link{}, fmt.Errorf("%w: read folder %s: %w", mman.ErrInvalid, dir, err)
+		return fmt.Errorf("%w: read folder %s: %w", mman.ErrInvalid, o.dir, err)
 	}
-	links := make([]link, len(entries))
-	g, gctx := errgroup.WithContext(ctx)
-	for i, e := range entries {
-		name := e.Name()
-		if name[0] == '.' {
-			continue
+	o.entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name()[0] == '.' })
+	for _, e := range o.entries {
+		if err := f.count(o.dir, e.Name()); err != nil {
+			return err
 		}
-		if err := f.count(dir, name); err != nil {
-			return link{}, errors.Join(err, g.Wait())
+	}
+	if len(o.entries) == 0 {
+		return f.finish(o)
+	}
+	o.links, o.left = make([]link, len(o.entries)), len(o.entries)
+	for i, e := range o.entries {
+		if err := ctx.Err(); err != nil {
+			return coded("add folder "+o.dir, err)
 		}
-		at := path.Join(dir, name)
+		at := path.Join(o.dir, e.Name())
 		switch {
 		case e.IsDir():
-			if links[i], err = f.folder(gctx, at, depth+1); err != nil {
-				return link{}, errors.Join(err, g.Wait())
+			if err := f.walk(ctx, &opened{dir: at, parent: o, index: i}, depth+1); err != nil {
+				return err
 			}
 		case e.Type().IsRegular():
-			f.room <- struct{}{}
-			g.Go(func() (err error) {
-				defer func() { <-f.room }()
-				links[i], err = f.file(gctx, at)
+			f.work.Go(func() error {
+				l, err := f.file(ctx, at)
+				if err == nil && f.place(o, i, l) {
+					err = f.finish(o)
+				}
 				return err
 			})
 		default:
-			return link{}, errors.Join(fmt.Errorf("%w: %s is neither a file nor a folder", mman.ErrUnsupported, at), g.Wait())
+			return fmt.Errorf("%w: %s is neither a file nor a folder", mman.ErrUnsupported, at)
 		}
 	}
-	if err := g.Wait(); err != nil {
-		return link{}, err
+	return nil
+}
+
+// place says what an entry came to, and reports whether it was the last one.
+func (f *folders) place(o *opened, i int, l link) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o.links[i] = l
+	o.left--
+	return o.left == 0
+}
+
+// finish makes a folder whose entries are all there, and those above of which it was
+// the last one.
+func (f *folders) finish(o *opened) error {
+	for {
+		l, err := f.node(o)
+		if err != nil {
+			return err
+		}
+		if o.parent == nil {
+			f.root = l
+			return nil
+		}
+		if !f.place(o.parent, o.index, l) {
+			return nil
+		}
+		o = o.parent
 	}
-	return f.node(dir, entries, links)
 }
 
 func (f *folders) count(dir, name string) error {
@@ -186,32 +234,6 @@ func (f *folders) file(ctx context.Context, at string) (_ link, err error) {
 	f.tree.Bytes += size
 	f.mu.Unlock()
 	return b.finish()
-}
-
-// node makes the block of a folder whose entries are sorted by name.
-func (f *folders) node(dir string, entries []fs.DirEntry, links []link) (link, error) {
-	nd := merkledag.NodeWithData(unixfs.FolderPBData())
-	err := nd.SetCidBuilder(cid.V1Builder{Codec: cid.DagProtobuf, MhType: multihash.SHA2_256})
-	out := link{}
-	for i, l := range links {
-		if l.cid.Defined() {
-			err = errors.Join(err, nd.AddRawLink(entries[i].Name(), &ipld.Link{Cid: l.cid, Size: l.total}))
-			out.total += l.total
-		}
-	}
-	data, derr := nd.EncodeProtobuf(true)
-	if err = errors.Join(err, derr); err != nil {
-		return link{}, fmt.Errorf("%w: encode folder %s: %w", mman.ErrInternal, dir, err)
-	}
-	if len(data) > MaxBlock {
-		return link{}, fmt.Errorf("%w: folder %s has %d entries, whose names and CIDs take %d bytes where one block has %d: use folders within it", mman.ErrTooLarge, dir, len(entries), len(data), MaxBlock)
-	}
-	block := NewBlock(mman.CodecDagPB, data)
-	if out.cid, err = toCid(block.cid); err != nil {
-		return link{}, err
-	}
-	out.total += uint64(len(data))
-	return out, f.out.add(block)
 }
 
 // Entry is one name in a folder.

@@ -6,8 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -232,44 +234,103 @@ func TestFoldersThatAreRefused(t *testing.T) {
 	}
 }
 
-// meeting is a folder whose files are read only while as many are read at a time.
+// meeting is a tree whose files are read only while as many are read at a time, and
+// that notes how many are open at most.
 type meeting struct {
 	fs.FS
 
-	all *sync.WaitGroup
+	missing atomic.Int64  // files that nobody reads yet
+	met     chan struct{} // closed when none is missing
+
+	open, most atomic.Int64
 }
 
 // Open opens a file that waits for the others at its first read.
-func (m meeting) Open(name string) (fs.File, error) {
+func (m *meeting) Open(name string) (fs.File, error) {
 	f, err := m.FS.Open(name)
-	if err != nil || name == "." {
+	if err != nil {
+		return nil, err //nolint:wrapcheck // a fake passes it on
+	}
+	if info, err := f.Stat(); err != nil || info.IsDir() {
 		return f, err //nolint:wrapcheck // a fake passes it on
 	}
-	return &met{File: f, all: m.all}, nil
+	if now := m.open.Add(1); now > m.most.Load() {
+		m.most.Store(now)
+	}
+	return &met{File: f, in: m}, nil
 }
 
 type met struct {
 	fs.File
 
-	all  *sync.WaitGroup
+	in   *meeting
 	once sync.Once
 }
 
 func (f *met) Read(p []byte) (int, error) {
 	f.once.Do(func() {
-		f.all.Done()
-		f.all.Wait()
+		if f.in.missing.Add(-1) == 0 {
+			close(f.in.met)
+		}
+		<-f.in.met
 	})
 	return f.File.Read(p) //nolint:wrapcheck // a fake passes it on
 }
 
-// TestFilesOfAFolderAreReadTogether: adding is parallel. Neither file comes before the
-// other one is being read, so one after the other would never end.
-func TestFilesOfAFolderAreReadTogether(t *testing.T) {
+func (f *met) Close() error {
+	f.in.open.Add(-1)
+	return f.File.Close() //nolint:wrapcheck // a fake passes it on
+}
+
+// TestFilesOfATreeAreReadTogether: adding is parallel, each file in a folder of its own
+// or not. None of the first ones comes before so many are being read, so one after the
+// other would never end; and no more than these are open.
+func TestFilesOfATreeAreReadTogether(t *testing.T) {
 	t.Parallel()
-	files, all := fstest.MapFS{"a": {Data: []byte("a")}, "b": {Data: []byte("b")}}, sync.WaitGroup{}
-	all.Add(len(files))
-	added, err := content.AddFolderTo(t.Context(), content.NewPrivateStore(content.Memory()), meeting{files, &all})
-	require.NoError(t, err)
-	require.EqualValues(t, 2, added.Files)
+	room := 2 * runtime.GOMAXPROCS(0)
+	for name, form := range map[string]string{"one folder": "%d", "each its own": "%d/file", "deep": "%d/a/b/c/file"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			files := fstest.MapFS{}
+			for i := range 50 * room {
+				files[fmt.Sprintf(form, i)] = &fstest.MapFile{Data: []byte{byte(i)}}
+			}
+			m := &meeting{FS: files, met: make(chan struct{})}
+			m.missing.Store(int64(room))
+			added, err := content.AddFolderTo(t.Context(), content.NewPrivateStore(content.Memory()), m)
+			require.NoError(t, err)
+			require.EqualValues(t, len(files), added.Files)
+			require.LessOrEqual(t, m.most.Load(), int64(room))
+			again, err := content.AddFolderTo(t.Context(), content.NewPrivateStore(content.Memory()), files)
+			require.NoError(t, err)
+			require.Equal(t, again, added)
+		})
+	}
+}
+
+// unreadable is a tree with a file that cannot be read, while others wait for it.
+type unreadable struct{ *meeting }
+
+func (u unreadable) Open(name string) (fs.File, error) {
+	if strings.HasSuffix(name, "bad") {
+		return nil, fs.ErrPermission
+	}
+	return u.meeting.Open(name)
+}
+
+// TestAFileThatCannotBeRead ends the adding of a tree, with what was wrong.
+func TestAFileThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	files := fstest.MapFS{}
+	for i := range 1000 {
+		files[fmt.Sprintf("%03d/file", i)] = &fstest.MapFile{Data: []byte{byte(i)}}
+	}
+	files["500/bad"] = &fstest.MapFile{}
+	m := &meeting{FS: files, met: make(chan struct{})}
+	close(m.met)
+	_, err := content.AddFolderTo(t.Context(), content.NewPrivateStore(content.Memory()), unreadable{m})
+	require.ErrorIs(t, err, mman.ErrInvalid)
+	require.ErrorIs(t, err, fs.ErrPermission)
+	require.ErrorContains(t, err, "500/bad")
+	require.Zero(t, m.open.Load(), "all are closed")
 }
